@@ -1,0 +1,119 @@
+# `make` lists the targets. CONFIG=path chooses the config, PORT=... and its kin the ports.
+
+CONFIG ?= setup_config.json
+PYTHON ?= python3
+PORT ?= 8080
+MANAGEMENT_PORT ?= 8081
+METRICS_PORT ?= 8082
+GRPC_INFERENCE_PORT ?= 7070
+GRPC_MANAGEMENT_PORT ?= 7071
+WORKERS ?=
+TEXT ?=
+
+PY := .venv/bin/python
+RUN := $(PY) -m torchscript_bundle
+ARTIFACT := Transformer_model
+START := $(RUN) start --config $(CONFIG) $(if $(WORKERS),--workers $(WORKERS)) \
+	--inference-port $(PORT) --management-port $(MANAGEMENT_PORT) --metrics-port $(METRICS_PORT) \
+	--grpc-inference-port $(GRPC_INFERENCE_PORT) --grpc-management-port $(GRPC_MANAGEMENT_PORT)
+
+# What an artifact depends on: its config, the model's files where they are local, our own code.
+MODEL := $(shell sed -n 's/.*"model_name" *: *"\([^"]*\)".*/\1/p' $(CONFIG) 2>/dev/null)
+DEMO_MODEL := demo/model/model.safetensors
+MODEL_FILES := $(wildcard $(dir $(CONFIG))$(MODEL)/*.safetensors $(MODEL)/*.safetensors)
+ifeq ($(MODEL),./demo/model)
+MODEL_FILES := $(DEMO_MODEL)
+endif
+EXPORT_CODE := download_Transformer_models.py torchscript_bundle/serving/artifact.py \
+	$(shell find torchscript_bundle/export torchscript_bundle/jit -name '*.py')
+SERVING_CODE := Transformer_handler_generalized.py $(shell find torchscript_bundle/serving -name '*.py')
+
+.PHONY: help setup model archive serve predict status token stop demo test lint bench clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+setup: .build/setup ## create .venv and install everything, Java included
+
+model: .build/model ## config -> traced, proven artifact in Transformer_model/
+
+archive: .build/archive ## artifact -> model_store/<name>.mar
+
+serve: archive ## start TorchServe with the archive; return when it has answered
+	@$(START) --restart
+
+predict: setup ## send TEXT="..." (default: the samples); start the server if need be
+	@$(RUN) status >/dev/null 2>&1 || $(MAKE) --no-print-directory serve
+	@$(RUN) predict --config $(CONFIG) $(if $(TEXT),-- "$$TEXT")
+export TEXT
+
+status: setup ## say where the server listens
+	@$(RUN) status
+
+token: setup ## print the key that clients send (Authorization: Bearer ...)
+	@$(RUN) status >/dev/null 2>&1 || $(MAKE) --no-print-directory serve >&2
+	@$(RUN) token
+
+stop: setup ## stop TorchServe
+	@$(RUN) stop
+
+demo: archive ## all of it: model, archive, server, three answers, stop
+	@$(START)
+	@$(RUN) predict --config $(CONFIG); status=$$?; $(RUN) stop; exit $$status
+
+test: .build/setup .build/setup-serve $(DEMO_MODEL) ## run the fast tests (pytest --slow runs all)
+	$(PY) -m pytest $(PYTEST)
+
+lint: .build/setup ## ruff and mypy --strict
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: .build/setup $(DEMO_MODEL) ## measure against the alternatives, in one interleaved run
+	$(PY) benchmarks/bench.py
+
+clean: ## stop the server and remove what was made, the environments too
+	@if [ -x $(PY) ]; then $(RUN) stop; fi
+	rm -rf .venv .venv-serve .build .server logs demo/model $(ARTIFACT) model_store/*.mar
+
+.build/setup: requirements.lock demo/requirements.lock pyproject.toml
+	@echo "== set up .venv (several minutes the first time: torch, transformers, TorchServe, Java)"
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
+	f"error: Python {v[0]}.{v[1]} is not supported; set PYTHON to a Python from 3.11 to 3.13")'
+	$(PYTHON) -m venv .venv
+	@# torch brings its own choice of CUDA libraries, so it alone is resolved; the rest is exact.
+	$(PY) -m pip install --disable-pip-version-check -c requirements.lock torch
+	$(PY) -m pip install --disable-pip-version-check --no-deps -r requirements.lock
+	$(PY) -m pip install --disable-pip-version-check --no-deps --require-hashes -r demo/requirements.lock
+	$(PY) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@mkdir -p .build && touch $@
+
+.build/setup-serve: deploy/requirements.lock
+	@echo "== set up .venv-serve (what a machine that only serves needs; the tests use it)"
+	$(PYTHON) -m venv .venv-serve
+	.venv-serve/bin/python -m pip install --disable-pip-version-check -c deploy/requirements.lock torch
+	.venv-serve/bin/python -m pip install --disable-pip-version-check --no-deps -r deploy/requirements.lock
+	@mkdir -p .build && touch $@
+
+$(DEMO_MODEL): .build/setup demo/train.py demo/reviews.csv
+	@echo "== fine-tune the demo model"
+	$(PY) demo/train.py
+
+.build/model: .build/setup .build/config $(CONFIG) $(MODEL_FILES) $(EXPORT_CODE) \
+		$(wildcard *_artifacts/index_to_name.json)
+	@echo "== export"
+	$(PY) download_Transformer_models.py $(CONFIG) --output $(ARTIFACT)
+	@touch $@
+
+.build/archive: .build/model $(SERVING_CODE)
+	@echo "== archive"
+	$(PY) -m torchscript_bundle.export.archive --config $(CONFIG) --artifact $(ARTIFACT)
+	@touch $@
+
+# Changes when another CONFIG is named, even an older file.
+.build/config: FORCE
+	@mkdir -p .build
+	@echo '$(CONFIG)' | cmp -s - $@ || echo '$(CONFIG)' > $@
+FORCE:

@@ -1,0 +1,43 @@
+"""The class that TorchServe calls: its requests in, our responses out, nothing else.
+
+TorchServe wants exactly one class in this file; everything with an idea in it is in
+`torchscript_bundle/serving/`, which travels in the same archive.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchscript_bundle.serving import torchserve
+from torchscript_bundle.serving.runtime import choose_device
+from torchscript_bundle.serving.service import Service
+
+logger = logging.getLogger(__name__)
+
+
+class TransformerHandler:
+    """Serves one archive in one TorchServe worker."""
+
+    def initialize(self, context: Any) -> None:
+        """Loads, checks and warms up the artifact; TorchServe calls this once a worker.
+
+        Raises:
+            ArtifactError: the archive cannot be served; TorchServe shows the message in its log.
+        """
+        # Bodies as the client sent them, also where config.properties does not say so.
+        os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
+        properties = context.system_properties
+        device = choose_device(properties.get("gpu_id"), torch.cuda.is_available())
+        self._service = Service(Path(properties["model_dir"]), device)
+        logger.info("ready on %s, %d intra-op threads", device, torch.get_num_threads())
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Answers one batch; statuses and content types are set on the context, per request."""
+        requests = [torchserve.read_request(row, context, at) for at, row in enumerate(data)]
+        responses = self._service.answer(requests)
+        return [torchserve.write_response(r, context, at) for at, r in enumerate(responses)]

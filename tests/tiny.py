@@ -1,0 +1,169 @@
+"""Tiny random models with real tokenizers, saved as ordinary Hugging Face checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    FunnelConfig,
+    FunnelForSequenceClassification,
+    LongformerConfig,
+    LongformerForSequenceClassification,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+CORPUS = [
+    "The film was long and the ending was a surprise to all of us.",
+    "We waited an hour for cold soup, and nobody said sorry.",
+    "It works as described; the battery lasts two days.",
+    "Not bad at all, I would stay there again with my family.",
+    "Café, naïve, Übergröße: accents and umlauts are in here too.",
+]
+SIZES = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
+VOCABULARY = 300
+
+
+def wordpiece_tokenizer(lowercase: bool = True, **options: Any) -> PreTrainedTokenizerFast:
+    """A BERT-style tokenizer trained on `CORPUS`."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(
+        CORPUS,
+        trainers.WordPieceTrainer(
+            vocab_size=VOCABULARY, special_tokens=special, show_progress=False
+        ),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    names = {f"{r}_token": f"[{r.upper()}]" for r in ("pad", "unk", "cls", "sep", "mask")}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=512,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **names,
+        **options,
+    )
+
+
+def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """A RoBERTa-style byte-level BPE tokenizer, without token types."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer.train_from_iterator(
+        CORPUS,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY,
+            special_tokens=special,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=512,
+        model_input_names=["input_ids", "attention_mask"],
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token="<mask>",
+    )
+
+
+def bert(**options: Any) -> Any:
+    """Exact at any batch and length."""
+    config = BertConfig(vocab_size=VOCABULARY, intermediate_size=64, **SIZES, **options)
+    return BertForSequenceClassification(config)
+
+
+def distilbert(**options: Any) -> Any:
+    """The same without token types."""
+    config = DistilBertConfig(
+        vocab_size=VOCABULARY, dim=32, n_heads=4, n_layers=2, hidden_dim=64, **options
+    )
+    return DistilBertForSequenceClassification(config)
+
+
+def roberta(**options: Any) -> Any:
+    """Positions start after the padding id."""
+    config = RobertaConfig(
+        vocab_size=VOCABULARY,
+        intermediate_size=64,
+        max_position_embeddings=514,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        type_vocab_size=1,
+        **SIZES,
+        **options,
+    )
+    return RobertaForSequenceClassification(config)
+
+
+def funnel(**options: Any) -> Any:
+    """Exact at any batch, at traced lengths only."""
+    config = FunnelConfig(
+        vocab_size=VOCABULARY,
+        d_model=32,
+        n_head=4,
+        d_head=8,
+        d_inner=64,
+        block_sizes=[1, 1],
+        num_decoder_layers=1,
+        **options,
+    )
+    return FunnelForSequenceClassification(config)
+
+
+def longformer(**options: Any) -> Any:
+    """Exact at traced batch and traced lengths only."""
+    config = LongformerConfig(
+        vocab_size=VOCABULARY,
+        intermediate_size=64,
+        attention_window=16,
+        max_position_embeddings=514,
+        pad_token_id=0,
+        **SIZES,
+        **options,
+    )
+    return LongformerForSequenceClassification(config)
+
+
+def save_checkpoint(
+    folder: Path,
+    make_model: Callable[..., Any] = bert,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    labels: tuple[str, ...] = ("NEGATIVE", "POSITIVE"),
+    **options: Any,
+) -> Path:
+    """Writes a random checkpoint whose logits are well apart; the same at every call."""
+    torch.manual_seed(0)
+    id2label = dict(enumerate(labels))
+    model = make_model(
+        id2label=id2label,
+        label2id={name: index for index, name in id2label.items()},
+        initializer_range=0.5,
+        **options,
+    )
+    model.save_pretrained(folder)
+    (tokenizer or wordpiece_tokenizer()).save_pretrained(folder)
+    return folder

@@ -1,0 +1,1 @@
+"""Hugging Face text models, traced to TorchScript, proven exact and served by TorchServe."""

@@ -1,0 +1,108 @@
+"""`python -m torchscript_bundle start | predict | status | token | stop`: the server by hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from torchscript_bundle.export.config import load_config, samples
+from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.server import ROOT, Ports, Server, ServerError
+
+TOKEN_MINUTES = "token_expiration_min"
+
+
+def main() -> int:
+    """Runs one command; returns the exit status."""
+    arguments = _parser().parse_args()
+    server = Server(ROOT / ".server", ROOT / "logs")
+    commands = {
+        "start": _start,
+        "predict": _predict,
+        "status": _status,
+        "token": _token,
+        "stop": _stop,
+    }
+    try:
+        commands[arguments.command](server, arguments)
+    except (ServerError, ExportError) as error:
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="torchscript_bundle", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    start = commands.add_parser("start", help="serve an archive; return when it has answered")
+    start.add_argument("--restart", action="store_true", help="stop a server that is running")
+    start.add_argument("--workers", type=int, default=None, help="default: one per GPU, or one")
+    start.add_argument("--timeout", type=float, default=120.0, help="seconds")
+    for name, default in vars(Ports()).items():
+        start.add_argument(f"--{name.replace('_', '-')}-port", type=int, default=default)
+    predict = commands.add_parser("predict", help="send texts; print each with its answer")
+    predict.add_argument("text", nargs="*", help="default: the samples of the artifacts folder")
+    for command in (start, predict):
+        command.add_argument("--config", type=Path, default=Path("setup_config.json"))
+    commands.add_parser("status", help="print where the server listens")
+    commands.add_parser("token", help="print the key that clients send")
+    commands.add_parser("stop", help="stop the server")
+    return parser
+
+
+def _start(server: Server, arguments: argparse.Namespace) -> None:
+    config = load_config(arguments.config)
+    ports = Ports(**{name: getattr(arguments, f"{name}_port") for name in vars(Ports())})
+    archive = ROOT / "model_store" / f"{config.served_name}.mar"
+    if arguments.restart and server.stop():
+        _say("stopped the server that was running")
+    _say(f"start TorchServe with {archive.name}")
+    server.start(archive, ports, workers=arguments.workers)
+    try:
+        answer = server.wait_ready(samples(config)[0].encode(), arguments.timeout, _say)
+    except BaseException:
+        server.stop()
+        raise
+    print(f"serving at {server.address}")
+    print(f"  {server.plan()}; logs in {server.log_dir}")
+    print(f"  keys are valid until {_expiry(server)}; `make token` prints the one clients send")
+    print(f"  a sample got {answer.body.decode()}")
+
+
+def _predict(server: Server, arguments: argparse.Namespace) -> None:
+    for text in arguments.text or samples(load_config(arguments.config)):
+        answer = server.predict(text.encode("utf-8"), content_type="text/plain; charset=utf-8")
+        print(json.dumps(text, ensure_ascii=False))
+        print(f"  {answer.body.decode('utf-8')}")
+        if answer.status != 200:
+            raise ServerError(f"the server answered with status {answer.status}")
+
+
+def _status(server: Server, _: argparse.Namespace) -> None:
+    if not server.running:
+        raise ServerError("nothing is served; `make serve` starts the server")
+    print(f"serving at {server.address}")
+
+
+def _token(server: Server, _: argparse.Namespace) -> None:
+    print(server.token("inference"))
+
+
+def _stop(server: Server, _: argparse.Namespace) -> None:
+    print("stopped" if server.stop() else "nothing was running")
+
+
+def _expiry(server: Server) -> str:
+    minutes = int(server.properties()[TOKEN_MINUTES])
+    return f"{datetime.now().astimezone() + timedelta(minutes=minutes):%Y-%m-%d %H:%M}"
+
+
+def _say(message: str) -> None:
+    print(f"  ... {message}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Build time: Hugging Face model -> wrapper -> traced, verified artifact -> archive."""

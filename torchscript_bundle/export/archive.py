@@ -1,0 +1,159 @@
+"""Artifact + handler + serving code -> one self-contained, reproducible `.mar`.
+
+torch-model-archiver packs; what it made is then rewritten, because it stamps the time into the
+manifest and into every entry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import yaml
+
+from torchscript_bundle.export.config import SetupConfig, load_config
+from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.serving.artifact import (
+    BUNDLE_FILE,
+    CONFIG_FILE,
+    MODULE_FILE,
+    REMAKE,
+    TOKENIZER_FILE,
+    Bundle,
+)
+from torchscript_bundle.serving.errors import ArtifactError
+
+ROOT = Path(__file__).resolve().parents[2]
+HANDLER = ROOT / "Transformer_handler_generalized.py"
+MANIFEST = "MAR-INF/MANIFEST.json"
+MODEL_CONFIG = "model-config.yaml"
+VERSION = "1.0"
+#: The earliest date a zip entry can have; any fixed one would do.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
+    """Packs an artifact; the same artifact gives the same bytes.
+
+    Args:
+        artifact: folder that `export` wrote; its files are checked against `bundle.json` first.
+        model_store: folder for the archive, made if need be.
+        config: what the artifact was made from; gives the archive's name.
+
+    Raises:
+        ExportError: the artifact is damaged, or torch-model-archiver fails.
+    """
+    try:
+        bundle = Bundle.load(artifact)
+        bundle.check_files(artifact)
+    except ArtifactError as error:
+        raise ExportError(str(error)) from error
+    if (artifact / CONFIG_FILE).read_text(encoding="utf-8") != config.dump():
+        raise ExportError(f"{artifact} was made from another config; {REMAKE}")
+    archive_name = config.served_name
+    model_store.mkdir(parents=True, exist_ok=True)
+    target = model_store / f"{archive_name}.mar"
+    # Beside the target, so that the last step is a rename on one file system.
+    with tempfile.TemporaryDirectory(prefix=f".{archive_name}.", dir=model_store) as temporary:
+        made = _run_archiver(Path(temporary), artifact, config)
+        fresh = Path(temporary) / "rewritten.mar"
+        _rewrite(made, fresh)
+        fresh.replace(target)
+    return target
+
+
+def model_config(config: SetupConfig) -> str:
+    """The model's YAML for TorchServe. Worker counts are the server's to choose."""
+    return yaml.safe_dump(
+        {
+            "batchSize": config.batch_size,
+            "maxBatchDelay": config.max_batch_delay,
+            "responseTimeout": config.response_timeout,
+            "startupTimeout": config.startup_timeout,
+        }
+    )
+
+
+def _run_archiver(temporary: Path, artifact: Path, config: SetupConfig) -> Path:
+    """Runs torch-model-archiver over a staging folder; its contents become the archive's root."""
+    staging = temporary / "staging"
+    package = staging / "torchscript_bundle"
+    shutil.copytree(
+        ROOT / "torchscript_bundle" / "serving",
+        package / "serving",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    shutil.copy(ROOT / "torchscript_bundle" / "__init__.py", package)
+    for name in (BUNDLE_FILE, TOKENIZER_FILE, CONFIG_FILE):
+        shutil.copy(artifact / name, staging)
+    (temporary / MODEL_CONFIG).write_text(model_config(config), encoding="utf-8")
+    archive_name = config.served_name
+    command = [
+        *(sys.executable, "-m", "model_archiver.model_packaging"),
+        *("--model-name", archive_name),
+        *("--version", VERSION),
+        *("--serialized-file", str(artifact / MODULE_FILE)),
+        *("--handler", str(HANDLER)),
+        *("--extra-files", str(staging)),
+        *("--config-file", str(temporary / MODEL_CONFIG)),
+        *("--archive-format", "zip-store"),
+        *("--export-path", str(temporary)),
+        "--force",
+    ]
+    # It works in $TMPDIR/<model name> and empties that first: give it a TMPDIR of its own.
+    work = temporary / "work"
+    work.mkdir()
+    environment = {**os.environ, "TMPDIR": str(work)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    made = temporary / f"{archive_name}.mar"
+    if done.returncode != 0 or not made.is_file():
+        raise ExportError(f"torch-model-archiver failed: {done.stderr.strip() or done.stdout}")
+    return made
+
+
+def _rewrite(made: Path, fresh: Path) -> None:
+    """Copies a zip with sorted entries, fixed dates and modes, and no time in its manifest."""
+    with zipfile.ZipFile(made) as source, zipfile.ZipFile(fresh, "w") as target:
+        for name in sorted(source.namelist()):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.external_attr = 0o644 << 16
+            if name == MANIFEST:
+                manifest = json.loads(source.read(name))
+                manifest["createdOn"] = "01/01/1980 00:00:00"
+                target.writestr(entry, json.dumps(manifest, indent=2, sort_keys=True))
+                continue
+            entry.file_size = source.getinfo(name).file_size
+            with source.open(name) as reader, target.open(entry, "w") as writer:
+                shutil.copyfileobj(reader, writer, 1 << 20)
+
+
+def main() -> int:
+    """`python -m torchscript_bundle.export.archive`: packs the artifact of a config."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", default="setup_config.json", type=Path)
+    parser.add_argument("--artifact", default="Transformer_model", type=Path)
+    parser.add_argument("--model-store", default="model_store", type=Path)
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    try:
+        config = load_config(arguments.config)
+        print(f"  ... pack {arguments.artifact}")
+        path = pack(arguments.artifact, arguments.model_store, config)
+    except ExportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    size = path.stat().st_size / 1e6
+    print(f"{path}: {size:.1f} MB, {time.perf_counter() - started:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""`setup_config.json`: its keys, their limits, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.modes import MODES
+
+#: Keys of the TorchServe example that name things transformers and torch no longer have.
+REPLACED = {
+    "FasterTransformer": "torch's own fused attention is always used",
+    "BetterTransformer": "torch's own fused attention is always used",
+    "model_parallel": "the whole model runs on each worker's device; start more workers instead",
+}
+
+
+def _known_mode(mode: str) -> str:
+    if mode not in MODES:
+        raise ValueError(f"allowed: {', '.join(MODES)}")
+    return mode
+
+
+def _not_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a whole number, not true or false")
+    return value
+
+
+ModeName = Annotated[
+    str,
+    AfterValidator(_known_mode),
+    WithJsonSchema({"type": "string", "enum": list(MODES)}),
+]
+Int = Annotated[int, BeforeValidator(_not_boolean)]
+
+
+class SetupConfig(BaseModel):
+    """What to serve and how. Numbers may be strings, as in the TorchServe example's files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    schema_: str | None = Field(
+        None, alias="$schema", description="JSON Schema of this file, for editors."
+    )
+    model_name: str = Field(
+        min_length=1,
+        description="Hub model (`organisation/name`) or folder; a folder is looked for beside "
+        "this file and starts with `./`, `../`, `~` or `/`.",
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a Hub model.")
+    trust_remote_code: bool = Field(
+        False, description="Run Python code that comes with the model. Only for authors you trust."
+    )
+    use_safetensors: bool = Field(
+        True, description="Load safetensors weights only; false also takes pickled weights."
+    )
+    mode: ModeName = Field(description="The task.")
+    save_mode: Literal["torchscript"] = Field(
+        "torchscript", description="How the model is saved for the worker."
+    )
+    do_lower_case: bool | None = Field(
+        None, description="Lower-case the text; null leaves it to the tokenizer."
+    )
+    num_labels: Int | None = Field(
+        None, ge=1, description="Number of labels, checked against the model; null takes its own."
+    )
+    max_length: Int = Field(
+        150, ge=4, le=100_000, description="Longest text, in tokens, special tokens included."
+    )
+    traced_lengths: list[Int] = Field(
+        [],
+        description="Further lengths to trace for a model that is exact only at traced lengths; "
+        "max_length is always one.",
+    )
+    on_too_long: Literal["truncate", "error"] = Field(
+        "truncate",
+        description="What a text over max_length gets: its first tokens classified and "
+        '`"truncated": true`, or a 413.',
+    )
+    device: str = Field(
+        "cpu",
+        pattern=r"^(cpu|cuda(:\d+)?)$",
+        description="Where the model is traced and verified: cpu, cuda or cuda:<number>.",
+    )
+    artifacts_dir: str | None = Field(
+        None,
+        description="Folder with index_to_name.json and sample requests; null takes the mode's "
+        "own, beside this file.",
+    )
+    archive_name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        max_length=100,
+        description="Name of the archive and of the served model; null takes the last part of "
+        "model_name.",
+    )
+    batch_size: Int = Field(
+        8, ge=1, le=1024, description="Most requests in one call of a worker, and rows in a batch."
+    )
+    max_batch_delay: Int = Field(
+        5, ge=0, le=60_000, description="How long a request waits for others (milliseconds)."
+    )
+    max_client_batch: Int = Field(64, ge=1, le=10_000, description="Most texts in one request.")
+    response_timeout: Int = Field(
+        120, ge=1, le=86_400, description="A worker that answers later is restarted (seconds)."
+    )
+    startup_timeout: Int = Field(
+        120, ge=1, le=86_400, description="A worker that loads longer is restarted (seconds)."
+    )
+    captum_explanation: bool = Field(False, description="Accepted; not exported yet.")
+    embedding_name: str | None = Field(None, description="Accepted; nothing needs it any more.")
+    FasterTransformer: bool = Field(False, description="Accepted; " + REPLACED["FasterTransformer"])
+    BetterTransformer: bool = Field(False, description="Accepted; " + REPLACED["BetterTransformer"])
+    model_parallel: bool = Field(False, description="Accepted; " + REPLACED["model_parallel"])
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> SetupConfig:
+        wrong = [length for length in self.traced_lengths if not 4 <= length <= self.max_length]
+        if wrong:
+            raise ValueError(
+                f"traced_lengths: {wrong[0]} is not between 4 and max_length ({self.max_length})"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The folder that paths in the config are relative to: the config file's own."""
+        return self._folder
+
+    @property
+    def local_model(self) -> Path | None:
+        """The model's folder if `model_name` is a path or names a folder, else None (the Hub)."""
+        path = self._folder / Path(self.model_name).expanduser()
+        looks_like_path = self.model_name.startswith(("./", "../", "/", "~"))
+        return path if looks_like_path or path.is_dir() else None
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder with labels and samples; it need not exist."""
+        return self._folder / (self.artifacts_dir or MODES[self.mode].artifacts_dir)
+
+    @property
+    def served_name(self) -> str:
+        """Name of the archive and of the model in TorchServe's URLs."""
+        if self.archive_name:
+            return self.archive_name
+        last = Path(self.model_name).name
+        return re.sub(r"[^A-Za-z0-9_.-]", "_", last).lstrip("_.-") or self.mode
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Lengths to trace where the length is static, ascending; the last is `max_length`."""
+        return tuple(sorted({*self.traced_lengths, self.max_length}))
+
+    def dump(self) -> str:
+        """The config normalised: every key, numbers as numbers."""
+        return json.dumps(self.model_dump(exclude={"schema_"}), indent=2, ensure_ascii=False) + "\n"
+
+
+def load_config(path: Path) -> SetupConfig:
+    """Reads and validates a config file.
+
+    Raises:
+        ExportError: no such file, not a JSON object, or keys that are wrong: a line for each, all
+            at once.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ExportError(f"{path}: no such file; give the path of a setup_config.json") from error
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read ({error.strerror})") from error
+    except json.JSONDecodeError as error:
+        raise ExportError(
+            f"{path}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from error
+    except ValueError as error:
+        raise ExportError(f"{path}: not UTF-8 JSON ({error})") from error
+    if not isinstance(raw, dict):
+        raise ExportError(f"{path}: must hold a JSON object of keys and values")
+    try:
+        config = SetupConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ExportError("\n".join(_describe(path, fault) for fault in error.errors())) from error
+    config._folder = path.resolve().parent
+    return config
+
+
+def _describe(path: Path, fault: ErrorDetails) -> str:
+    """One line for one fault: the file, the key and what is allowed."""
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        names = [f.alias or name for name, f in SetupConfig.model_fields.items()]
+        close = difflib.get_close_matches(key, names, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(names)}"
+        return f"{path}: {key}: unknown key; {hint}"
+    if fault["type"] == "missing":
+        description = SetupConfig.model_fields[key].description
+        return f"{path}: {key}: missing; {description}"
+    message = fault["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{path}: {message}"
+    return f"{path}: {key}: {message} (got {json.dumps(fault['input'])[:80]})"
+
+
+def samples(config: SetupConfig) -> list[str]:
+    """The sample texts of the artifacts folder, by file name; a stock one if it has none."""
+    files = sorted(config.artifacts.glob("sample_text*.txt"))
+    return [path.read_text(encoding="utf-8").strip() for path in files] or ["It works."]
+
+
+def json_schema() -> str:
+    """The JSON Schema that `setup_config.json` refers to."""
+    schema = SetupConfig.model_json_schema(by_alias=True)
+    return json.dumps(schema, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")

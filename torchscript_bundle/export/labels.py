@@ -1,0 +1,75 @@
+"""Which name each class has: the artifacts folder's, else the model's."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from torchscript_bundle.export.errors import ExportError
+
+logger = logging.getLogger(__name__)
+
+LABELS_FILE = "index_to_name.json"
+
+
+def resolve_labels(model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
+    """The labels by index.
+
+    Args:
+        model_config: the transformers config, with `num_labels` and `id2label`.
+        num_labels: what `setup_config.json` says, or None.
+        artifacts: folder that may hold `index_to_name.json`.
+
+    Raises:
+        ExportError: `num_labels` or `index_to_name.json` contradicts the model, or that file is
+            not an object of names by index.
+    """
+    size = int(model_config.num_labels)
+    if num_labels is not None and num_labels != size:
+        raise ExportError(
+            f"setup_config.json says num_labels {num_labels}, the model has {size} labels; "
+            "set num_labels to the model's number or leave it out"
+        )
+    own = tuple(str(model_config.id2label[index]) for index in range(size))
+    path = artifacts / LABELS_FILE
+    if not path.is_file():
+        return own
+    names = _read_names(path)
+    if len(names) != size:
+        raise ExportError(
+            f"{path} has {len(names)} labels, the model's num_labels is {size}; correct the file, "
+            "or set artifacts_dir in setup_config.json to a folder without one"
+        )
+    _check_renaming(path, own, names)
+    return names
+
+
+def _read_names(path: Path) -> tuple[str, ...]:
+    """Names by index from `{"0": "NEGATIVE", "1": "POSITIVE"}`."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ExportError(f"{path}: not JSON ({error})") from error
+    indices = [str(index) for index in range(len(raw))] if isinstance(raw, dict) else []
+    if not indices or set(raw) != set(indices):
+        raise ExportError(f'{path}: must be an object such as {{"0": "NEGATIVE", "1": "POSITIVE"}}')
+    names = tuple(raw[index] for index in indices)
+    if not all(isinstance(name, str) and name for name in names):
+        raise ExportError(f"{path}: every label must be a string that is not empty")
+    return names
+
+
+def _check_renaming(path: Path, own: tuple[str, ...], names: tuple[str, ...]) -> None:
+    """A new name is a choice; the model's own names in another order can only be a mistake."""
+    if own == names or all(name == f"LABEL_{index}" for index, name in enumerate(own)):
+        return
+    before, after = ([name.upper() for name in each] for each in (own, names))
+    if before != after and sorted(before) == sorted(after):
+        raise ExportError(
+            f"{path} gives the model's labels in another order ({', '.join(names)}) than the "
+            f"model's id2label ({', '.join(own)}); correct the file or delete it"
+        )
+    pairs = ", ".join(f"{old} -> {new}" for old, new in zip(own, names, strict=True))
+    logger.warning("labels renamed by %s: %s", path, pairs)

@@ -1,0 +1,215 @@
+"""The strongest claim about a model's shapes that holds: traced, compared, and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.inputs import InputMaker
+from torchscript_bundle.jit.buckets import dispatch_by_length
+from torchscript_bundle.jit.tracing import Tensors, trace
+from torchscript_bundle.jit.verify import Case, Result, Shape, compare, run_eager
+
+BATCHES = (1, 2, 5, 8)
+LENGTHS = (8, 16, 33)
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Which shapes a module takes.
+
+    Attributes:
+        dynamic_batch: any number of rows; else exactly one.
+        dynamic_length: any length up to max_length; else only traced lengths.
+    """
+
+    dynamic_batch: bool
+    dynamic_length: bool
+
+    def __str__(self) -> str:
+        batch = "any batch" if self.dynamic_batch else "batch 1"
+        return f"{batch}, {'any length' if self.dynamic_length else 'traced lengths only'}"
+
+
+#: Strongest first. What is static is padded to the traced length, or run row by row, when serving.
+CLAIMS = (Claim(True, True), Claim(True, False), Claim(False, True), Claim(False, False))
+
+
+@dataclass
+class Proof:
+    """A module with the claim that was proven for it.
+
+    Attributes:
+        module: the ScriptModule.
+        claim: what it takes.
+        lengths: lengths that were traced, ascending; the last is max_length.
+        cases: the inputs and eager answers that the claim covers, for further checks.
+        results: how the module did on `cases`.
+        refused: stronger claims, with the first case that broke each.
+        warnings: what the tracer warned of.
+    """
+
+    module: torch.jit.ScriptModule
+    claim: Claim
+    lengths: tuple[int, ...]
+    cases: list[Case]
+    results: list[Result]
+    refused: list[tuple[Claim, str]] = field(default_factory=list)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def min_length(self) -> int:
+        """Shortest length that was compared."""
+        return min(case.shape.length for case in self.cases)
+
+    @property
+    def worst(self) -> float:
+        """Largest difference, relative to the output's scale."""
+        return max(result.max_rel or 0.0 for result in self.results)
+
+    def in_words(self) -> str:
+        """What holds, for people."""
+        batch = "any batch" if self.claim.dynamic_batch else "batch 1"
+        if self.claim.dynamic_length:
+            return f"{batch}, any length from {self.min_length} to {self.lengths[-1]}"
+        return f"{batch}, length {' or '.join(map(str, self.lengths))} only"
+
+    def report(self) -> dict[str, Any]:
+        """The proof as `bundle.json` keeps it."""
+        return {
+            "holds": self.in_words(),
+            "tolerance": TOLERANCE,
+            "worst_relative_difference": self.worst,
+            "refused_claims": {str(claim): reason for claim, reason in self.refused},
+            "tracer_warnings": list(self.warnings),
+            "tracer_warnings_explained": (
+                "each marks a value that the trace keeps as a constant; the cases below, run "
+                "beside the eager model, show that it does no harm at the shapes claimed"
+            )
+            if self.warnings
+            else "",
+            "cases": [asdict(result) for result in self.results],
+        }
+
+
+def grid(max_length: int, traced_lengths: Sequence[int]) -> list[Shape]:
+    """Every shape that a claim may be tried on, cheapest first."""
+    lengths = {length for length in LENGTHS if length <= max_length}
+    lengths |= {max(4, max_length // 2), max_length, *traced_lengths}
+    return [
+        Shape(batch, length, padded)
+        for length in sorted(lengths)
+        for batch in BATCHES
+        for padded in (False, True)
+    ]
+
+
+def prove(
+    eager: torch.nn.Module, make_inputs: Callable[[Shape], Tensors], lengths: tuple[int, ...]
+) -> Proof:
+    """Traces and compares, from the strongest claim to the weakest.
+
+    Args:
+        eager: the wrapped model, in eval mode.
+        make_inputs: gives its arguments at a shape.
+        lengths: lengths to trace where they are static, ascending; the last is max_length.
+
+    Raises:
+        ExportError: the eager model fails at a shape, or no claim holds; the message names the
+            shape that broke the last one.
+    """
+    cases = _run_grid(eager, make_inputs, lengths)
+    refused: list[tuple[Claim, str]] = []
+    for claim in CLAIMS:
+        covered = [case for case in cases if _covers(claim, case.shape, lengths)]
+        traced = lengths[-1:] if claim.dynamic_length else lengths
+        try:
+            module, warnings = _trace(eager, make_inputs, claim, traced)
+        except Exception as error:  # a model's own code runs here
+            refused.append((claim, f"tracing failed: {_last_line(error)}"))
+            continue
+        results, broken = compare_all(module, covered, f"compare ({claim})")
+        if broken is None:
+            return Proof(module, claim, traced, covered, results, refused, warnings)
+        refused.append((claim, f"{broken.shape}: {broken.verdict}, {broken.message}"))
+    claim, reason = refused[-1]
+    raise ExportError(f"the trace does not answer as the model does, even at {claim}: {reason}")
+
+
+def padding_effect(eager: torch.nn.Module, make_inputs: InputMaker, max_length: int) -> float:
+    """How much padding changes the eager model's own answer, relative to the answer's scale.
+
+    Rounding gives about 1e-6. More means that the architecture reads padding in spite of the mask,
+    so that no padded batch can answer as a text alone does.
+    """
+    inputs = make_inputs(Shape(1, max_length // 2, padded=False))
+    with torch.no_grad():
+        case = Case(Shape(1, max_length, padded=True), inputs, eager(*inputs))
+        padded = make_inputs.pad(inputs, max_length)
+        result = compare(lambda *_: eager(*padded), case, TOLERANCE)
+    return float("inf") if result.max_rel is None else result.max_rel
+
+
+def compare_all(
+    module: Callable[..., Tensors], cases: Sequence[Case], title: str
+) -> tuple[list[Result], Result | None]:
+    """Compares on each case, up to the first that fails; returns the results and that one."""
+    results: list[Result] = []
+    for case in tqdm(cases, desc=f"      {title}", unit="shape", leave=False, disable=None):
+        results.append(compare(module, case, TOLERANCE))
+        if not results[-1].holds:
+            return results, results[-1]
+    return results, None
+
+
+def _run_grid(
+    eager: torch.nn.Module, make_inputs: Callable[[Shape], Tensors], lengths: tuple[int, ...]
+) -> list[Case]:
+    shapes = grid(lengths[-1], lengths)
+    cases: list[Case] = []
+    progress = tqdm(shapes, desc="      eager model", unit="shape", leave=False, disable=None)
+    try:
+        cases.extend(run_eager(eager, progress, make_inputs))
+    except Exception as error:  # a model's own code runs here
+        raise ExportError(
+            f"the model itself fails at {shapes[len(cases)]}: {_last_line(error)}; "
+            "another max_length may help"
+        ) from error
+    return cases
+
+
+def _covers(claim: Claim, shape: Shape, lengths: tuple[int, ...]) -> bool:
+    return (claim.dynamic_batch or shape.batch == 1) and (
+        claim.dynamic_length or shape.length in lengths
+    )
+
+
+def _trace(
+    eager: torch.nn.Module,
+    make_inputs: Callable[[Shape], Tensors],
+    claim: Claim,
+    lengths: tuple[int, ...],
+) -> tuple[torch.jit.ScriptModule, tuple[str, ...]]:
+    """One trace, or one for each length behind a dispatcher.
+
+    A dynamic batch is traced with two rows, since a single row lets broadcasting hide a constant.
+    """
+    batch = 2 if claim.dynamic_batch else 1
+    examples = [make_inputs(Shape(batch, length, padded=True)) for length in lengths]
+    traces = [trace(eager, example) for example in examples]
+    warnings = tuple(dict.fromkeys(line for traced in traces for line in traced.warnings))
+    if len(traces) == 1:
+        return traces[0].module, warnings
+    modules = [traced.module for traced in traces]
+    return dispatch_by_length(modules, lengths, len(examples[0])), warnings
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__

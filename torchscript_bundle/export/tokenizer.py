@@ -1,0 +1,73 @@
+"""tokenizer.json for the worker, and the proof that it tokenizes as transformers does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle
+
+ROLES = ("pad", "cls", "sep", "unk", "mask", "bos", "eos")
+
+#: Texts on which tokenizers are known to part ways: case, accents, spaces, scripts, emoji, length.
+TRIALS = (
+    "The food was great, the service was not.",
+    "ALL CAPS and MiXeD Case, don't, it's 3.14159 - or is it?",
+    "  leading,  double  and trailing spaces \t and a tab\nand a line  ",
+    "Caf\u00e9 na\u00efve \u00dcbergr\u00f6\u00dfe \u0130stanbul e\u0301 \ufb01ne",
+    "\u4f60\u597d\uff0c\u4e16\u754c \u3053\u3093\u306b\u3061\u306f \uc548\ub155 \u0645\u0631\u062d"
+    "\u0628\u0627 \u05e9\u05dc\u05d5\u05dd \u043f\u0440\u0438\u0432\u0435\u0442",
+    "emoji \U0001f600 \U0001f468\u200d\U0001f469\u200d\U0001f467 and \u200b zero width \x00 null",
+    "<s> [CLS] literal [SEP] special [MASK] tokens </s> <pad> <|endoftext|>",
+    "word " * 3000,
+)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Writes the whole fast tokenizer as `tokenizer.json`."""
+    tokenizer.backend_tokenizer.save(str(folder / TOKENIZER_FILE))
+
+
+def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Ids of the special tokens that the tokenizer has, by role."""
+    ids = {role: getattr(tokenizer, f"{role}_token_id") for role in ROLES}
+    return {role: index for role, index in ids.items() if index is not None}
+
+
+def check_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, folder: Path, bundle: Bundle, samples: Sequence[str]
+) -> int:
+    """Compares what a worker will read from `tokenizer.json` with what transformers tokenizes.
+
+    Args:
+        tokenizer: the original.
+        folder: holds the `tokenizer.json` just written.
+        bundle: gives `max_length` and the truncation side.
+        samples: texts to try besides `TRIALS`.
+
+    Returns:
+        The number of texts compared.
+
+    Raises:
+        ExportError: a text gets other ids or types; its number is named.
+    """
+    texts = [*TRIALS, *samples]
+    saved = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    saved.no_padding()
+    saved.enable_truncation(bundle.max_length, direction=bundle.truncation_side)
+    typed = "token_type_ids" in bundle.inputs
+    for number, (text, row) in enumerate(zip(texts, saved.encode_batch(texts), strict=True)):
+        expected = tokenizer(
+            text, truncation=True, max_length=bundle.max_length, return_token_type_ids=typed
+        )
+        same_types = not typed or row.type_ids == expected["token_type_ids"]
+        if row.ids != expected["input_ids"] or not same_types:
+            raise ExportError(
+                f"the saved tokenizer.json tokenizes trial text {number} otherwise than "
+                f"{type(tokenizer).__name__} does; this tokenizer cannot be served exactly"
+            )
+    return len(texts)

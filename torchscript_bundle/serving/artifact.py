@@ -1,0 +1,174 @@
+"""The artifact's contract: what export writes and serving reads, stated once.
+
+An artifact is a folder (or an unpacked archive) that holds the files named below. `bundle.json`
+describes the others and carries their sha256, so that a worker refuses what was changed or mixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from torchscript_bundle.serving.errors import ArtifactError
+
+FORMAT_VERSION = 1
+BUNDLE_FILE = "bundle.json"
+MODULE_FILE = "traced_model.pt"
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "setup_config.json"
+HASHED_FILES = (MODULE_FILE, TOKENIZER_FILE, CONFIG_FILE)
+
+REMAKE = "make the artifact again with download_Transformer_models.py"
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How a row shorter than its batch is filled."""
+
+    side: Literal["left", "right"]
+    token_id: int
+    type_id: int
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """`bundle.json`: everything serving needs to know about the module beside it.
+
+    Attributes:
+        format_version: version of this contract.
+        mode: the task, a key of `serving.modes.MODES`.
+        inputs: names of `forward`'s arguments in order, each int64 `[batch, length]`.
+        labels: label of each class, by index.
+        mode_options: facts that only this mode's code reads.
+        min_length: shortest length verified; shorter rows are padded to it (tokens).
+        max_length: longest row, special tokens included (tokens).
+        traced_lengths: lengths that `forward` takes when `dynamic_length` is false, ascending.
+        dynamic_batch: whether any number of rows was exact; else `forward` takes exactly one row.
+        dynamic_length: whether any length from `min_length` to `max_length` was exact.
+        precision: dtype of the weights.
+        padding: how rows are padded.
+        truncation_side: which end of a text that is too long is cut.
+        special_ids: ids of the tokenizer's special tokens by role.
+        versions: versions of the packages that made the artifact.
+        source: model name and revision (a commit, or None for a local folder).
+        sha256: digest of each file in `HASHED_FILES`.
+        sizes: bytes of each file in `HASHED_FILES`.
+        verification: the report of the proof, for people.
+    """
+
+    format_version: int
+    mode: str
+    inputs: tuple[str, ...]
+    labels: tuple[str, ...]
+    mode_options: dict[str, Any]
+    min_length: int
+    max_length: int
+    traced_lengths: tuple[int, ...]
+    dynamic_batch: bool
+    dynamic_length: bool
+    precision: str
+    padding: Padding
+    truncation_side: Literal["left", "right"]
+    special_ids: dict[str, int]
+    versions: dict[str, str]
+    source: dict[str, str | None]
+    sha256: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    verification: dict[str, Any] = field(default_factory=dict)
+
+    def dump(self, folder: Path) -> None:
+        """Writes `bundle.json` into `folder`."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+        (folder / BUNDLE_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @staticmethod
+    def load(folder: Path) -> Bundle:
+        """Reads `bundle.json` from `folder`.
+
+        Raises:
+            ArtifactError: the file is missing, not JSON, of another format version or incomplete.
+        """
+        path = folder / BUNDLE_FILE
+        raw = read_json_object(path)
+        version = raw.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{path}: format_version is {version!r}, this code reads {FORMAT_VERSION}; {REMAKE}"
+            )
+        missing = [f.name for f in fields(Bundle) if f.name not in raw]
+        if missing:
+            raise ArtifactError(f"{path}: no key {', '.join(missing)}; {REMAKE}")
+        known = {f.name: raw[f.name] for f in fields(Bundle)}
+        try:
+            known["padding"] = Padding(**known["padding"])
+        except TypeError as error:
+            raise ArtifactError(f"{path}: padding: {error}; {REMAKE}") from error
+        for name in ("inputs", "labels", "traced_lengths"):
+            known[name] = tuple(known[name])
+        return Bundle(**known)
+
+    def check_files(self, folder: Path) -> None:
+        """Compares the files beside `bundle.json` with the digests in it.
+
+        Raises:
+            ArtifactError: a file is missing or differs; the message names it.
+        """
+        for name in HASHED_FILES:
+            path = folder / name
+            if not path.is_file():
+                raise ArtifactError(f"{path} is missing; {REMAKE}")
+            if file_sha256(path) != self.sha256.get(name):
+                raise ArtifactError(
+                    f"{path} is not the file that {BUNDLE_FILE} describes (sha256 differs); "
+                    f"{REMAKE}, then the archive"
+                )
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """The part of the normalised `setup_config.json` that a worker reads."""
+
+    batch_size: int
+    max_client_batch: int
+    on_too_long: Literal["truncate", "error"]
+
+    @staticmethod
+    def load(folder: Path) -> ServingOptions:
+        """Reads the options from `folder`.
+
+        Raises:
+            ArtifactError: the file is missing, not JSON, or lacks one of the keys.
+        """
+        path = folder / CONFIG_FILE
+        raw = read_json_object(path)
+        names = [f.name for f in fields(ServingOptions)]
+        missing = [name for name in names if name not in raw]
+        if missing:
+            raise ArtifactError(f"{path}: no key {', '.join(missing)}; {REMAKE}")
+        return ServingOptions(**{name: raw[name] for name in names})
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of the artifact.
+
+    Raises:
+        ArtifactError: no such file, or not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} is missing; {REMAKE}") from error
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not JSON ({error}); {REMAKE}") from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path} is not a JSON object; {REMAKE}")
+    return cast(dict[str, Any], value)

@@ -1,0 +1,91 @@
+"""Request body -> Python value: the media types, the JSON dialect and their errors."""
+
+from __future__ import annotations
+
+import json
+from typing import NoReturn
+
+from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.http import HttpRequest
+
+UNTYPED = ("", "application/octet-stream")
+SEND_TEXT = 'send the text as text/plain, or JSON such as {"text": "..."} as application/json'
+
+
+def decode_body(request: HttpRequest) -> object:
+    """The value that a request carries: a string, or what its JSON says.
+
+    A form carries its text in the field `data`. A body without a content type (`curl -T file`) is
+    JSON if it parses as a JSON object or list, and text else, as the TorchServe example took both.
+
+    Raises:
+        RequestError: 400 empty, not UTF-8 or not JSON although so declared; 415 another media type.
+    """
+    if "body" in request.fields:
+        name, untyped_json = "body", True
+    elif "data" in request.fields:
+        name, untyped_json = "data", False
+    elif request.fields:
+        raise RequestError(400, 'the form has no field "data"; put the text there, or ' + SEND_TEXT)
+    else:
+        raise RequestError(
+            400,
+            "the body is empty, or a form that could not be read (curl -d sends a form unless told "
+            "-H 'Content-Type: application/json'); " + SEND_TEXT,
+        )
+    media_type = _media_type(request.content_types.get(name, ""))
+    text = _decode_utf8(request.fields[name])
+    if media_type == "application/json" or media_type.endswith("+json"):
+        return _parse_json(text)
+    if media_type.startswith("text/"):
+        return text
+    if media_type in UNTYPED:
+        return _parse_json_container(text) if untyped_json else text
+    raise RequestError(415, "this content type is not served; " + SEND_TEXT)
+
+
+def _media_type(content_type: str) -> str:
+    media_type, *parameters = (part.strip().lower() for part in content_type.split(";"))
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "charset" and value.strip('"') not in ("utf-8", "utf8", "us-ascii"):
+            raise RequestError(415, "this charset is not served; send UTF-8")
+    return media_type
+
+
+def _decode_utf8(body: bytes) -> str:
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(
+            400, f"the body is not UTF-8 (byte {error.start}); encode the text as UTF-8"
+        ) from None
+    if not text.strip():
+        raise RequestError(400, "the body is empty; " + SEND_TEXT)
+    return text
+
+
+def _parse_json(text: str) -> object:
+    try:
+        return json.loads(text, parse_constant=_reject_constant)
+    except json.JSONDecodeError as error:
+        reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
+    except ValueError:
+        reason = "it holds a number that is out of range, NaN or Infinity"
+    except RecursionError:
+        reason = "it is nested too deeply"
+    raise RequestError(400, f"the body is declared as JSON but is not ({reason}); " + SEND_TEXT)
+
+
+def _parse_json_container(text: str) -> object:
+    """JSON if it is an object or a list, else the text itself."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return text
+    try:
+        return _parse_json(text)
+    except RequestError:
+        return text
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(name)

@@ -1,0 +1,34 @@
+"""What can go wrong at serve time, and whose fault it is."""
+
+from __future__ import annotations
+
+#: Reason phrases are fixed ASCII: TorchServe's worker dies on any other.
+REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
+    500: "Internal Server Error",
+}
+
+
+class RequestError(Exception):
+    """One request that cannot be served; its neighbours in the batch are not concerned.
+
+    Args:
+        status: the HTTP status, a key of `REASONS`.
+        message: one sentence for the client that says what to send instead.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        if status not in REASONS:
+            raise ValueError(f"status {status} has no reason phrase in REASONS")
+        self.status = status
+        self.message = message
+
+
+class ArtifactError(Exception):
+    """An artifact that this code cannot serve: damaged, incomplete or of another version."""

@@ -1,0 +1,54 @@
+"""One HTTP request and its response, free of TorchServe's own types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class HttpRequest:
+    """What a client sent.
+
+    Attributes:
+        fields: form fields by name, or the whole body under `"body"`.
+        content_types: content type of each field, where one was sent.
+        accept: the Accept header.
+        purpose: which endpoint the request came through.
+    """
+
+    fields: dict[str, bytes]
+    content_types: dict[str, str]
+    accept: str = "*/*"
+    purpose: Literal["predict", "explain", "describe"] = "predict"
+
+
+@dataclass(frozen=True)
+class HttpResponse:
+    """What the client gets: a status of `errors.REASONS`, a media type, the body's bytes."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+def prefers_plain_text(accept: str) -> bool:
+    """Whether an Accept header ranks text/plain above application/json.
+
+    `*/*`, an empty or a malformed header mean JSON, the form that says everything.
+    Source: RFC 9110, section 12.5.1.
+    """
+    quality: dict[str, float] = {}
+    for entry in accept.lower().split(","):
+        media_type, *parameters = (part.strip() for part in entry.split(";"))
+        weights = [p.removeprefix("q=") for p in parameters if p.startswith("q=")]
+        try:
+            quality[media_type] = float(weights[0]) if weights else 1.0
+        except ValueError:
+            quality[media_type] = 0.0
+    plain = quality.get("text/plain", quality.get("text/*", 0.0))
+    json = quality.get("application/json", quality.get("application/*", 0.0))
+    return plain > json

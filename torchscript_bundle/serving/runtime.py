@@ -1,0 +1,110 @@
+"""The loaded module on this machine: device, warm-up, forward passes."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle
+from torchscript_bundle.serving.batching import pad_batch, plan_batches
+from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.tokenization import Row
+
+logger = logging.getLogger(__name__)
+
+#: The profiling executor compiles on the first calls at any shape and is fast from the third on.
+WARM_UP_CALLS = 3
+
+
+def choose_device(gpu_id: int | None, cuda_available: bool) -> torch.device:
+    """The GPU that TorchServe assigned to this worker, else the CPU.
+
+    Raises:
+        ArtifactError: a GPU was assigned and torch cannot use one, which would silently serve from
+            the CPU a model that was planned for a GPU.
+    """
+    if gpu_id is None:
+        return torch.device("cpu")
+    if not cuda_available:
+        raise ArtifactError(
+            f"TorchServe assigned GPU {gpu_id} but this torch has no CUDA; install a CUDA build of "
+            "torch, or set number_of_gpu=0 in config.properties"
+        )
+    return torch.device("cuda", gpu_id)
+
+
+class Runtime:
+    """Runs rows through the artifact's ScriptModule.
+
+    Args:
+        folder: the artifact's folder.
+        bundle: its `bundle.json`.
+        device: where the module runs.
+        max_rows: most rows in one forward pass.
+
+    Raises:
+        ArtifactError: the module cannot be loaded by the installed torch.
+    """
+
+    def __init__(self, folder: Path, bundle: Bundle, device: torch.device, max_rows: int) -> None:
+        self._bundle = bundle
+        self._device = device
+        self._max_rows = max_rows
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
+                self._module = torch.jit.load(str(folder / MODULE_FILE), map_location=device)
+        except RuntimeError as error:
+            raise ArtifactError(
+                f"{folder / MODULE_FILE} cannot be loaded by torch {torch.__version__} "
+                f"(made by torch {bundle.versions.get('torch')}): {error}"
+            ) from error
+        self._module.eval()
+
+    @torch.inference_mode()
+    def run(self, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """The module's main output for each row, in order, on the CPU.
+
+        A padded batch gives each row what it gets alone; neighbours only share the pass.
+        """
+        results: list[torch.Tensor | None] = [None] * len(rows)
+        for indices in plan_batches([len(row) for row in rows], self._bundle, self._max_rows):
+            inputs = pad_batch([rows[index] for index in indices], self._bundle)
+            output = self._module(*(tensor.to(self._device) for tensor in inputs))[0].cpu()
+            for index, result in zip(indices, output, strict=True):
+                results[index] = result
+        return [result for result in results if result is not None]
+
+    def warm_up(self) -> None:
+        """Runs every shape that will be used (a sample of them where lengths are dynamic)."""
+        started = time.perf_counter()
+        shapes = list(warm_up_shapes(self._bundle, self._max_rows))
+        for number, (batch, length) in enumerate(shapes, start=1):
+            rows = [Row([self._bundle.padding.token_id] * length, [0] * length, False, False)]
+            for _ in range(WARM_UP_CALLS if number == 1 else 1):
+                self.run(rows * batch)
+            logger.info("warm-up %d/%d: batch %d, length %d", number, len(shapes), batch, length)
+        logger.info("warm-up took %.1f s", time.perf_counter() - started)
+
+
+def warm_up_shapes(bundle: Bundle, max_rows: int) -> Iterator[tuple[int, int]]:
+    """`(batch, length)` pairs to run before the first request.
+
+    A static artifact's shapes are all run. A dynamic one has too many: after the first calls a new
+    shape costs what it always will, so the smallest and the largest stand for all.
+    """
+    largest = max_rows if bundle.dynamic_batch else 1
+    if bundle.dynamic_length:
+        batches: Sequence[int] = sorted({1, largest})
+        lengths: Sequence[int] = sorted({bundle.min_length, bundle.max_length})
+    else:
+        batches = range(1, largest + 1)
+        lengths = bundle.traced_lengths
+    for length in lengths:
+        for batch in batches:
+            yield batch, length

@@ -1,0 +1,45 @@
+"""TorchServe's requests and responses <-> ours. The only file that knows its context object."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torchscript_bundle.serving.errors import REASONS
+from torchscript_bundle.serving.http import HttpRequest, HttpResponse
+
+
+def read_request(row: dict[str, Any], context: Any, index: int) -> HttpRequest:
+    """One request of a batch, from TorchServe's row of fields and its header map.
+
+    In that map a string is a header of the request, in the client's spelling, and a dictionary
+    holds the content type of a field.
+    """
+    entries = context.get_all_request_header(index)
+    headers = {name.lower(): value for name, value in entries.items() if isinstance(value, str)}
+    content_types = {
+        name: _text(value.get("content-type"))
+        for name, value in entries.items()
+        if isinstance(value, dict)
+    }
+    if "body" in row and "content-type" in headers:
+        content_types["body"] = headers["content-type"]
+    fields = {name: bytes(value) for name, value in row.items()}
+    return HttpRequest(fields, content_types, headers.get("accept", "*/*"), _purpose(entries))
+
+
+def _purpose(entries: dict[str, Any]) -> Literal["predict", "explain", "describe"]:
+    """Which endpoint was called: TorchServe says it in two entries, spelled just so."""
+    if entries.get("explain") == "True":
+        return "explain"
+    return "describe" if entries.get("describe") == "True" else "predict"
+
+
+def write_response(response: HttpResponse, context: Any, index: int) -> bytes:
+    """Sets status and content type of one response on the context and returns its body."""
+    context.set_response_status(response.status, REASONS[response.status], index)
+    context.set_response_content_type(index, response.content_type)
+    return response.body
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, (bytes, bytearray)) else str(value or "")
