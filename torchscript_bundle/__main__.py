@@ -18,7 +18,7 @@ TOKEN_MINUTES = "token_expiration_min"
 def main() -> int:
     """Runs one command; returns the exit status."""
     arguments = _parser().parse_args()
-    server = Server(ROOT / ".server", ROOT / "logs")
+    server = Server(arguments.run_dir, arguments.log_dir)
     commands = {
         "start": _start,
         "predict": _predict,
@@ -36,6 +36,9 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="torchscript_bundle", description=__doc__)
+    parser.add_argument("--run-dir", type=Path, default=ROOT / ".server", help="keys and state")
+    parser.add_argument("--log-dir", type=Path, default=ROOT / "logs")
+    parser.add_argument("--model-store", type=Path, default=ROOT / "model_store")
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("start", help="serve an archive; return when it has answered")
     start.add_argument("--restart", action="store_true", help="stop a server that is running")
@@ -56,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 def _start(server: Server, arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config)
     ports = Ports(**{name: getattr(arguments, f"{name}_port") for name in vars(Ports())})
-    archive = ROOT / "model_store" / f"{config.served_name}.mar"
+    archive = arguments.model_store / f"{config.served_name}.mar"
     if arguments.restart and server.stop():
         _say("stopped the server that was running")
     _say(f"start TorchServe with {archive.name}")

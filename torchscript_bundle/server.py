@@ -185,7 +185,8 @@ class Server:
                 say(f"waiting for a worker ({told - started:.0f} s of {timeout:.0f})")
             time.sleep(POLL_SECONDS)
         raise ServerError(
-            f"no worker was ready within {timeout:.0f} s; its log is {self._model_log}"
+            f"no worker was ready within {timeout:.0f} s; the end of {self._model_log}:\n"
+            f"{_tail(self._model_log)}"
         )
 
     def stop(self) -> bool:
@@ -307,7 +308,7 @@ class Server:
         if "Traceback (most recent call last)" not in log:
             return None
         time.sleep(POLL_SECONDS)
-        return f"the worker failed:\n{_worker_error(self._read_model_log())}\n({self._model_log})"
+        return f"the worker failed: {_worker_error(self._read_model_log())}\nsee {self._model_log}"
 
     def _write_properties(self, ports: Ports, workers: int, properties: dict[str, str]) -> Path:
         """The base settings, then ours: in a properties file the last word on a key counts."""
@@ -448,11 +449,15 @@ def _command(process: psutil.Process) -> str:
 
 
 def _worker_error(log: str) -> str:
-    """The last traceback in a worker's log, without TorchServe's prefix on each line."""
+    """The exception that ended the last traceback in a worker's log, with its whole message."""
     lines = [line.split(" - ", 1)[-1] for line in log.splitlines()]
-    starts = [at for at, line in enumerate(lines) if "Traceback (most recent call last)" in line]
-    return "\n".join(lines[starts[-1] :][-15:])
+    start = max(at for at, line in enumerate(lines) if "Traceback (most recent call last)" in line)
+    trace = lines[start + 1 :]
+    ends = [at for at, line in enumerate(trace) if line and not line.startswith(" ")]
+    return trace[ends[0]] if ends else "\n".join(trace)
 
 
 def _tail(path: Path, lines: int = 15) -> str:
+    if not path.is_file():
+        return "(nothing was written)"
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

@@ -13,9 +13,7 @@ import transformers
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
-    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -106,19 +104,29 @@ def _download(config: SetupConfig) -> Path:
             f"{name} is neither a folder ({config.folder / name}) nor a model on the Hub; correct "
             "model_name in setup_config.json (a private model also needs HF_TOKEN)"
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise ExportError(_unreachable(name, error)) from error
+    except Exception as error:  # the HTTP library's own, a page that is not a Hub's, a full disk
+        raise ExportError(_not_fetched(name, error)) from error
 
 
-def _unreachable(name: str, error: Exception) -> str:
+def _not_fetched(name: str, error: Exception) -> str:
     if constants.HF_HUB_OFFLINE:
         return f"{name} is not in the local cache and HF_HUB_OFFLINE is set; unset it to download"
-    if isinstance(error, HfHubHTTPError) and error.response is not None:
-        why = f"it answered HTTP {error.response.status_code}"
-    else:
-        why = f"no connection ({type(error).__name__})"
+    # "Not in the cache either" is what huggingface_hub raises; what the Hub did is its cause.
+    cause = error.__cause__ or error
+    status = getattr(getattr(cause, "response", None), "status_code", None)
+    if status in (401, 403):
+        return (
+            f"the Hub refuses {name} to HF_TOKEN (HTTP {status}); set HF_TOKEN to a valid token "
+            "that may read it, or unset it for a public model"
+        )
+    if isinstance(cause, OSError) and cause.errno is not None:
+        return (
+            f"{name} cannot be stored in the cache {constants.HF_HUB_CACHE} ({cause.strerror}); "
+            "make room there, or set HF_HOME to another folder"
+        )
+    why = f"HTTP {status}" if status else f"{type(cause).__name__}: {_one_line(cause)}"
     return (
-        f"{name} could not be fetched from the Hub at {constants.ENDPOINT}: {why}; "
+        f"{name} could not be fetched from the Hub at {constants.ENDPOINT} ({why}); "
         "check the network and HF_ENDPOINT, or give a local folder as model_name"
     )
 

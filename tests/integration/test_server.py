@@ -1,0 +1,192 @@
+"""The server itself: keys, addresses, logs, failures, recovery."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.conftest import Site, build
+from torchscript_bundle.server import ROOT, Ports, Server, ServerError
+
+
+def test_without_the_key_nothing_is_answered(tiny_site: Site) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", tiny_site.port("inference"))
+    connection.request("POST", "/predictions/under_test", b"x", {"Content-Type": "text/plain"})
+    assert connection.getresponse().status == 400
+    connection.close()
+
+
+def test_keys_are_for_their_owner_and_last_a_year(tiny_site: Site) -> None:
+    path = tiny_site.server.run_dir / "key_file.json"
+    assert path.stat().st_mode & 0o077 == 0
+    assert tiny_site.server.properties()["token_expiration_min"] == str(365 * 24 * 60)
+    assert tiny_site.server.token("inference") not in tiny_site.logs()
+
+
+def test_models_cannot_be_registered(tiny_site: Site) -> None:
+    url = f"http://127.0.0.1:{tiny_site.port('management')}/models?url=under_test.mar"
+    assert tiny_site.server.request("POST", url, "management", body=b"").status >= 400
+
+
+def test_only_loopback_is_listened_on(tiny_site: Site) -> None:
+    ports = {tiny_site.port(name) for name in vars(Ports())}
+    listening = {
+        connection.laddr.ip
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port in ports
+    }
+    assert listening
+    assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_metrics_are_for_prometheus(tiny_site: Site) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", tiny_site.port("metrics"))
+    connection.request("GET", "/metrics")
+    assert b"# TYPE ts_inference_requests_total counter" in connection.getresponse().read()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"zebrafish in plain sight", "text/plain"),
+        (b'{"text": "zebrafish", "zebrafish": 1}', "application/json"),
+        (b'{"text": "zebrafish', "application/json"),
+        (b'{"text": "zebrafish \\ud800"}', "application/json"),
+        (b"zebrafish \xff", "text/plain"),
+        (b"zebrafish=zebrafish", "application/x-www-form-urlencoded"),
+        (b"zebrafish", "image/zebrafish"),
+    ],
+)
+def test_request_texts_are_never_logged(tiny_site: Site, body: bytes, content_type: str) -> None:
+    answer = tiny_site.server.predict(body, content_type=content_type)
+    assert answer.status < 500
+    time.sleep(0.3)
+    assert "zebrafish" not in tiny_site.logs()
+
+
+def test_a_killed_worker_costs_its_batch_alone(
+    tmp_path: Path, tiny_site: Site, start_site: Callable[..., Site]
+) -> None:
+    """Under load: the batch in flight gets 507, queued requests are answered, service goes on."""
+    archive = build(tmp_path, tiny_site.checkpoint, max_length=64, batch_size=2, max_batch_delay=1)
+    site = start_site(tiny_site.checkpoint, archive)
+    [victim] = site.server.worker_pids
+    statuses: list[tuple[float, int]] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        while not stop.is_set():
+            status = site.server.predict(b"hour " * 60).status
+            statuses.append((time.monotonic(), status))
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    # Freeze it first, so that a batch is surely in flight when it dies.
+    os.kill(victim, signal.SIGSTOP)
+    time.sleep(0.3)
+    os.kill(victim, signal.SIGKILL)
+    killed = time.monotonic()
+    while not any(at > killed and status == 200 for at, status in statuses):
+        assert time.monotonic() - killed < 60, "the server did not recover"
+        time.sleep(0.05)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    recovered = min(at for at, status in statuses if at > killed and status == 200) - killed
+    print(f"first answer {recovered:.1f} s after the kill; {Counter(s for _, s in statuses)}")
+    counts = Counter(status for _, status in statuses)
+    assert set(counts) == {200, 507}
+    assert 1 <= counts[507] <= 2
+    assert site.server.worker_pids != [victim]
+
+
+def test_a_worker_that_cannot_load_is_reported_in_its_own_words(
+    tmp_path: Path, tiny_site: Site
+) -> None:
+    broken = tmp_path / "broken.mar"
+    with zipfile.ZipFile(tiny_site.archive) as source, zipfile.ZipFile(broken, "w") as target:
+        for name in source.namelist():
+            changed = b" " if name == "tokenizer.json" else b""
+            target.writestr(name, source.read(name) + changed)
+    server = Server(tmp_path / "run", tmp_path / "logs")
+    server.start(broken, Ports.free())
+    try:
+        with pytest.raises(ServerError, match=r"tokenizer\.json is not the file.*sha256"):
+            server.wait_ready(b"x", 60)
+    finally:
+        server.stop()
+
+
+def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path, tiny_site: Site) -> None:
+    taken = tiny_site.port("inference")
+    server = Server(tmp_path / "run", tmp_path / "logs")
+    with pytest.raises(ServerError, match=f"port {taken} is in use.*PORT="):
+        server.start(tiny_site.archive, Ports(inference=taken))
+    assert not server.running
+
+
+def test_stop_leaves_nothing_behind(tmp_path: Path, tiny_site: Site) -> None:
+    server = Server(tmp_path / "run", tmp_path / "logs")
+    server.start(tiny_site.archive, Ports.free())
+    server.wait_ready(b"x", 60)
+    temp = Path(json.loads((server.run_dir / "state.json").read_text())["temp"])
+    pids = [process.pid for process in server._processes()]
+    assert server.stop() is True
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+    assert not temp.exists()
+    assert not (server.run_dir / "key_file.json").exists()
+    assert server.stop() is False
+
+
+def test_the_commands_of_a_shell(tmp_path: Path, tiny_site: Site) -> None:
+    """start, status, predict, token, stop: what `make` calls."""
+    config = tmp_path / "setup_config.json"
+    config.write_text(
+        json.dumps(
+            {
+                "model_name": str(tiny_site.checkpoint),
+                "mode": "sequence_classification",
+                "archive_name": "under_test",
+            }
+        )
+    )
+    ports = [f"--{k.replace('_', '-')}-port={v}" for k, v in vars(Ports.free()).items()]
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        places = ["--run-dir", str(tmp_path / "run"), "--log-dir", str(tmp_path / "logs")]
+        store = ["--model-store", str(tiny_site.archive.parent)]
+        command = [sys.executable, "-m", "torchscript_bundle", *places, *store, *arguments]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert run("status").returncode == 1
+    assert "make serve" in run("token").stderr
+    try:
+        started = run("start", "--config", str(config), *ports)
+        assert started.returncode == 0, started.stderr
+        assert "serving at http://127.0.0.1" in started.stdout
+        token = run("token").stdout.strip()
+        assert token
+        assert token not in started.stdout
+        predicted = run("predict", "It works.")
+        assert '"label"' in predicted.stdout
+        again = run("start", "--config", str(config), *ports)
+        assert again.returncode == 1
+        assert "already running" in again.stderr
+    finally:
+        assert run("stop").stdout.strip() == "stopped"

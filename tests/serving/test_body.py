@@ -1,0 +1,107 @@
+"""Bodies and their content types -> values, or 400 and 415."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.serving.helpers import raw
+from torchscript_bundle.serving.body import decode_body
+from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.http import HttpRequest
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "value"),
+    [
+        (b'"a"', "application/json", "a"),
+        (b'{"text": "a"}', "application/json; charset=UTF-8", {"text": "a"}),
+        (b'["a"]', "APPLICATION/JSON", ["a"]),
+        (b'["a"]', "application/vnd.api+json", ["a"]),
+        (b"null", "application/json", None),
+        ("é".encode(), "text/plain", "é"),
+        (b'{"text": "a"}', "text/plain", '{"text": "a"}'),
+        (b"<p>a", 'text/html; charset="utf-8"', "<p>a"),
+        (b"a", "text/plain;charset=us-ascii", "a"),
+        (b" a \n", "text/plain", " a \n"),
+        (BOM + b'{"text": "a"}', "application/json", {"text": "a"}),
+        (BOM + b"a", "text/plain", "a"),
+    ],
+)
+def test_declared_body(body: bytes, content_type: str, value: object) -> None:
+    assert decode_body(raw(body, content_type)) == value
+
+
+@pytest.mark.parametrize("content_type", ["", "application/octet-stream", "; charset=utf-8"])
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b'["a", "b"]', ["a", "b"]),
+        (b' \n{"text": "a"}', {"text": "a"}),
+        (BOM + b'["a"]', ["a"]),
+        (b'"a"', '"a"'),
+        (b"42", "42"),
+        (b"{a} is not JSON", "{a} is not JSON"),
+        (b"[NaN]", "[NaN]"),
+        (b"plain words", "plain words"),
+    ],
+)
+def test_untyped_body_is_an_object_a_list_or_text(
+    body: bytes, content_type: str, value: object
+) -> None:
+    assert decode_body(raw(body, content_type)) == value
+
+
+@pytest.mark.parametrize(
+    ("content_type", "value"),
+    [("", '["a"]'), ("text/plain", '["a"]'), ("application/json", ["a"])],
+)
+def test_form_field_data_is_text_unless_declared_as_json(content_type: str, value: object) -> None:
+    fields = {"other": b"x", "data": b'["a"]'}
+    assert decode_body(HttpRequest(fields, {"data": content_type})) == value
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "says"),
+    [
+        (b"", "text/plain", 400, "empty"),
+        (b" \t\n", "application/json", 400, "empty"),
+        (BOM, "", 400, "empty"),
+        (b"caf\xe9", "text/plain", 400, "not UTF-8 (byte 3)"),
+        ("secret".encode("utf-16"), "application/json", 400, "not UTF-8 (byte 0)"),
+        (b"\xff", "", 400, "not UTF-8"),
+        (b"secret", "application/json", 400, "line 1, column 1"),
+        (b'{"secret":\n "a"', "application/json", 400, "line 2, column 5"),
+        (b'["secret"] x', "application/json", 400, "not (Extra data"),
+        (b"NaN", "application/json", 400, "NaN or Infinity"),
+        (b'["a", Infinity]', "application/json", 400, "NaN or Infinity"),
+        (b'{"top_k": -Infinity}', "application/json", 400, "NaN or Infinity"),
+        (b"7" * 5000, "application/json", 400, "out of range"),
+        (b"[" * 100_000, "application/json", 400, "nested too deeply"),
+        (b'{"secret":' * 100_000, "application/json", 400, "nested too deeply"),
+        (b"a", "secret/png", 415, "not served"),
+        (b"a", "application/secret", 415, "not served"),
+        (b"a", "secret", 415, "not served"),
+        (b"a", "multipart/form-data; boundary=secret", 415, "not served"),
+        (b"a", "text/plain; charset=secret", 415, "UTF-8"),
+        (b'"a"', "application/json; charset=utf-16", 415, "UTF-8"),
+    ],
+)
+def test_refused_body_is_told_what_is_wrong_and_never_repeated(
+    body: bytes, content_type: str, status: int, says: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        decode_body(raw(body, content_type))
+    assert caught.value.status == status
+    assert says in caught.value.message
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"), [({}, "empty"), ({"text": b"a", "x": b"b"}, 'no field "data"')]
+)
+def test_form_without_the_field(fields: dict[str, bytes], says: str) -> None:
+    with pytest.raises(RequestError, match=says) as caught:
+        decode_body(HttpRequest(fields, {}))
+    assert caught.value.status == 400

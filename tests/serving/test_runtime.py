@@ -1,0 +1,98 @@
+"""The module on its device: which device, every row's own answer, warm-up."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.serving.helpers import BUNDLE, CPU, STATIC
+from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle
+from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.runtime import Runtime, choose_device, warm_up_shapes
+from torchscript_bundle.serving.tokenization import Row
+
+Artifact = Callable[[str], Path]
+
+
+@pytest.mark.parametrize("cuda_available", [False, True])
+def test_worker_without_a_gpu_uses_the_cpu(cuda_available: bool) -> None:
+    assert choose_device(None, cuda_available) == CPU
+
+
+def test_worker_uses_the_gpu_it_was_assigned() -> None:
+    assert choose_device(2, cuda_available=True) == torch.device("cuda", 2)
+
+
+def test_assigned_gpu_that_torch_cannot_use_is_refused() -> None:
+    with pytest.raises(ArtifactError, match=r"GPU 2 .* install a CUDA build .* number_of_gpu=0"):
+        choose_device(2, cuda_available=False)
+
+
+def make_rows(*lengths: int) -> list[Row]:
+    pick = random.Random(0)
+    return [
+        Row([2, *(pick.randrange(5, 200) for _ in range(length - 2)), 3], [0] * length, False, False)
+        for length in lengths
+    ]
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "funnel", "longformer"])
+def test_each_row_gets_its_own_answer_whatever_runs_beside_it(
+    artifact: Artifact, name: str
+) -> None:
+    runtime = Runtime(artifact(name), Bundle.load(artifact(name)), CPU, max_rows=3)
+    rows = make_rows(40, 3, 16, 17, 64, 5, 33, 4)
+    alone = [runtime.run([row])[0] for row in rows]
+    assert len({tuple(output.tolist()) for output in alone}) == len(rows)
+    for output, expected in zip(runtime.run(rows), alone, strict=True):
+        torch.testing.assert_close(output, expected, rtol=0, atol=1e-5)
+
+
+def test_no_rows_give_no_answers(artifact: Artifact) -> None:
+    assert Runtime(artifact("bert"), Bundle.load(artifact("bert")), CPU, 8).run([]) == []
+
+
+def test_loading_and_running_are_silent(artifact: Artifact) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        runtime = Runtime(artifact("bert"), Bundle.load(artifact("bert")), CPU, max_rows=8)
+        [output] = runtime.run(make_rows(9))
+    assert (output.dtype, output.shape, output.device) == (torch.float32, (3,), CPU)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a module"])
+def test_file_that_is_no_module_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / MODULE_FILE).write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"traced_model\.pt cannot be loaded by torch 2\."):
+        Runtime(tmp_path, BUNDLE, CPU, max_rows=8)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "max_rows", "shapes"),
+    [
+        (BUNDLE, 8, [(1, 8), (8, 8), (1, 64), (8, 64)]),
+        (BUNDLE, 1, [(1, 8), (1, 64)]),
+        (replace(BUNDLE, dynamic_batch=False), 8, [(1, 8), (1, 64)]),
+        (STATIC, 2, [(1, 16), (2, 16), (1, 32), (2, 32), (1, 64), (2, 64)]),
+        (replace(STATIC, dynamic_batch=False), 8, [(1, 16), (1, 32), (1, 64)]),
+    ],
+)
+def test_shapes_that_are_warmed_up(
+    bundle: Bundle, max_rows: int, shapes: list[tuple[int, int]]
+) -> None:
+    assert list(warm_up_shapes(bundle, max_rows)) == shapes
+
+
+def test_warm_up_says_how_far_it_is(artifact: Artifact, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    Runtime(artifact("longformer"), Bundle.load(artifact("longformer")), CPU, 8).warm_up()
+    assert caplog.messages[:3] == [
+        f"warm-up {number}/3: batch 1, length {length}"
+        for number, length in enumerate((16, 32, 64), start=1)
+    ]
