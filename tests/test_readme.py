@@ -1,0 +1,35 @@
+"""The README keeps its promises: keys, targets and links are real."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from torchscript_bundle.export.config import SetupConfig
+from torchscript_bundle.server import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "demo" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_every_config_key_is_explained() -> None:
+    table = README.split("## setup_config.json")[1].split("\n## ")[0]
+    keys = [name for name in SetupConfig.model_fields if name != "schema_"]
+    assert [key for key in keys if f"`{key}`" not in table] == []
+
+
+def test_every_target_that_the_documents_name_exists() -> None:
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = set(re.findall(r"make (\w+)", listed))
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"`make (?:-\w )?(\w+)|^make (?:-\w )?(\w+)", text, re.MULTILINE))
+    assert {first or second for first, second in named} <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
