@@ -1,7 +1,7 @@
 # `make` lists the targets. CONFIG=path chooses the config, PORT=... and its kin the ports.
 
 CONFIG ?= setup_config.json
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 PORT ?= 8080
 MANAGEMENT_PORT ?= 8081
 METRICS_PORT ?= 8082
@@ -80,8 +80,8 @@ clean: ## stop the server and remove what was made, the environments too
 
 .build/setup: requirements.lock demo/requirements.lock pyproject.toml
 	@echo "== set up .venv (several minutes the first time: torch, transformers, TorchServe, Java)"
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else \
-	f"error: Python {v[0]}.{v[1]} is not supported; set PYTHON to a Python from 3.11 to 3.13")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else \
+	f"error: this is Python {v[0]}.{v[1]}; set PYTHON=... to a Python 3.11")'
 	$(PYTHON) -m venv .venv
 	@# torch brings its own choice of CUDA libraries, so it alone is resolved; the rest is exact.
 	$(PY) -m pip install --disable-pip-version-check -c requirements.lock torch

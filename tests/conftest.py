@@ -1,4 +1,4 @@
-"""Tiny checkpoints and their artifacts, each made once a session."""
+"""Tiny checkpoints and their artifacts, each made once a run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -16,6 +17,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from tests import tiny
 from torchscript_bundle.export.config import load_config
 from torchscript_bundle.export.exporter import export
+
+# Tiny models gain nothing from threads, and lose much where others use the cores.
+torch.set_num_threads(1)
 
 THREE = ("SAD", "SO-SO", "GLAD")
 

@@ -1,4 +1,4 @@
-"""Services on the tiny artifacts, each set up once a session."""
+"""Services on the tiny artifacts, each set up once a run."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""The Accept header: JSON unless text/plain ranks above it."""
+"""The Accept header (JSON unless text/plain ranks above it), and statuses."""
 
 from __future__ import annotations
 
 import pytest
 
+from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.http import prefers_plain_text
 
 
@@ -44,3 +45,8 @@ def test_plain_text_is_preferred(accept: str) -> None:
 )
 def test_json_is_preferred(accept: str) -> None:
     assert not prefers_plain_text(accept)
+
+
+def test_status_without_a_reason_phrase_cannot_be_raised() -> None:
+    with pytest.raises(ValueError, match="418"):
+        RequestError(418, "send coffee")

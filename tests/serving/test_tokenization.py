@@ -19,7 +19,7 @@ TEXTS = [
     "The film was long.",
     "  CAFÉ, naïve \t Übergröße\n\u0000 ",
     "你好 \U0001f468\u200d\U0001f469 <s> [SEP] </s>",
-    "cold soup " * 60,
+    "cold soup " * 60 + "film",
 ]
 
 
@@ -58,8 +58,10 @@ def test_padding_and_truncation_in_the_file_are_ignored(artifact: Folder, tmp_pa
     tokenizer.enable_padding(length=128)
     tokenizer.enable_truncation(4)
     tokenizer.save(str(tmp_path / TOKENIZER_FILE))
-    rows = TextEncoder(tmp_path, Bundle.load(artifact("bert")), truncate=True).encode(TEXTS[:2])
-    assert rows == encoder(artifact("bert")).encode(TEXTS[:2])
+    bundle = Bundle.load(artifact("bert"))
+    for truncate in (True, False):
+        rows = TextEncoder(tmp_path, bundle, truncate=truncate).encode(TEXTS)
+        assert rows == encoder(artifact("bert"), truncate=truncate).encode(TEXTS)
 
 
 def test_unreadable_tokenizer_is_named(artifact: Folder, tmp_path: Path) -> None:

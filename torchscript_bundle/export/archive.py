@@ -59,7 +59,12 @@ def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
     if (artifact / CONFIG_FILE).read_text(encoding="utf-8") != config.dump():
         raise ExportError(f"{artifact} was made from another config; {REMAKE}")
     archive_name = config.served_name
-    model_store.mkdir(parents=True, exist_ok=True)
+    try:
+        model_store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(
+            f"{model_store} cannot be made ({error.strerror}); give a folder with --model-store"
+        ) from error
     target = model_store / f"{archive_name}.mar"
     # Beside the target, so that the last step is a rename on one file system.
     with tempfile.TemporaryDirectory(prefix=f".{archive_name}.", dir=model_store) as temporary:
@@ -148,7 +153,7 @@ def main() -> int:
         print(f"  ... pack {arguments.artifact}")
         path = pack(arguments.artifact, arguments.model_store, config)
     except ExportError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return 1
     size = path.stat().st_size / 1e6
     print(f"{path}: {size:.1f} MB, {time.perf_counter() - started:.1f} s")

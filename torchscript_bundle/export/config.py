@@ -16,8 +16,9 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
-    model_validator,
+    field_validator,
 )
 from pydantic_core import ErrorDetails
 
@@ -133,14 +134,14 @@ class SetupConfig(BaseModel):
 
     _folder: Path = PrivateAttr(default=Path())
 
-    @model_validator(mode="after")
-    def _lengths_fit(self) -> SetupConfig:
-        wrong = [length for length in self.traced_lengths if not 4 <= length <= self.max_length]
-        if wrong:
-            raise ValueError(
-                f"traced_lengths: {wrong[0]} is not between 4 and max_length ({self.max_length})"
-            )
-        return self
+    @field_validator("traced_lengths")
+    @classmethod
+    def _lengths_fit(cls, lengths: list[int], others: ValidationInfo) -> list[int]:
+        longest = others.data.get("max_length", max(lengths, default=4))
+        for length in lengths:
+            if not 4 <= length <= longest:
+                raise ValueError(f"{length} is not between 4 and max_length ({longest})")
+        return lengths
 
     @property
     def folder(self) -> Path:

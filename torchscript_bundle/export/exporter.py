@@ -21,7 +21,7 @@ from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.inputs import InputMaker
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.proof import Proof, compare_all, padding_effect, prove
-from torchscript_bundle.export.source import Source, load_source, quiet_transformers
+from torchscript_bundle.export.source import Source, load_source, one_line, quiet_transformers
 from torchscript_bundle.export.tokenizer import check_tokenizer, save_tokenizer, special_ids
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.serving.artifact import (
@@ -79,8 +79,14 @@ def _write(
     folder: Path, config: SetupConfig, source: Source, proof: Proof, bundle: Bundle
 ) -> Bundle:
     with _step("save, reload and compare again"):
-        tracing.save(proof.module, folder / MODULE_FILE)
-        reloaded = tracing.load(folder / MODULE_FILE, torch.device(config.device))
+        try:
+            tracing.save(proof.module, folder / MODULE_FILE)
+            reloaded = tracing.load(folder / MODULE_FILE, torch.device(config.device))
+        except RuntimeError as error:
+            raise ExportError(
+                f"the trace of {source.name} cannot be saved and loaded again "
+                f"({one_line(error)}); check the room on the disk, or choose another model"
+            ) from error
         results, broken = compare_all(reloaded, proof.cases, "compare the saved file")
         if broken is not None:
             raise ExportError(f"the saved file differs at {broken.shape}: {broken.message}")
@@ -179,8 +185,11 @@ def _check_output(output: Path) -> None:
 def _written_whole(output: Path) -> Iterator[Path]:
     """A temporary folder beside `output` that takes its place if the block succeeds."""
     output = output.resolve()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{output.name}.", dir=output.parent))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{output.name}.", dir=output.parent))
+    except OSError as error:
+        raise _not_written(output, error) from error
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -190,9 +199,16 @@ def _written_whole(output: Path) -> Iterator[Path]:
         temporary.rename(output)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise ExportError(f"{output} could not be written: {error.strerror or error}") from error
+        raise _not_written(output, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _not_written(output: Path, error: OSError) -> ExportError:
+    return ExportError(
+        f"{output} could not be written ({error.strerror or error}); make room there, or give "
+        "another folder with --output"
+    )
 
 
 @contextmanager

@@ -44,7 +44,8 @@ class InputMaker:
 
     def __call__(self, shape: Shape) -> Tensors:
         """int64 `[batch, length]` each; padded rows are filled to different lengths."""
-        generator = torch.Generator().manual_seed(SEED + 1000 * shape.length + shape.batch)
+        seed = SEED + 1000 * shape.length + 2 * shape.batch + shape.padded
+        generator = torch.Generator().manual_seed(seed)
         columns: dict[str, list[list[int]]] = {name: [] for name in self._inputs}
         for row in range(shape.batch):
             # From about half full to one token short, and one full row in the larger batches.

@@ -32,6 +32,11 @@ def resolve_labels(model_config: Any, num_labels: int | None, artifacts: Path) -
             f"setup_config.json says num_labels {num_labels}, the model has {size} labels; "
             "set num_labels to the model's number or leave it out"
         )
+    if set(model_config.id2label) != set(range(size)):
+        raise ExportError(
+            f"the model's id2label has the indices {', '.join(map(str, model_config.id2label))} "
+            f"for {size} labels; correct id2label in its config.json to 0 up to {size - 1}"
+        )
     own = tuple(str(model_config.id2label[index]) for index in range(size))
     path = artifacts / LABELS_FILE
     if not path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
+from torchscript_bundle.export.tokenizer import lower_cases, set_lower_case
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +65,7 @@ def load_source(config: SetupConfig) -> Source:
     Raises:
         ExportError: the model cannot be had, or is not one that the config's mode can use.
     """
+    _check_device(config.device)
     if config.trust_remote_code:
         logger.warning("trust_remote_code is set: Python code that comes with the model will run")
     local = config.local_model
@@ -72,6 +76,15 @@ def load_source(config: SetupConfig) -> Source:
     model = _load_model(folder, config)
     _check_fit(model, tokenizer, config)
     return Source(model.to(config.device), tokenizer, config.model_name, revision)
+
+
+def _check_device(device: str) -> None:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device != "cpu" and (torch.device(device).index or 0) >= count:
+        raise ExportError(
+            f"device is {device}, torch sees {count} CUDA devices on this machine; set device to "
+            "cpu or to one of them in setup_config.json"
+        )
 
 
 def _download(config: SetupConfig) -> Path:
@@ -112,7 +125,7 @@ def _not_fetched(name: str, error: Exception) -> str:
     if constants.HF_HUB_OFFLINE:
         return f"{name} is not in the local cache and HF_HUB_OFFLINE is set; unset it to download"
     # "Not in the cache either" is what huggingface_hub raises; what the Hub did is its cause.
-    cause = error.__cause__ or error
+    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
     status = getattr(getattr(cause, "response", None), "status_code", None)
     if status in (401, 403):
         return (
@@ -124,7 +137,7 @@ def _not_fetched(name: str, error: Exception) -> str:
             f"{name} cannot be stored in the cache {constants.HF_HUB_CACHE} ({cause.strerror}); "
             "make room there, or set HF_HOME to another folder"
         )
-    why = f"HTTP {status}" if status else f"{type(cause).__name__}: {_one_line(cause)}"
+    why = f"HTTP {status}" if status else f"{type(cause).__name__}: {one_line(cause)}"
     return (
         f"{name} could not be fetched from the Hub at {constants.ENDPOINT} ({why}); "
         "check the network and HF_ENDPOINT, or give a local folder as model_name"
@@ -141,44 +154,92 @@ def _check_folder(folder: Path, config: SetupConfig) -> None:
             f"{name} has no config.json; model_name must be a folder that save_pretrained wrote, "
             "or a transformers model on the Hub"
         )
+    if not _is_json_object(folder / "config.json"):
+        raise ExportError(
+            f"config.json of {name} is not a JSON object; save the model again with save_pretrained"
+        )
     if not any((folder / file).is_file() for file in TOKENIZER_FILES):
         raise ExportError(
             f"{name} has no tokenizer; save it into the same folder with "
             "tokenizer.save_pretrained(...)"
         )
-    if config.use_safetensors and not any(folder.glob("*.safetensors")):
-        pickled = any(folder.glob("*.bin"))
-        fix = (
-            'convert it with save_pretrained, or set "use_safetensors": false if you trust its '
-            "author (a pickle runs code)"
-            if pickled or config.local_model is None
-            else "save it with save_pretrained"
+    pickled = any(folder.glob("*.bin"))
+    if any(folder.glob("*.safetensors")) or (pickled and not config.use_safetensors):
+        return
+    if config.use_safetensors and (pickled or config.local_model is None):
+        raise ExportError(
+            f"{name} has no safetensors weights; convert it with save_pretrained, or set "
+            '"use_safetensors": false if you trust its author (a pickle runs code)'
         )
-        raise ExportError(f"{name} has no safetensors weights; {fix}")
+    raise ExportError(f"{name} has no weights; save it with model.save_pretrained(...)")
+
+
+def _is_json_object(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except ValueError:
+        return False
 
 
 def _load_tokenizer(folder: Path, config: SetupConfig) -> PreTrainedTokenizerBase:
     """The tokenizer; it must be backed by the tokenizers library, which serving uses alone."""
-    options = {} if config.do_lower_case is None else {"do_lower_case": config.do_lower_case}
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(folder), trust_remote_code=config.trust_remote_code, **options
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ExportError(
-            f"the tokenizer of {config.model_name} cannot be loaded: {_one_line(error)}"
-        ) from error
+    tokenizer = _auto_tokenizer(folder, config)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ExportError(
             f"the tokenizer of {config.model_name} ({type(tokenizer).__name__}) is not backed by "
             "the tokenizers library, so it cannot be served without transformers; convert it to a "
             "tokenizer.json"
         )
+    ordinary = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    if len(ordinary) < 2:  # what transformers makes up where it finds no vocabulary
+        raise ExportError(
+            f"the tokenizer of {config.model_name} has no vocabulary: the folder lacks the file "
+            f"that {type(tokenizer).__name__} reads; save it there with "
+            "tokenizer.save_pretrained(...)"
+        )
     if tokenizer.pad_token_id is None:
         raise ExportError(
             f"the tokenizer of {config.model_name} has no padding token; set one "
             "(tokenizer.pad_token, and pad_token_id in the model's config) and save both"
         )
+    wanted = config.do_lower_case
+    if wanted is None or wanted == lower_cases(tokenizer):
+        return tokenizer
+    return _with_case(folder, config, wanted)
+
+
+def _auto_tokenizer(folder: Path, config: SetupConfig, **options: bool) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(
+            str(folder), trust_remote_code=config.trust_remote_code, **options
+        )
+    except Exception as error:  # many libraries read files here, each with errors of its own
+        raise ExportError(
+            _remote_code(config, error)
+            or f"the tokenizer of {config.model_name} cannot be loaded ({one_line(error)}); "
+            "correct its config.json and tokenizer files, or save both again"
+        ) from error
+    return tokenizer
+
+
+def _with_case(folder: Path, config: SetupConfig, wanted: bool) -> PreTrainedTokenizerBase:
+    """The tokenizer with another `do_lower_case` than its own."""
+    name, setting = config.model_name, f"do_lower_case is {str(wanted).lower()}"
+    tokenizer = _auto_tokenizer(folder, config, do_lower_case=wanted)
+    set_lower_case(tokenizer, wanted)  # some classes ignore the option
+    if lower_cases(tokenizer) != wanted:
+        does = "keeps case and has no step to lower it"
+        raise ExportError(
+            f"{setting}, but the tokenizer of {name} "
+            f"{does if wanted else 'lower-cases in a step that cannot be turned off'}; "
+            "remove do_lower_case from setup_config.json"
+        )
+    logger.warning(
+        "%s, where the tokenizer of %s %s by itself: answers differ from the model's own",
+        setting,
+        name,
+        "keeps case" if wanted else "lower-cases",
+    )
     return tokenizer
 
 
@@ -191,10 +252,16 @@ def _load_model(folder: Path, config: SetupConfig) -> Any:
             dtype=torch.float32,
             use_safetensors=config.use_safetensors or None,
             trust_remote_code=config.trust_remote_code,
+            ignore_mismatched_sizes=True,  # told below, by name
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except Exception as error:  # many libraries read files here, each with errors of its own
         raise ExportError(_model_error(config, error)) from error
+    for key, saved, configured in sorted(loading["mismatched_keys"]):
+        raise ExportError(
+            f"the weights of {config.model_name} do not fit its config.json: {key} is "
+            f"{list(saved)}, the config asks for {list(configured)}; correct config.json"
+        )
     missing = sorted(loading["missing_keys"])
     if missing:
         raise ExportError(
@@ -206,19 +273,32 @@ def _load_model(folder: Path, config: SetupConfig) -> Any:
 
 
 def _model_error(config: SetupConfig, error: Exception) -> str:
-    message = _one_line(error)
+    message = one_line(error)
     if "Unrecognized configuration class" in message:
         kind = message.split("configuration_")[-1].split(".")[0]
         return (
             f"{config.model_name} has the architecture {kind}, which transformers has no "
             f"{config.mode} head for; choose another model or another mode"
         )
-    if "trust_remote_code" in message:
+    if isinstance(error, SafetensorError):
         return (
-            f"{config.model_name} needs Python code of its own; set "
-            '"trust_remote_code": true if you trust its author'
+            f"a safetensors file of {config.model_name} is damaged ({message}); "
+            "delete it, then download or save it again"
         )
-    return f"{config.model_name} cannot be loaded for {config.mode}: {message}"
+    return _remote_code(config, error) or (
+        f"{config.model_name} cannot be loaded for {config.mode} ({message}); "
+        "correct its files, or choose another model"
+    )
+
+
+def _remote_code(config: SetupConfig, error: Exception) -> str | None:
+    """What to do about an error that asks for trust_remote_code; None for another error."""
+    if config.trust_remote_code or "trust_remote_code" not in str(error):
+        return None
+    return (
+        f"{config.model_name} needs Python code of its own; set "
+        '"trust_remote_code": true if you trust its author'
+    )
 
 
 def _check_fit(model: Any, tokenizer: PreTrainedTokenizerBase, config: SetupConfig) -> None:
@@ -234,16 +314,17 @@ def _check_fit(model: Any, tokenizer: PreTrainedTokenizerBase, config: SetupConf
     if len(tokenizer) > rows:
         raise ExportError(
             f"the tokenizer of {config.model_name} has {len(tokenizer)} tokens, the model has "
-            f"embeddings for {rows}; they do not belong together"
+            f"embeddings for {rows}; save the tokenizer that the model was trained with beside it"
         )
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The first sentence or line of a library's message, without its advice for other programs."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return first[:300] or type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    heading = bool(lines) and len(lines[0]) < 80 and lines[0].endswith(":")
+    return " ".join(lines[: 2 if heading else 1])[:300] or type(error).__name__
 
 
 def quiet_transformers() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
@@ -25,6 +27,32 @@ TRIALS = (
     "<s> [CLS] literal [SEP] special [MASK] tokens </s> <pad> <|endoftext|>",
     "word " * 3000,
 )
+
+
+def lower_cases(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer lower-cases, seen on a word."""
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    return normalizer is not None and "A" not in normalizer.normalize_str("A")
+
+
+def set_lower_case(tokenizer: PreTrainedTokenizerBase, wanted: bool) -> None:
+    """Turns the steps of the normalizer that lower-case on or off, where there are such."""
+    backend = tokenizer.backend_tokenizer
+    state = json.loads(backend.to_str())
+    state["normalizer"] = _with_case(state["normalizer"], wanted)
+    backend.normalizer = Tokenizer.from_str(json.dumps(state)).normalizer
+
+
+def _with_case(step: dict[str, Any] | None, wanted: bool) -> dict[str, Any] | None:
+    """A step of tokenizer.json's normalizer; None for one that is left out."""
+    if step is None or (step["type"] == "Lowercase" and not wanted):
+        return None
+    if step["type"] == "BertNormalizer":
+        return {**step, "lowercase": wanted}
+    if step["type"] == "Sequence":
+        steps = [_with_case(each, wanted) for each in step["normalizers"]]
+        return {**step, "normalizers": [each for each in steps if each is not None]}
+    return step
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

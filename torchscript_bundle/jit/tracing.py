@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +49,12 @@ def trace(module: torch.nn.Module, example: Tensors) -> Traced:
     Raises:
         Exception: whatever the module or the tracer raises where it cannot be traced.
     """
-    with warnings.catch_warnings(record=True) as caught, accept_deprecation(), torch.no_grad():
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        accept_deprecation(),
+        _readable_names(module),
+        torch.no_grad(),
+    ):
         warnings.simplefilter("always", TracerWarning)
         traced = torch.jit.trace(module, example, check_trace=False)
     said = dict.fromkeys(_describe(warning) for warning in caught if _is_tracer(warning))
@@ -59,6 +65,24 @@ def trace(module: torch.nn.Module, example: Tensors) -> Traced:
                 warning.message, warning.category, warning.filename, warning.lineno
             )
     return Traced(traced, tuple(said))
+
+
+@contextmanager
+def _readable_names(module: torch.nn.Module) -> Iterator[None]:
+    """Gives classes whose Python module has a name such as `remote.3f2a` one that loads again.
+
+    transformers names the module of a model's own code after a digest. TorchScript writes the name
+    into the saved file, and its parser refuses a part that starts with a digit.
+    """
+    kinds = {type(each) for each in module.modules()}
+    names = {kind: kind.__module__ for kind in kinds if re.search(r"(^|\.)\d", kind.__module__)}
+    for kind, name in names.items():
+        kind.__module__ = re.sub(r"(^|\.)(?=\d)", r"\1_", name)
+    try:
+        yield
+    finally:
+        for kind, name in names.items():
+            kind.__module__ = name
 
 
 def _is_tracer(warning: warnings.WarningMessage) -> bool:

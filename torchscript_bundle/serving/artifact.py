@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -102,12 +103,17 @@ class Bundle:
         if missing:
             raise ArtifactError(f"{path}: no key {', '.join(missing)}; {REMAKE}")
         known = {f.name: raw[f.name] for f in fields(Bundle)}
-        try:
-            known["padding"] = Padding(**known["padding"])
-        except TypeError as error:
-            raise ArtifactError(f"{path}: padding: {error}; {REMAKE}") from error
-        for name in ("inputs", "labels", "traced_lengths"):
-            known[name] = tuple(known[name])
+        forms: dict[str, Callable[[Any], object]] = {
+            "padding": lambda value: Padding(**value),
+            "inputs": tuple,
+            "labels": tuple,
+            "traced_lengths": tuple,
+        }
+        for name, form in forms.items():
+            try:
+                known[name] = form(known[name])
+            except TypeError as error:
+                raise ArtifactError(f"{path}: {name}: {error}; {REMAKE}") from error
         return Bundle(**known)
 
     def check_files(self, folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from torchscript_bundle.serving.artifact import Bundle, ServingOptions
+from torchscript_bundle.serving.artifact import REMAKE, Bundle, ServingOptions
 from torchscript_bundle.serving.body import decode_body
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.http import (
@@ -61,7 +61,7 @@ class Service:
         if self._bundle.mode not in MODES:
             raise ArtifactError(
                 f"bundle.json: mode {self._bundle.mode!r} is not served; known are "
-                f"{', '.join(MODES)}"
+                f"{', '.join(MODES)}; {REMAKE}"
             )
         self._mode = MODES[self._bundle.mode](self._bundle, options.max_client_batch)
         self._encoder = TextEncoder(
@@ -95,6 +95,8 @@ class Service:
         decoded = self._mode.decode(decode_body(request))
         rows = self._encoder.encode(decoded.texts)
         for at, row in enumerate(rows):
+            if not row.input_ids:
+                raise RequestError(422, f"text {at} has no tokens; send at least one word")
             if row.too_long:
                 raise RequestError(
                     413,

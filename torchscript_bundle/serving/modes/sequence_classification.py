@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.modes.base import ModeRequest
 from torchscript_bundle.serving.texts import check_keys, take_texts
@@ -50,7 +50,7 @@ class SequenceClassification:
         if problem_type not in ACTIVATIONS:
             raise ArtifactError(
                 f"bundle.json: mode_options.problem_type is {problem_type!r}; "
-                f"known are {', '.join(ACTIVATIONS)}"
+                f"known are {', '.join(ACTIVATIONS)}; {REMAKE}"
             )
         self._activation = ACTIVATIONS[problem_type]
         self._labels = bundle.labels
@@ -68,14 +68,13 @@ class SequenceClassification:
         given = [key for key in TEXT_KEYS if key in payload]
         if len(given) != 1:
             raise RequestError(422, 'send the text under one of the keys "text", "inputs", "data"')
-        settings: dict[str, object] = {}
         parameters = payload.get("parameters", {})
         if not isinstance(parameters, dict):
             raise RequestError(422, 'parameters must be an object, e.g. {"top_k": 2}')
         check_keys(parameters, ("top_k",), where="parameters.")
-        settings.update(parameters)
-        if "top_k" in payload:
-            settings["top_k"] = payload["top_k"]
+        if "top_k" in payload and "top_k" in parameters:
+            raise RequestError(422, "top_k is given twice; send it alone or under parameters")
+        settings = {**payload, **parameters}
         if "top_k" not in settings:
             return payload[given[0]], None
         return payload[given[0]], self._check_top_k(settings["top_k"])

@@ -1,0 +1,221 @@
+"""The proof claims what was seen to hold, and never more."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from tests import tiny
+from tests.export.helpers import refused
+from torchscript_bundle.export import proof
+from torchscript_bundle.export.inputs import InputMaker
+from torchscript_bundle.export.modes.sequence_classification import Logits
+from torchscript_bundle.export.proof import Claim, Proof, grid, padding_effect, prove
+from torchscript_bundle.jit import tracing
+from torchscript_bundle.jit.verify import Shape
+
+TWO = ("input_ids", "attention_mask")
+MAKE = InputMaker(tiny.byte_level_tokenizer(), TWO, torch.device("cpu"))
+
+
+class Toy(torch.nn.Module):
+    """A classifier in two lines; subclasses go wrong in one way each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = torch.nn.Embedding(tiny.VOCABULARY, 3)
+
+    def pool(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """`[batch, length]` each -> `[batch, 3]`."""
+        return (self.embedding(ids) * mask[:, :, None]).sum(1)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.pool(ids, mask),)
+
+
+class BakesLength(Toy):
+    """Correct at the traced length, silently wrong at any other."""
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.pool(ids, mask) / math.sqrt(int(ids.shape[1])),)
+
+
+class BakesBatch(Toy):
+    """Correct at the traced number of rows, silently wrong at any other."""
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.pool(ids, mask) / int(ids.shape[0]),)
+
+
+class BakesBoth(Toy):
+    """Correct at the traced shape only."""
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.pool(ids, mask) / (int(ids.shape[0]) + int(ids.shape[1])),)
+
+
+class BranchesOnPadding(Toy):
+    """Python chooses by what is in the batch: a trace keeps one of the two ways."""
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor]:
+        output = self.pool(ids, mask)
+        return (-output if bool(mask.all()) else output,)
+
+
+class BranchesOnText(Toy):
+    """The same by the first word of the text, for one text in `odds`."""
+
+    def __init__(self, odds: int) -> None:
+        super().__init__()
+        self.odds = odds
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor]:
+        output = self.pool(ids, mask)
+        return (output if int(ids[0, 1]) % self.odds else -output,)
+
+
+class FailsWhenLong(Toy):
+    """Has positions for 20 tokens."""
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor]:
+        if ids.shape[1] > 20:
+            raise IndexError("20 positions and no more")
+        return super().forward(ids, mask)
+
+
+class ReadsPadding(Toy):
+    """Means over padding too."""
+
+    def pool(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return self.embedding(ids).mean(1)
+
+
+def prove_checkpoint(folder: Path, lengths: tuple[int, ...]) -> Proof:
+    """The proof of a saved classifier."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    typed = "token_type_ids" in tokenizer.model_input_names
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    eager = Logits(model, with_token_types=typed).eval()
+    inputs = (*TWO, *(("token_type_ids",) if typed else ()))
+    return prove(eager, InputMaker(tokenizer, inputs, torch.device("cpu")), lengths)
+
+
+def covered(found: Proof) -> set[tuple[int, int, bool]]:
+    """Batch, length and padding of each case of the report."""
+    shapes = [case["shape"] for case in found.report()["cases"]]
+    return {(shape["batch"], shape["length"], shape["padded"]) for shape in shapes}
+
+
+def test_the_grid_is_as_specified() -> None:
+    shapes = {(shape.batch, shape.length, shape.padded) for shape in grid(150, (150,))}
+    lengths = {8, 16, 33, 75, 150}
+    assert shapes == {
+        (b, length, p) for b in (1, 2, 5, 8) for length in lengths for p in (True, False)
+    }
+    assert {shape.length for shape in grid(128, (20, 128))} == {8, 16, 20, 33, 64, 128}
+    assert {shape.length for shape in grid(20, (20,))} == {8, 10, 16, 20}
+    assert {shape.length for shape in grid(4, (4,))} == {4}
+    assert proof.TOLERANCE == 1e-5
+
+
+def test_bert_holds_everywhere(checkpoint: Callable[[str], Path]) -> None:
+    found = prove_checkpoint(checkpoint("bert"), (20, 48))
+    assert found.claim == Claim(dynamic_batch=True, dynamic_length=True)
+    assert found.refused == []
+    assert found.in_words() == "any batch, any length from 8 to 48"
+    lengths = {8, 16, 20, 24, 33, 48}
+    assert covered(found) == {
+        (b, length, p) for b in (1, 2, 5, 8) for length in lengths for p in (True, False)
+    }
+    assert found.worst <= 1e-5
+    assert found.report()["tracer_warnings"] == list(found.warnings)
+
+
+def test_funnel_holds_at_traced_lengths(checkpoint: Callable[[str], Path]) -> None:
+    found = prove_checkpoint(checkpoint("funnel"), (16, 32))
+    assert found.claim == Claim(dynamic_batch=True, dynamic_length=False)
+    assert found.in_words() == "any batch, length 16 or 32 only"
+    assert covered(found) == {
+        (b, length, p) for b in (1, 2, 5, 8) for length in (16, 32) for p in (True, False)
+    }
+    assert "any batch, any length" in found.report()["refused_claims"]
+    assert found.report()["tracer_warnings_explained"]
+
+
+def test_longformer_holds_row_by_row(checkpoint: Callable[[str], Path]) -> None:
+    found = prove_checkpoint(checkpoint("longformer"), (16, 32))
+    assert found.claim == Claim(dynamic_batch=False, dynamic_length=False)
+    assert found.in_words() == "batch 1, length 16 or 32 only"
+    assert covered(found) == {(1, length, p) for length in (16, 32) for p in (True, False)}
+    assert len(found.refused) == 3
+
+
+@pytest.mark.parametrize(
+    ("toy", "claim"),
+    [
+        (Toy, Claim(dynamic_batch=True, dynamic_length=True)),
+        (BakesLength, Claim(dynamic_batch=True, dynamic_length=False)),
+        (BakesBatch, Claim(dynamic_batch=False, dynamic_length=True)),
+        (BakesBoth, Claim(dynamic_batch=False, dynamic_length=False)),
+    ],
+)
+def test_what_a_trace_baked_in_is_not_claimed(toy: type[Toy], claim: Claim) -> None:
+    """None of these raises at a foreign shape: only the answer tells."""
+    eager = toy().eval()
+    found = prove(eager, MAKE, (12, 24))
+    assert found.claim == claim
+    stronger = proof.CLAIMS[: proof.CLAIMS.index(claim)]
+    assert [refused_claim for refused_claim, _ in found.refused] == list(stronger)
+    assert all(": wrong, output" in reason or "differs" in reason for _, reason in found.refused)
+    for batch, length in ((1, 12), (1, 24), (3, 24), (3, 17)):
+        if (claim.dynamic_batch or batch == 1) and (claim.dynamic_length or length in (12, 24)):
+            inputs = MAKE(Shape(batch, length, padded=True))
+            torch.testing.assert_close(found.module(*inputs), eager(*inputs))
+    json.dumps(found.report(), allow_nan=False)
+
+
+def test_a_static_module_refuses_a_length_that_was_not_traced() -> None:
+    found = prove(BakesLength().eval(), MAKE, (12, 24))
+    with pytest.raises(torch.jit.Error, match="was not traced, only"):
+        found.module(*MAKE(Shape(2, 13, padded=False)))
+
+
+@pytest.mark.parametrize("lengths", [(16,), (8, 16)])
+@pytest.mark.parametrize(
+    "toy", [BranchesOnPadding, *(partial(BranchesOnText, odds) for odds in (2, 3, 5, 8))]
+)
+def test_refuses_what_is_wrong_at_the_traced_shape(
+    toy: Callable[[], Toy], lengths: tuple[int, ...]
+) -> None:
+    with refused("does not answer as the model does", "batch 1, length", "wrong") as refusal:
+        prove(toy().eval(), MAKE, lengths)
+    assert "padded rows" in refusal.sentence
+
+
+def test_refuses_where_the_model_itself_fails() -> None:
+    with refused("the model itself fails at batch 1, length 24, unpadded rows", "20 positions"):
+        prove(FailsWhenLong().eval(), MAKE, (24,))
+
+
+def test_padding_effect_tells_architectures_apart() -> None:
+    assert padding_effect(Toy().eval(), MAKE, 32) < 1e-5
+    assert padding_effect(ReadsPadding().eval(), MAKE, 32) > 0.1
+
+
+def test_a_module_named_by_a_digest_loads_again(tmp_path: Path) -> None:
+    """transformers gives a model's own code such a name; TorchScript writes it into the file."""
+    remote = type("Remote", (Toy,), {"__module__": "remote.3f2a.7c.own"})
+    found = prove(remote().eval(), MAKE, (16,))
+    tracing.save(found.module, tmp_path / "module.pt")
+    loaded = tracing.load(tmp_path / "module.pt", torch.device("cpu"))
+    inputs = MAKE(Shape(3, 16, padded=True))
+    torch.testing.assert_close(loaded(*inputs), remote().eval()(*inputs))
+    assert remote.__module__ == "remote.3f2a.7c.own"

@@ -1,0 +1,111 @@
+"""tokenizer.json as a worker reads it, beside the tokenizer that transformers loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from tests import tiny
+from tests.export.helpers import refused
+from torchscript_bundle.export.tokenizer import (
+    TRIALS,
+    check_tokenizer,
+    save_tokenizer,
+    special_ids,
+)
+from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.tokenization import TextEncoder
+
+KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+    "uncased": tiny.wordpiece_tokenizer,
+    "cased": lambda: tiny.wordpiece_tokenizer(lowercase=False),
+    "cut left": lambda: tiny.wordpiece_tokenizer(truncation_side="left"),
+    "byte-level": tiny.byte_level_tokenizer,
+}
+
+
+@pytest.fixture(params=KINDS)
+def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
+    """One of each kind."""
+    return KINDS[request.param]()
+
+
+@pytest.fixture
+def bundle(artifact: Callable[[str], Path], tokenizer: PreTrainedTokenizerFast) -> Bundle:
+    """The facts that go with `tokenizer`."""
+    typed = "token_type_ids" in tokenizer.model_input_names
+    names = ("input_ids", "attention_mask", *(("token_type_ids",) if typed else ()))
+    side: Any = tokenizer.truncation_side
+    return replace(Bundle.load(artifact("bert")), inputs=names, truncation_side=side)
+
+
+def test_the_saved_file_tokenizes_as_the_original(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, bundle: Bundle
+) -> None:
+    save_tokenizer(tokenizer, tmp_path)
+    assert check_tokenizer(tokenizer, tmp_path, bundle, ["one more"]) == len(TRIALS) + 1
+    rows = TextEncoder(tmp_path, bundle, truncate=True).encode(TRIALS)
+    for text, row in zip(TRIALS, rows, strict=True):
+        expected = tokenizer(text, truncation=True, max_length=bundle.max_length)
+        assert row.input_ids == expected["input_ids"]
+    assert rows[-1].truncated and len(rows[-1]) == bundle.max_length
+
+
+def lower(state: dict[str, Any]) -> None:
+    """Another normalizer."""
+    state["normalizer"] = {"type": "Lowercase"} if state["normalizer"] is None else None
+
+
+def unframe(state: dict[str, Any]) -> None:
+    """No special tokens around a text."""
+    state["post_processor"] = None
+
+
+def swap(state: dict[str, Any]) -> None:
+    """Two words with each other's ids."""
+    vocabulary = state["model"]["vocab"]
+    first, second = ("t", "e")
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+
+
+def forget(state: dict[str, Any]) -> None:
+    """Special tokens that are ordinary text."""
+    state["added_tokens"] = []
+
+
+@pytest.mark.parametrize("tamper", [lower, unframe, swap, forget])
+def test_a_file_that_differs_is_refused(
+    tmp_path: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    bundle: Bundle,
+    tamper: Callable[[dict[str, Any]], None],
+) -> None:
+    save_tokenizer(tokenizer, tmp_path)
+    path = tmp_path / "tokenizer.json"
+    state = json.loads(path.read_text())
+    tamper(state)
+    path.write_text(json.dumps(state))
+    with refused("tokenizer.json tokenizes trial text", "cannot be served exactly"):
+        check_tokenizer(tokenizer, tmp_path, bundle, [])
+
+
+def test_a_difference_in_a_sample_alone_is_found(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, bundle: Bundle
+) -> None:
+    save_tokenizer(tokenizer, tmp_path)
+    tokenizer.add_tokens(["qqqzqqq"])
+    assert check_tokenizer(tokenizer, tmp_path, bundle, []) == len(TRIALS)
+    with refused(f"trial text {len(TRIALS)} "):
+        check_tokenizer(tokenizer, tmp_path, bundle, ["a qqqzqqq b"])
+
+
+def test_special_ids_by_role() -> None:
+    roles = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
+    assert special_ids(tiny.wordpiece_tokenizer()) == roles
+    assert special_ids(tiny.byte_level_tokenizer())["eos"] == 2

@@ -1,0 +1,155 @@
+"""Sequence classification: what a request may say, and answers equal to transformers' own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import pipeline
+
+from tests.serving.helpers import BUNDLE, ask, post, raw, read
+from torchscript_bundle.serving.modes.sequence_classification import SequenceClassification
+from torchscript_bundle.serving.service import Service
+from torchscript_bundle.serving.tokenization import Row
+
+Named = Callable[[str], Service]
+
+TEXTS = [
+    "The film was long.",
+    "We waited an hour for cold soup, and nobody said sorry.",
+    "CAFÉ, naïve, Übergröße!",
+    "你好 \U0001f600 <s> [SEP]",
+    "x",
+    "It works as described; " * 30,
+]
+
+
+@pytest.fixture(scope="session")
+def oracle(checkpoint: Callable[[str], Path]) -> Callable[[str], Any]:
+    """A name of a checkpoint -> transformers' pipeline on it."""
+    return cache(lambda name: pipeline("text-classification", model=str(checkpoint(name))))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert",
+        "bert_cut_left",
+        "distilbert",
+        "roberta",
+        "funnel",
+        "longformer",
+        "multi_label",
+        "one_label",
+        "regression",
+    ],
+)
+def test_answers_equal_those_of_transformers(
+    service: Named, oracle: Callable[[str], Any], name: str
+) -> None:
+    status, answers = ask(service(name), {"inputs": TEXTS, "top_k": None})
+    assert status == 200
+    for text, answer in zip(TEXTS, answers, strict=True):
+        cut = {"truncated": True} if text == TEXTS[-1] else {}
+        expected = oracle(name)(text, truncation=True, max_length=64, top_k=None)
+        assert len(answer) == len(expected)
+        for entry, other in zip(answer, expected, strict=True):
+            assert entry == {**other, **cut, "score": pytest.approx(other["score"], abs=1e-5)}
+
+
+def test_single_text_gets_the_best_label_alone(
+    service: Named, oracle: Callable[[str], Any]
+) -> None:
+    [best] = oracle("bert")(TEXTS[0], truncation=True, max_length=64)
+    expected = {"label": best["label"], "score": pytest.approx(best["score"], abs=1e-5)}
+    for payload in (TEXTS[0], *({key: TEXTS[0]} for key in ("text", "inputs", "data"))):
+        assert ask(service("bert"), payload) == (200, expected)
+    assert ask(service("bert"), TEXTS[:1]) == (200, [expected])
+    [response] = service("bert").answer([raw(TEXTS[0].encode())])
+    assert read(response) == expected
+
+
+@pytest.mark.parametrize("where", ["top level", "parameters"])
+@pytest.mark.parametrize(("top_k", "count"), [(1, 1), (2, 2), (3, 3), (10**30, 3), (None, 3)])
+def test_top_k_gives_the_best_labels_in_order(
+    service: Named, where: str, top_k: int | None, count: int
+) -> None:
+    option = {"top_k": top_k} if where == "top level" else {"parameters": {"top_k": top_k}}
+    everything = ask(service("bert"), {"text": TEXTS[0], "top_k": 3})[1]
+    assert {entry["label"] for entry in everything} == {"SAD", "SO-SO", "GLAD"}
+    assert sum(entry["score"] for entry in everything) == pytest.approx(1)
+    assert everything == sorted(everything, key=lambda entry: -entry["score"])
+    assert ask(service("bert"), {"text": TEXTS[0], **option}) == (200, everything[:count])
+    assert ask(service("bert"), {"text": [TEXTS[0]], **option}) == (200, [everything[:count]])
+
+
+def test_without_top_k_a_list_gets_a_flat_list(service: Named) -> None:
+    status, answers = ask(service("bert"), {"text": TEXTS[:2], "parameters": {}})
+    assert (status, [sorted(answer) for answer in answers]) == (200, [["label", "score"]] * 2)
+
+
+@pytest.mark.parametrize("top_k", [0, -1, True, False, "2", 1.5, 1.0, [1], {}])
+@pytest.mark.parametrize("where", ["top level", "parameters"])
+def test_top_k_that_is_no_number_of_labels_is_refused(
+    service: Named, top_k: object, where: str
+) -> None:
+    option = {"top_k": top_k} if where == "top level" else {"parameters": {"top_k": top_k}}
+    status, answer = ask(service("bert"), {"text": "a", **option})
+    assert (status, "top_k must be a whole number" in answer["error"]) == (422, True)
+
+
+def test_top_k_out_of_the_range_of_a_float_is_refused(service: Named) -> None:
+    [response] = service("bert").answer([raw(b'{"text": "a", "top_k": 1e999}')])
+    assert response.status == 422
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        (None, "null"),
+        (True, "a boolean"),
+        (5, "a number"),
+        ([], "empty"),
+        ("", "empty"),
+        ({}, '"text", "inputs", "data"'),
+        ({"top_k": 1}, '"text", "inputs", "data"'),
+        ({"text": "a", "inputs": "b"}, "one of the keys"),
+        ({"text": 5}, "a number"),
+        ({"text": ["a", {"text": "b"}]}, "text 1 of the list is an object"),
+        ({"text": "\ud800"}, "surrogate"),
+        ({"text": "a", "secret": 1}, '"text", "inputs", "data", "top_k", "parameters"'),
+        ({"text": "a", "Top_K": 1}, "not known"),
+        ({"text": "a", "parameters": {"secret": 1}}, '"parameters.top_k"'),
+        ({"text": "a", "parameters": None}, "parameters must be an object"),
+        ({"text": "a", "parameters": [1]}, "parameters must be an object"),
+    ],
+)
+def test_payload_of_another_form_is_refused(service: Named, payload: object, says: str) -> None:
+    status, answer = ask(service("bert"), payload)
+    assert status == 422
+    assert says in answer["error"]
+    assert "secret" not in answer["error"]
+
+
+def test_truncation_is_told_with_every_label(service: Named) -> None:
+    cut, whole = ask(service("bert"), {"text": [TEXTS[-1], "x"], "top_k": 2})[1]
+    assert [entry["truncated"] for entry in cut] == [True, True]
+    assert not any("truncated" in entry for entry in whole)
+
+
+def test_labels_that_tie_come_in_the_order_of_the_model() -> None:
+    mode = SequenceClassification(BUNDLE, max_texts=1)
+    row = Row([2, 3], [0, 0], False, False)
+    answer = mode.encode(mode.decode({"text": "a", "top_k": None}), [row], [torch.zeros(3)])
+    assert [entry["label"] for entry in answer] == ["SAD", "SO-SO", "GLAD"]
+
+
+def test_plain_text_of_many_labels_for_many_texts(service: Named) -> None:
+    payload = {"text": TEXTS[:2], "top_k": None}
+    full, bare = service("bert").answer([post(payload), post(payload, accept="text/plain")])
+    labels = [entry["label"] for answer in read(full) for entry in answer]
+    assert bare.body.decode().split("\n") == labels

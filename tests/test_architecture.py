@@ -1,0 +1,140 @@
+"""The arrows between the packages, read off their imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from torchscript_bundle.export.modes import MODES as EXPORTED
+from torchscript_bundle.serving.modes import MODES as SERVED
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "torchscript_bundle"
+HANDLER = ROOT / "Transformer_handler_generalized.py"
+SOURCES = [*sorted(PACKAGE.rglob("*.py")), HANDLER]
+STANDARD = set(sys.stdlib_module_names)
+UNSAFE = {"eval", "exec", "literal_eval", "__import__"}
+UNSAFE_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+
+each_source = pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def imports(source: str) -> Iterator[str]:
+    """Full names of what is imported, wherever in the file; relative imports start with a dot."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def within(name: str, packages: set[str]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def foreign(folder: Path, allowed: set[str]) -> list[str]:
+    """Imports in a folder (or file) of neither the standard library nor what is allowed."""
+    paths = [folder] if folder.is_file() else sorted(folder.rglob("*.py"))
+    assert paths
+    return [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in paths
+        for name in imports(path.read_text())
+        if not within(name, STANDARD | allowed)
+    ]
+
+
+def test_serving_knows_torch_and_tokenizers_only() -> None:
+    assert foreign(PACKAGE / "serving", {"torch", "tokenizers", "torchscript_bundle.serving"}) == []
+
+
+def test_jit_knows_torch_only() -> None:
+    assert foreign(PACKAGE / "jit", {"torch", "torchscript_bundle.jit"}) == []
+
+
+def test_handler_knows_serving_only() -> None:
+    assert foreign(HANDLER, {"torch", "torchscript_bundle.serving"}) == []
+
+
+def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
+    shared = {"torchscript_bundle.serving.artifact", "torchscript_bundle.serving.errors"}
+    ours = {"torchscript_bundle.export", "torchscript_bundle.jit"}
+    names = [
+        name
+        for path in sorted((PACKAGE / "export").rglob("*.py"))
+        for name in imports(path.read_text())
+        if name.startswith((".", "torchscript_bundle"))
+    ]
+    assert names
+    assert [name for name in names if not within(name, shared | ours)] == []
+
+
+def test_handler_defines_one_class() -> None:
+    """TorchServe takes the class of the module, and fails if there are two."""
+    nodes = ast.walk(ast.parse(HANDLER.read_text()))
+    assert len([node for node in nodes if isinstance(node, ast.ClassDef)]) == 1
+
+
+def unsafe(source: str) -> list[str]:
+    """What in a source would run or unpickle data."""
+    found = [name for name in imports(source) if within(name, UNSAFE_MODULES | {"torch.load"})]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and node.id in UNSAFE:
+            found.append(node.id)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in (
+            "torch.load",
+            "ast.literal_eval",
+        ):
+            found.append(ast.unparse(node))
+        elif isinstance(node, ast.alias) and node.name in UNSAFE:
+            found.append(node.name)
+    return found
+
+
+@each_source
+def test_nothing_evaluates_or_unpickles_data(path: Path) -> None:
+    assert unsafe(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "eval('1')",
+        "import ast\nast.literal_eval('1')",
+        "from ast import literal_eval",
+        "import pickle",
+        "def f():\n    from pickle import loads",
+        "torch.load('x')",
+        "from torch import load",
+    ],
+)
+def test_unsafe_source_is_found(source: str) -> None:
+    assert unsafe(source)
+
+
+@pytest.mark.parametrize("source", ["model.eval()", "torch.jit.load('x')", "json.loads('1')"])
+def test_safe_source_is_not_found(source: str) -> None:
+    assert not unsafe(source)
+
+
+def test_every_mode_that_is_exported_is_served() -> None:
+    assert set(EXPORTED) <= set(SERVED)
+
+
+@pytest.mark.parametrize(
+    "module", ["torchscript_bundle.serving.service", "Transformer_handler_generalized"]
+)
+def test_serving_runs_without_what_exports(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules, sep='\\n')"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert module in loaded
+    absent = {"transformers", "pydantic", "torchscript_bundle.export", "torchscript_bundle.jit"}
+    assert [name for name in loaded if within(name, absent)] == []
