@@ -224,18 +224,20 @@ def _auto_tokenizer(folder: Path, config: SetupConfig, **options: bool) -> PreTr
 
 def _with_case(folder: Path, config: SetupConfig, wanted: bool) -> PreTrainedTokenizerBase:
     """The tokenizer with another `do_lower_case` than its own."""
-    name, setting = config.model_name, f"do_lower_case is {str(wanted).lower()}"
+    name, setting = config.model_name, f"do_lower_case {str(wanted).lower()}"
     tokenizer = _auto_tokenizer(folder, config, do_lower_case=wanted)
     set_lower_case(tokenizer, wanted)  # some classes ignore the option
     if lower_cases(tokenizer) != wanted:
         does = "keeps case and has no step to lower it"
-        raise ExportError(
-            f"{setting}, but the tokenizer of {name} "
-            f"{does if wanted else 'lower-cases in a step that cannot be turned off'}; "
-            "remove do_lower_case from setup_config.json"
+        logger.warning(
+            "%s is not applied: the tokenizer of %s %s",
+            setting,
+            name,
+            does if wanted else "lower-cases in a step that cannot be turned off",
         )
+        return tokenizer
     logger.warning(
-        "%s, where the tokenizer of %s %s by itself: answers differ from the model's own",
+        "%s is applied, the tokenizer of %s %s by itself: answers differ from the model's own",
         setting,
         name,
         "keeps case" if wanted else "lower-cases",

@@ -102,6 +102,12 @@ def test_top_k_that_is_no_number_of_labels_is_refused(
     assert (status, "top_k must be a whole number" in answer["error"]) == (422, True)
 
 
+def test_top_k_twice_is_refused(service: Named) -> None:
+    payload = {"text": "a", "top_k": 1, "parameters": {"top_k": 2}}
+    status, answer = ask(service("bert"), payload)
+    assert (status, "twice" in answer["error"]) == (422, True)
+
+
 def test_top_k_out_of_the_range_of_a_float_is_refused(service: Named) -> None:
     [response] = service("bert").answer([raw(b'{"text": "a", "top_k": 1e999}')])
     assert response.status == 422
