@@ -47,6 +47,8 @@ serve: archive ## start TorchServe with the archive; return when it has answered
 predict: setup ## send TEXT="..." (default: the samples); start the server if need be
 	@$(RUN) status >/dev/null 2>&1 || $(MAKE) --no-print-directory serve
 	@$(RUN) predict --config $(CONFIG) $(if $(TEXT),-- "$$TEXT")
+# As typed: a dollar sign in it is not make's.
+override TEXT := $(value TEXT)
 export TEXT
 
 status: setup ## say where the server listens
