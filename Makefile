@@ -17,13 +17,22 @@ START := $(RUN) start --config $(CONFIG) $(if $(WORKERS),--workers $(WORKERS)) \
 	--inference-port $(PORT) --management-port $(MANAGEMENT_PORT) --metrics-port $(METRICS_PORT) \
 	--grpc-inference-port $(GRPC_INFERENCE_PORT) --grpc-management-port $(GRPC_MANAGEMENT_PORT)
 
-# What an artifact depends on: its config, the model's files where they are local, our own code.
-MODEL := $(shell sed -n 's/.*"model_name" *: *"\([^"]*\)".*/\1/p' $(CONFIG) 2>/dev/null)
+# What an artifact depends on: its config, the model's files where they are local, labels and
+# samples (a folder counts as changed when a file in it comes or goes), our own code.
+read = $(shell sed -n 's/.*"$(1)" *: *"\([^"]*\)".*/\1/p' $(CONFIG) 2>/dev/null)
+HERE := $(dir $(CONFIG))
+MODEL := $(call read,model_name)
 DEMO_MODEL := demo/model/model.safetensors
-MODEL_FILES := $(wildcard $(dir $(CONFIG))$(MODEL)/*.safetensors $(MODEL)/*.safetensors)
+MODEL_FILES := $(wildcard $(HERE)$(MODEL)/*)
 ifeq ($(MODEL),./demo/model)
 MODEL_FILES := $(DEMO_MODEL)
 endif
+SAMPLES := $(wildcard $(addprefix $(HERE),$(call read,artifacts_dir) *_artifacts))
+SAMPLE_FILES := $(SAMPLES) $(wildcard $(addsuffix /*,$(SAMPLES)))
+# Made things that someone removed are made again.
+ARCHIVE := $(shell cat .build/archive 2>/dev/null)
+MODEL_GONE := $(if $(wildcard $(ARTIFACT)/bundle.json),,FORCE)
+ARCHIVE_GONE := $(if $(wildcard $(ARCHIVE)),,FORCE)
 EXPORT_CODE := download_Transformer_models.py torchscript_bundle/serving/artifact.py \
 	$(shell find torchscript_bundle/export torchscript_bundle/jit -name '*.py')
 SERVING_CODE := Transformer_handler_generalized.py $(shell find torchscript_bundle/serving -name '*.py')
@@ -104,15 +113,15 @@ $(DEMO_MODEL): .build/setup demo/train.py demo/reviews.csv
 	$(PY) demo/train.py
 
 .build/model: .build/setup .build/config $(CONFIG) $(MODEL_FILES) $(EXPORT_CODE) \
-		$(wildcard *_artifacts/index_to_name.json)
+		$(SAMPLE_FILES) $(MODEL_GONE)
 	@echo "== export"
 	$(PY) download_Transformer_models.py $(CONFIG) --output $(ARTIFACT)
 	@touch $@
 
-.build/archive: .build/model $(SERVING_CODE)
+.build/archive: .build/model $(SERVING_CODE) $(ARCHIVE_GONE)
 	@echo "== archive"
 	$(PY) -m torchscript_bundle.export.archive --config $(CONFIG) --artifact $(ARTIFACT)
-	@touch $@
+	@ls -t model_store/*.mar | head -n 1 > $@
 
 # Changes when another CONFIG is named, even an older file.
 .build/config: FORCE

@@ -35,6 +35,11 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     ),
     "funnel": partial(tiny.save_checkpoint, make_model=tiny.funnel),
     "longformer": partial(tiny.save_checkpoint, make_model=tiny.longformer),
+    "bart": lambda folder: tiny.save_checkpoint(folder, tiny.bart, tiny.byte_level_tokenizer()),
+    "convbert": partial(tiny.save_checkpoint, make_model=tiny.convbert),
+    "padded_tokenizer": lambda folder: tiny.save_checkpoint(
+        folder, tokenizer=tiny.fixed_padding_tokenizer()
+    ),
     "multi_label": partial(
         tiny.save_checkpoint, labels=THREE, problem_type="multi_label_classification"
     ),

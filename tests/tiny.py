@@ -9,8 +9,12 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
+    BartConfig,
+    BartForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
+    ConvBertConfig,
+    ConvBertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     FunnelConfig,
@@ -58,6 +62,14 @@ def wordpiece_tokenizer(lowercase: bool = True, **options: Any) -> PreTrainedTok
         **names,
         **options,
     )
+
+
+def fixed_padding_tokenizer() -> PreTrainedTokenizerFast:
+    """Saved with padding and truncation of its own, as many sentence encoders are."""
+    tokenizer = wordpiece_tokenizer()
+    tokenizer.backend_tokenizer.enable_padding(length=128)
+    tokenizer.backend_tokenizer.enable_truncation(128)
+    return tokenizer
 
 
 def byte_level_tokenizer() -> PreTrainedTokenizerFast:
@@ -146,6 +158,41 @@ def longformer(**options: Any) -> Any:
         **options,
     )
     return LongformerForSequenceClassification(config)
+
+
+def bart(**options: Any) -> Any:
+    """Pools at the end of sentence, and wants as many of them in every row of a batch."""
+    options.pop("initializer_range", None)
+    config = BartConfig(
+        vocab_size=VOCABULARY,
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=512,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+        init_std=0.5,
+        **options,
+    )
+    return BartForSequenceClassification(config)
+
+
+def convbert(**options: Any) -> Any:
+    """Its convolutions read padding in spite of the mask."""
+    config = ConvBertConfig(
+        vocab_size=VOCABULARY,
+        embedding_size=32,
+        intermediate_size=64,
+        **SIZES,
+        **options,
+    )
+    return ConvBertForSequenceClassification(config)
 
 
 def save_checkpoint(

@@ -31,7 +31,10 @@ ROOT = Path(__file__).resolve().parents[1]
 BASE_PROPERTIES = ROOT / "deploy" / "config.properties"
 POLL_SECONDS = 0.2
 PING_SECONDS = 5.0
+#: Keys must never go to a proxy of the environment: the server is on this machine.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 STOP_SECONDS = 30.0
+ERROR_LINES = 20
 
 
 class ServerError(Exception):
@@ -181,7 +184,8 @@ class Server:
             if failure:
                 raise ServerError(failure)
             if self._worker_ready():
-                answer = self.predict(sample, timeout=timeout)
+                remaining = max(1.0, timeout - (time.monotonic() - started))
+                answer = self.predict(sample, timeout=remaining)
                 if answer.status != 200:
                     raise ServerError(f"the sample got {answer.status}: {answer.body!r}")
                 return answer
@@ -199,17 +203,16 @@ class Server:
         if not self._state_file.is_file():
             return False
         state = self._state()
-        was_running = self.running
         family = self._processes()
-        if was_running:
-            self._launch(["--stop"])
+        if family:
+            family[0].terminate()  # what `torchserve --stop` does
         _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
         for process in alive:
             process.kill()
         shutil.rmtree(state["temp"], ignore_errors=True)
         (self.run_dir / "key_file.json").unlink(missing_ok=True)
         self._state_file.unlink()
-        return was_running
+        return bool(family)
 
     def predict(
         self,
@@ -241,10 +244,10 @@ class Server:
         Raises:
             ServerError: nothing answers.
         """
-        all_headers = {"Authorization": f"Bearer {self.token(key)}", **(headers or {})}
+        all_headers = {**self._authorization(key), **(headers or {})}
         request = urllib.request.Request(url, body, all_headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as response:
+            with DIRECT.open(request, timeout=timeout) as response:
                 return Answer(
                     response.status, response.headers.get("content-type", ""), response.read()
                 )
@@ -264,6 +267,12 @@ class Server:
             return str(json.loads(path.read_text())[kind]["key"])
         except (FileNotFoundError, ValueError) as error:
             raise ServerError(f"{path} is not there: nothing is served; `make serve`") from error
+
+    def _authorization(self, key: str) -> dict[str, str]:
+        """The header that carries a key; none where the user turned authorization off."""
+        if self.properties().get("disable_token_authorization") == "true":
+            return {}
+        return {"Authorization": f"Bearer {self.token(key)}"}
 
     @property
     def running(self) -> bool:
@@ -296,7 +305,7 @@ class Server:
         """The settings that TorchServe was started with; the last word on a key counts."""
         lines = (self.run_dir / "config.properties").read_text().splitlines()
         pairs = (line.partition("=") for line in lines if not line.startswith("#"))
-        return {name: value for name, _, value in pairs if name}
+        return {name.strip(): value.strip() for name, _, value in pairs if name.strip()}
 
     def _worker_ready(self) -> bool:
         try:
@@ -348,7 +357,7 @@ class Server:
             "OMP_NUM_THREADS": str(state["threads"]),
         }
         with (self.log_dir / "console.log").open("wb") as console:
-            subprocess.run(
+            done = subprocess.run(
                 [state["python"], "-m", "ts.model_server", *arguments],
                 cwd=self.run_dir,
                 env=environment,
@@ -356,8 +365,12 @@ class Server:
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                check=True,
+                check=False,
             )
+        if done.returncode != 0:
+            command = " ".join(arguments[:1])
+            tail = _tail(self.log_dir / "console.log")
+            raise ServerError(f"torchserve {command} failed:\n{tail}")
 
     def _processes(self) -> list[psutil.Process]:
         """TorchServe's Java process and everything it started."""
@@ -407,12 +420,17 @@ def _command(process: psutil.Process) -> str:
 
 
 def _worker_error(log: str) -> str:
-    """The exception that ended the last traceback in a worker's log, with its whole message."""
+    """The exception that ended the last traceback in a worker's log, with its message.
+
+    The message ends where TorchServe's next worker begins to speak, or after some lines.
+    """
     lines = [line.split(" - ", 1)[-1] for line in log.splitlines()]
     start = max(at for at, line in enumerate(lines) if "Traceback (most recent call last)" in line)
     trace = lines[start + 1 :]
     ends = [at for at, line in enumerate(trace) if line and not line.startswith(" ")]
-    return trace[ends[0]] if ends else "\n".join(trace)
+    message = trace[ends[0] :] if ends else trace
+    restarts = [at for at, line in enumerate(message) if line.startswith("s_name_part0=")]
+    return "\n".join(message[: min(restarts, default=len(message))][:ERROR_LINES]).rstrip()
 
 
 def _tail(path: Path, lines: int = 15) -> str:

@@ -77,11 +77,12 @@ def test_what_an_artifact_holds(model: Path, tmp_path: Path) -> None:
         "inputs": ["input_ids", "attention_mask", "token_type_ids"],
         "labels": ["SAD", "SO-SO", "GLAD"],
         "mode_options": {"problem_type": "single_label_classification"},
-        "min_length": 8,
+        "min_length": 3,
         "max_length": 24,
         "traced_lengths": [24],
         "dynamic_batch": True,
         "dynamic_length": True,
+        "reads_padding": False,
         "precision": "float32",
         "padding": {"side": "right", "token_id": 0, "type_id": 0},
         "truncation_side": "right",
@@ -107,12 +108,15 @@ def test_the_report_has_a_case_for_each_claimed_shape(artifact: Callable[[str], 
     report = read(artifact("bert"))["verification"]
     shapes = {tuple(case["shape"].values()) for case in report["cases"]}
     lengths = {8, 16, 32, 33, 64}
-    assert shapes == {
-        (b, length, p) for b in (1, 2, 5, 8) for length in lengths for p in (True, False)
+    ordinary = {
+        (b, length, p, False) for b in (1, 2, 5, 8) for length in lengths for p in (True, False)
     }
+    shortest = {(b, 3, False, False) for b in (1, 2, 5, 8)}
+    spelled = {(b, length, True, True) for b in (1, 2) for length in lengths}
+    assert shapes == ordinary | shortest | spelled
     assert {case["verdict"] for case in report["cases"]} <= {"exact", "close"}
     assert report["worst_relative_difference"] == max(c["max_rel"] for c in report["cases"])
-    assert report["holds"] == "any batch, any length from 8 to 64"
+    assert report["holds"] == "any batch, any length from 3 to 64"
     assert report["tolerance"] == 1e-5
     assert report["padding_effect"] < 1e-4
     assert report["tokenizer_texts_compared"] >= 9
@@ -222,7 +226,7 @@ def test_says_what_became_of_old_keys_and_what_was_proven(
     for key in old:
         assert f"{key} is accepted and does nothing: " in caplog.text
     assert "captum_explanation is accepted; this version exports no explanations" in caplog.text
-    assert "holds at any batch, any length from 8 to 16" in caplog.text
+    assert "holds at any batch, any length from 3 to 16" in caplog.text
 
 
 def test_says_nothing_of_old_keys_that_are_off(

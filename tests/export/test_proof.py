@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from tests import tiny
 from tests.export.helpers import refused
 from torchscript_bundle.export import proof
+from torchscript_bundle.export.exporter import _reads_padding
 from torchscript_bundle.export.inputs import InputMaker
 from torchscript_bundle.export.modes.sequence_classification import Logits
 from torchscript_bundle.export.proof import Claim, Proof, grid, padding_effect, prove
@@ -115,14 +116,14 @@ def covered(found: Proof) -> set[tuple[int, int, bool]]:
 
 
 def test_the_grid_is_as_specified() -> None:
-    shapes = {(shape.batch, shape.length, shape.padded) for shape in grid(150, (150,))}
+    shapes = {(shape.batch, shape.length, shape.padded) for shape in grid(150, (150,), 8)}
     lengths = {8, 16, 33, 75, 150}
     assert shapes == {
         (b, length, p) for b in (1, 2, 5, 8) for length in lengths for p in (True, False)
     }
-    assert {shape.length for shape in grid(128, (20, 128))} == {8, 16, 20, 33, 64, 128}
-    assert {shape.length for shape in grid(20, (20,))} == {8, 10, 16, 20}
-    assert {shape.length for shape in grid(4, (4,))} == {4}
+    assert {shape.length for shape in grid(128, (20, 128), 8)} == {8, 16, 20, 33, 64, 128}
+    assert {shape.length for shape in grid(20, (20,), 3)} == {3, 8, 10, 16, 20}
+    assert {shape.length for shape in grid(4, (4,), 4)} == {4}
     assert proof.TOLERANCE == 1e-5
 
 
@@ -130,11 +131,10 @@ def test_bert_holds_everywhere(checkpoint: Callable[[str], Path]) -> None:
     found = prove_checkpoint(checkpoint("bert"), (20, 48))
     assert found.claim == Claim(dynamic_batch=True, dynamic_length=True)
     assert found.refused == []
-    assert found.in_words() == "any batch, any length from 8 to 48"
+    assert found.in_words() == "any batch, any length from 3 to 48"
     lengths = {8, 16, 20, 24, 33, 48}
-    assert covered(found) == {
-        (b, length, p) for b in (1, 2, 5, 8) for length in lengths for p in (True, False)
-    }
+    ordinary = {(b, length, p) for b in (1, 2, 5, 8) for length in lengths for p in (True, False)}
+    assert covered(found) == ordinary | {(b, 3, False) for b in (1, 2, 5, 8)}
     assert found.worst <= 1e-5
     assert found.report()["tracer_warnings"] == list(found.warnings)
 
@@ -219,3 +219,38 @@ def test_a_module_named_by_a_digest_loads_again(tmp_path: Path) -> None:
     inputs = MAKE(Shape(3, 16, padded=True))
     torch.testing.assert_close(loaded(*inputs), remote().eval()(*inputs))
     assert remote.__module__ == "remote.3f2a.7c.own"
+
+
+def test_bart_is_never_batched(checkpoint: Callable[[str], Path]) -> None:
+    """A text that spells an end of sentence out would move its neighbours' pooling."""
+    found = prove_checkpoint(checkpoint("bart"), (20, 48))
+    assert found.claim.dynamic_batch is False
+    assert "cannot run such rows together" in found.refused[0][1]
+
+
+def test_a_tokenizer_saved_with_padding_of_its_own_hides_nothing() -> None:
+    make = InputMaker(tiny.fixed_padding_tokenizer(), TWO, torch.device("cpu"))
+    ids, mask = make(Shape(5, 32, padded=True))
+    assert make.shortest == 3
+    assert mask.sum(1).min() == 3
+    assert mask.sum(1).max() == 32
+    assert (ids[mask == 1] != 0).all()
+
+
+def test_special_tokens_stand_in_the_text_in_different_numbers() -> None:
+    ids, mask = MAKE(Shape(2, 32, padded=True, spelled=True))
+    assert ((ids == 2) & (mask == 1)).sum(1).tolist() == [2, 3]
+
+
+def test_a_model_that_reads_padding_is_never_padded(artifact: Callable[[str], Path]) -> None:
+    bundle = json.loads((artifact("convbert") / "bundle.json").read_text())
+    assert bundle["reads_padding"] is True
+    assert bundle["verification"]["padding_effect"] > 1e-4
+    assert json.loads((artifact("bert") / "bundle.json").read_text())["reads_padding"] is False
+
+
+def test_reading_padding_at_a_static_length_is_refused() -> None:
+    found = prove(BakesLength().eval(), MAKE, (12, 24))
+    with refused("padding changes", "choose another model"):
+        _reads_padding(found, 0.5)
+    assert _reads_padding(found, 1e-7) is False

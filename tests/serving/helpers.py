@@ -36,6 +36,7 @@ BUNDLE = Bundle(
     traced_lengths=(64,),
     dynamic_batch=True,
     dynamic_length=True,
+    reads_padding=False,
     precision="float32",
     padding=Padding(side="right", token_id=0, type_id=0),
     truncation_side="right",

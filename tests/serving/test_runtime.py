@@ -18,6 +18,7 @@ from torchscript_bundle.serving.runtime import Runtime, choose_device, warm_up_s
 from torchscript_bundle.serving.tokenization import Row
 
 Artifact = Callable[[str], Path]
+WORD = Row([2, 9, 3], [0, 0, 0], False, False)
 
 
 @pytest.mark.parametrize("cuda_available", [False, True])
@@ -95,7 +96,7 @@ def test_shapes_that_are_warmed_up(
 
 def test_warm_up_says_how_far_it_is(artifact: Artifact, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    Runtime(artifact("longformer"), Bundle.load(artifact("longformer")), CPU, 8).warm_up()
+    Runtime(artifact("longformer"), Bundle.load(artifact("longformer")), CPU, 8).warm_up(WORD)
     assert caplog.messages[:3] == [
         f"warm-up {number}/3: batch 1, length {length}"
         for number, length in enumerate((16, 32, 64), start=1)

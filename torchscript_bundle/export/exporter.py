@@ -68,9 +68,13 @@ def export(config: SetupConfig, output: Path) -> Bundle:
         make_inputs = InputMaker(source.tokenizer, inputs, torch.device(config.device))
         proof = prove(eager, make_inputs, config.lengths)
         effect = padding_effect(eager, make_inputs, config.max_length)
-    _tell(proof, effect)
+    _tell(proof)
     bundle = _describe(config, source, proof, inputs, labels)
-    bundle = replace(bundle, verification={"padding_effect": effect})
+    bundle = replace(
+        bundle,
+        reads_padding=_reads_padding(proof, effect),
+        verification={"padding_effect": effect},
+    )
     with _written_whole(output) as folder:
         return _write(folder, config, source, proof, bundle)
 
@@ -125,6 +129,7 @@ def _describe(
         traced_lengths=proof.lengths,
         dynamic_batch=proof.claim.dynamic_batch,
         dynamic_length=proof.claim.dynamic_length,
+        reads_padding=False,
         precision="float32",
         padding=Padding(
             side="left" if tokenizer.padding_side == "left" else "right",
@@ -149,17 +154,29 @@ def _input_names(source: Source) -> tuple[str, ...]:
     return ("input_ids", "attention_mask", *(("token_type_ids",) if typed else ()))
 
 
-def _tell(proof: Proof, effect: float) -> None:
-    """Says what was proven, what was not, and what the user should know."""
+def _tell(proof: Proof) -> None:
+    """Says what was proven and what was not."""
     logger.info("      holds at %s", proof.in_words())
     for claim, reason in proof.refused:
         logger.info("      refused: %s (%s)", claim, reason)
-    if effect > PADDING_TOLERANCE:
-        logger.warning(
-            "this architecture reads padding: a padded text's logits differ by %.2g of their scale "
-            "from the same text alone, in the original model too",
-            effect,
+
+
+def _reads_padding(proof: Proof, effect: float) -> bool:
+    """Whether texts must not be padded, because the model's answer would change.
+
+    Raises:
+        ExportError: so it is, and the module takes traced lengths only, to which texts are padded.
+    """
+    if effect <= PADDING_TOLERANCE:
+        return False
+    changes = f"padding changes this model's logits by {effect:.2g} of their scale"
+    if not proof.claim.dynamic_length:
+        raise ExportError(
+            f"{changes} in spite of the mask, and its trace holds at {proof.in_words()}, so that "
+            "texts of other lengths could not be answered as the model does; choose another model"
         )
+    logger.warning("%s: texts will share a batch only with others of their length", changes)
+    return True
 
 
 def _note_old_keys(config: SetupConfig) -> None:
@@ -193,11 +210,7 @@ def _written_whole(output: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
-        old = temporary.with_name(temporary.name + ".old")
-        if output.exists():
-            output.rename(old)
-        temporary.rename(output)
-        shutil.rmtree(old, ignore_errors=True)
+        _take_place(temporary, output)
     except OSError as error:
         raise _not_written(output, error) from error
     finally:
@@ -209,6 +222,20 @@ def _not_written(output: Path, error: OSError) -> ExportError:
         f"{output} could not be written ({error.strerror or error}); make room there, or give "
         "another folder with --output"
     )
+
+
+def _take_place(temporary: Path, output: Path) -> None:
+    """Renames `temporary` to `output`; an older `output` stays if that fails."""
+    old = temporary.with_name(temporary.name + ".old")
+    if output.exists():
+        output.rename(old)
+    try:
+        temporary.rename(output)
+    except OSError:
+        if old.exists():
+            old.rename(output)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

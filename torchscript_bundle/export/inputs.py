@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
+from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.jit.tracing import Tensors
 from torchscript_bundle.jit.verify import Shape
 
@@ -15,11 +17,19 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Frame:
-    """Ids and types of the special tokens before and after a text, and of a token inside it."""
+    """How a tokenizer frames a text.
+
+    Attributes:
+        before: ids and types of the special tokens before it.
+        after: the same after it.
+        inner_type: type of a token inside it.
+        last_special: id of the token that ends a text, or of another special one.
+    """
 
     before: tuple[tuple[int, int], ...]
     after: tuple[tuple[int, int], ...]
     inner_type: int
+    last_special: int
 
 
 class InputMaker:
@@ -48,20 +58,36 @@ class InputMaker:
         generator = torch.Generator().manual_seed(seed)
         columns: dict[str, list[list[int]]] = {name: [] for name in self._inputs}
         for row in range(shape.batch):
-            # From about half full to one token short, and one full row in the larger batches.
-            gap = shape.length * (shape.batch - row) // (2 * shape.batch) if shape.padded else 0
-            if shape.padded and shape.batch > 2 and row == shape.batch - 1:
-                gap = 0
-            for name, values in self._row(shape.length, gap, generator).items():
+            gap = self._gap(shape, row) if shape.padded else 0
+            special = row + 1 if shape.spelled else 0
+            for name, values in self._row(shape.length, gap, special, generator).items():
                 if name in columns:
                     columns[name].append(values)
         return tuple(torch.tensor(columns[name], device=self._device) for name in self._inputs)
 
-    def _row(self, length: int, gap: int, generator: torch.Generator) -> dict[str, list[int]]:
+    @property
+    def shortest(self) -> int:
+        """Tokens of the shortest text: one, and the special ones around it."""
+        return len(self._frame.before) + 1 + len(self._frame.after)
+
+    def _gap(self, shape: Shape, row: int) -> int:
+        """Padding of a row: from about half down to none, and nearly all in the larger batches."""
+        if shape.batch > 2 and row == 0:
+            return max(0, shape.length - self.shortest)
+        if shape.batch > 2 and row == shape.batch - 1:
+            return 0
+        return shape.length * (shape.batch - row) // (2 * shape.batch)
+
+    def _row(
+        self, length: int, gap: int, special: int, generator: torch.Generator
+    ) -> dict[str, list[int]]:
         frame, tokenizer = self._frame, self._tokenizer
         inner = max(1, length - gap - len(frame.before) - len(frame.after))
         picks = torch.randint(len(self._ordinary), (inner,), generator=generator)
         body = [(index, frame.inner_type) for index in self._ordinary[picks].tolist()]
+        # The last token stays ordinary, so that no two special ones fall together at the end.
+        for at in range(min(special, inner - 1)):
+            body[at] = (frame.last_special, frame.inner_type)
         row = [*frame.before, *body, *frame.after][:length]
         padding = [(tokenizer.pad_token_id, tokenizer.pad_token_type_id)] * (length - len(row))
         mask = [1] * len(row)
@@ -89,13 +115,20 @@ class InputMaker:
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
-    """Reads the frame off an encoded word."""
-    encoding = tokenizer.backend_tokenizer.encode("a")
+    """Reads the frame off an encoded word, without the padding that some tokenizers are saved with.
+
+    Raises:
+        ExportError: a word gives no token.
+    """
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_padding()
+    backend.no_truncation()
+    encoding = backend.encode("a")
     pairs = list(zip(encoding.ids, encoding.type_ids, strict=True))
-    marks = encoding.special_tokens_mask
-    inner = [at for at, mark in enumerate(marks) if not mark] or [len(pairs)]
-    return Frame(
-        before=tuple(pairs[: inner[0]]),
-        after=tuple(pairs[inner[-1] + 1 :]),
-        inner_type=pairs[inner[0]][1] if inner[0] < len(pairs) else 0,
-    )
+    inner = [at for at, mark in enumerate(encoding.special_tokens_mask) if not mark]
+    if not inner:
+        raise ExportError("the tokenizer gives no token for a word; save it again")
+    before, after = tuple(pairs[: inner[0]]), tuple(pairs[inner[-1] + 1 :])
+    ends = [tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
+    last = after[-1][0] if after else next(index for index in ends if index is not None)
+    return Frame(before, after, pairs[inner[0]][1], last)

@@ -21,15 +21,19 @@ class Shape:
         batch: rows.
         length: tokens in a row, padding included.
         padded: whether rows hold padding (of a different amount each).
+        spelled: whether rows hold special tokens among the others, each another number of them, as
+            texts do that spell them out.
     """
 
     batch: int
     length: int
     padded: bool
+    spelled: bool = False
 
     def __str__(self) -> str:
         filled = "padded" if self.padded else "unpadded"
-        return f"batch {self.batch}, length {self.length}, {filled} rows"
+        extra = " with special tokens in the text" if self.spelled else ""
+        return f"batch {self.batch}, length {self.length}, {filled} rows{extra}"
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,8 @@ class Bundle:
         traced_lengths: lengths that `forward` takes when `dynamic_length` is false, ascending.
         dynamic_batch: whether any number of rows was exact; else `forward` takes exactly one row.
         dynamic_length: whether any length from `min_length` to `max_length` was exact.
+        reads_padding: whether padding changes the answer in spite of the mask; rows of such a
+            module are never padded, so its length is dynamic.
         precision: dtype of the weights.
         padding: how rows are padded.
         truncation_side: which end of a text that is too long is cut.
@@ -70,6 +72,7 @@ class Bundle:
     traced_lengths: tuple[int, ...]
     dynamic_batch: bool
     dynamic_length: bool
+    reads_padding: bool
     precision: str
     padding: Padding
     truncation_side: Literal["left", "right"]

@@ -19,6 +19,8 @@ def padded_length(length: int, bundle: Bundle) -> int:
     """
     if length > bundle.max_length:
         raise ValueError(f"{length} tokens, at most {bundle.max_length} were verified")
+    if bundle.reads_padding:
+        return length
     if bundle.dynamic_length:
         return max(length, bundle.min_length)
     return next(traced for traced in bundle.traced_lengths if traced >= length)
@@ -28,11 +30,12 @@ def plan_batches(lengths: Sequence[int], bundle: Bundle, max_rows: int) -> list[
     """Splits rows into batches, given their lengths; returns the rows' indices.
 
     Rows are sorted by length, so that short texts never pay for a long one. A static artifact's
-    batches hold rows of one traced length; one whose batch is static runs row by row.
+    batches hold rows of one traced length, those of a module that reads padding rows of one length;
+    an artifact whose batch is static runs row by row.
     """
     rows = max_rows if bundle.dynamic_batch else 1
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
-    if bundle.dynamic_length:
+    if bundle.dynamic_length and not bundle.reads_padding:
         groups = [order]
     else:
         keyed = groupby(order, key=lambda index: padded_length(lengths[index], bundle))

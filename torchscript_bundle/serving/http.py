@@ -49,6 +49,7 @@ def prefers_plain_text(accept: str) -> bool:
             quality[media_type] = float(weights[0]) if weights else 1.0
         except ValueError:
             quality[media_type] = 0.0
-    plain = quality.get("text/plain", quality.get("text/*", 0.0))
-    json = quality.get("application/json", quality.get("application/*", 0.0))
+    anything = quality.get("*/*", 0.0)
+    plain = quality.get("text/plain", quality.get("text/*", anything))
+    json = quality.get("application/json", quality.get("application/*", anything))
     return plain > json

@@ -12,6 +12,7 @@ import torch
 
 from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle
 from torchscript_bundle.serving.batching import pad_batch, plan_batches
+from torchscript_bundle.serving.devices import retarget
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.tokenization import Row
 
@@ -64,6 +65,7 @@ class Runtime:
                 f"{folder / MODULE_FILE} cannot be loaded by torch {torch.__version__} "
                 f"(made by torch {bundle.versions.get('torch')}): {error}"
             ) from error
+        retarget(self._module, device)
         self._module.eval()
 
     @torch.inference_mode()
@@ -80,14 +82,19 @@ class Runtime:
                 results[index] = result
         return [result for result in results if result is not None]
 
-    def warm_up(self) -> None:
-        """Runs every shape that will be used (a sample of them where lengths are dynamic)."""
+    def warm_up(self, text: Row) -> None:
+        """Runs every shape that will be used (a sample of them where lengths are dynamic).
+
+        Args:
+            text: a tokenized word; it is stretched to each length. Padding alone will not do: some
+                models look for a token that every real text has.
+        """
         started = time.perf_counter()
         shapes = list(warm_up_shapes(self._bundle, self._max_rows))
         for number, (batch, length) in enumerate(shapes, start=1):
-            rows = [Row([self._bundle.padding.token_id] * length, [0] * length, False, False)]
+            rows = [text.stretched(length)] * batch
             for _ in range(WARM_UP_CALLS if number == 1 else 1):
-                self.run(rows * batch)
+                self.run(rows)
             logger.info("warm-up %d/%d: batch %d, length %d", number, len(shapes), batch, length)
         logger.info("warm-up took %.1f s", time.perf_counter() - started)
 

@@ -68,20 +68,15 @@ class Service:
             folder, self._bundle, truncate=options.on_too_long == "truncate"
         )
         self._runtime = Runtime(folder, self._bundle, device, options.batch_size)
-        self._runtime.warm_up()
+        self._runtime.warm_up(self._encoder.encode(["a"])[0])
 
     def answer(self, requests: Sequence[HttpRequest]) -> list[HttpResponse]:
         """One response for each request, in order; a bad one never touches its neighbours."""
         decoded = [_guard(self._decode, request) for request in requests]
         ready = [item for item in decoded if isinstance(item, Tokenized)]
-        predicted = _guard(self._predict, ready)
-        if isinstance(predicted, HttpResponse):
-            return [predicted if isinstance(item, Tokenized) else item for item in decoded]
-        outputs = iter(predicted)
+        outputs = iter(self._predict_apart(ready))
         return [
-            _guard(self._encode, request, item, next(outputs))
-            if isinstance(item, Tokenized)
-            else item
+            self._respond(request, item, next(outputs)) if isinstance(item, Tokenized) else item
             for request, item in zip(requests, decoded, strict=True)
         ]
 
@@ -105,10 +100,27 @@ class Service:
                 )
         return Tokenized(decoded, rows)
 
+    def _predict_apart(
+        self, ready: Sequence[Tokenized]
+    ) -> Sequence[list[torch.Tensor] | HttpResponse]:
+        """What `_predict` gives; where that fails, each request is run alone and fails alone."""
+        together = _guard(self._predict, ready)
+        if not isinstance(together, HttpResponse):
+            return together
+        alone = [_guard(self._predict, [item]) for item in ready]
+        return [each if isinstance(each, HttpResponse) else each[0] for each in alone]
+
     def _predict(self, ready: Sequence[Tokenized]) -> list[list[torch.Tensor]]:
         """The module's output for each row of each request; all rows share the batches."""
         outputs = iter(self._runtime.run([row for item in ready for row in item.rows]))
         return [[next(outputs) for _ in item.rows] for item in ready]
+
+    def _respond(
+        self, request: HttpRequest, item: Tokenized, output: list[torch.Tensor] | HttpResponse
+    ) -> HttpResponse:
+        if isinstance(output, HttpResponse):
+            return output
+        return _guard(self._encode, request, item, output)
 
     def _encode(
         self, request: HttpRequest, item: Tokenized, outputs: list[torch.Tensor]

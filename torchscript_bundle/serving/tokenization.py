@@ -31,6 +31,15 @@ class Row:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    def stretched(self, length: int) -> Row:
+        """The row with its middle token repeated until it has `length` tokens, if it has fewer."""
+        middle, gap = len(self) // 2, max(0, length - len(self))
+        input_ids, type_ids = (
+            values[:middle] + [values[middle]] * gap + values[middle:]
+            for values in (self.input_ids, self.type_ids)
+        )
+        return Row(input_ids, type_ids, self.truncated, self.too_long)
+
 
 class TextEncoder:
     """Tokenizes as the model's own tokenizer does; export proves the two equal.
