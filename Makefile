@@ -33,6 +33,7 @@ SAMPLE_FILES := $(SAMPLES) $(wildcard $(addsuffix /*,$(SAMPLES)))
 ARCHIVE := $(shell cat .build/archive 2>/dev/null)
 MODEL_GONE := $(if $(wildcard $(ARTIFACT)/bundle.json),,FORCE)
 ARCHIVE_GONE := $(if $(wildcard $(ARCHIVE)),,FORCE)
+VENV_GONE := $(if $(wildcard $(PY)),,FORCE)
 EXPORT_CODE := download_Transformer_models.py torchscript_bundle/serving/artifact.py \
 	$(shell find torchscript_bundle/export torchscript_bundle/jit -name '*.py')
 SERVING_CODE := Transformer_handler_generalized.py $(shell find torchscript_bundle/serving -name '*.py')
@@ -86,10 +87,10 @@ bench: .build/setup $(DEMO_MODEL) ## measure against the alternatives, in one in
 	$(PY) benchmarks/bench.py
 
 clean: ## stop the server and remove what was made, the environments too
-	@if [ -x $(PY) ]; then $(RUN) stop; fi
+	@if [ -x $(PY) ]; then $(RUN) stop || true; fi
 	rm -rf .venv .venv-serve .build .server logs demo/model $(ARTIFACT) model_store/*.mar
 
-.build/setup: requirements.lock demo/requirements.lock pyproject.toml
+.build/setup: requirements.lock demo/requirements.lock pyproject.toml $(VENV_GONE)
 	@echo "== set up .venv (several minutes the first time: torch, transformers, TorchServe, Java)"
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else \
 	f"error: this is Python {v[0]}.{v[1]}; set PYTHON=... to a Python 3.11")'

@@ -28,7 +28,10 @@ def main() -> int:
     }
     try:
         commands[arguments.command](server, arguments)
-    except (ServerError, ExportError) as error:
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except (ServerError, ExportError, OSError) as error:
         print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return 1
     return 0
@@ -67,7 +70,9 @@ def _start(server: Server, arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config)
     ports = Ports(**{name: getattr(arguments, f"{name}_port") for name in vars(Ports())})
     archive = arguments.model_store / f"{config.served_name}.mar"
-    if arguments.restart and server.stop():
+    if arguments.restart and server.running:
+        server.check(archive, ports)
+        server.stop()
         _say("stopped the server that was running")
     _say(f"start TorchServe with {archive.name}")
     server.start(archive, ports, workers=arguments.workers)
@@ -83,7 +88,13 @@ def _start(server: Server, arguments: argparse.Namespace) -> None:
 
 
 def _predict(server: Server, arguments: argparse.Namespace) -> None:
-    for text in arguments.text or samples(load_config(arguments.config)):
+    config = load_config(arguments.config)
+    if server.model != config.served_name:
+        raise ServerError(
+            f"{server.model} is served, {arguments.config} is of {config.served_name}; "
+            "`make serve` with that CONFIG first"
+        )
+    for text in arguments.text or samples(config):
         answer = server.predict(text.encode("utf-8"), content_type="text/plain; charset=utf-8")
         print(json.dumps(text, ensure_ascii=False))
         print(f"  {answer.body.decode('utf-8')}")

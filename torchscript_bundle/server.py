@@ -18,7 +18,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,14 @@ from torchscript_bundle.machine import count_gpus, java_home, plan_workers, usab
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE_PROPERTIES = ROOT / "deploy" / "config.properties"
+LOG_CONFIG = ROOT / "deploy" / "log4j2.xml"
 POLL_SECONDS = 0.2
 PING_SECONDS = 5.0
 #: Keys must never go to a proxy of the environment: the server is on this machine.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 STOP_SECONDS = 30.0
 ERROR_LINES = 20
+STATE_KEYS = {"model", "ports", "temp", "python", "java_home", "log_start", "workers", "threads"}
 
 
 class ServerError(Exception):
@@ -62,12 +65,21 @@ class Ports:
             each.close()
         return Ports(*numbers)
 
-    def check_free(self) -> None:
-        """Raises ServerError for a port that something listens on."""
-        for name, port in asdict(self).items():
+    def check_free(self, own: Collection[int] = ()) -> None:
+        """Raises ServerError for a port that cannot be used.
+
+        Args:
+            own: ports of a server that will be stopped first.
+        """
+        numbers = asdict(self)
+        if len(set(numbers.values())) < len(numbers):
+            raise ServerError(f"the ports must differ, they are {numbers}")
+        for name, port in numbers.items():
+            variable = "PORT" if name == "inference" else f"{name.upper()}_PORT"
+            if not 0 < port < 65536:
+                raise ServerError(f"{port} is no port; set {variable}=... from 1 to 65535")
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    variable = "PORT" if name == "inference" else f"{name.upper()}_PORT"
+                if port not in own and probe.connect_ex(("127.0.0.1", port)) == 0:
                     raise ServerError(
                         f"port {port} is in use; stop what listens there or set {variable}=..."
                     )
@@ -119,11 +131,9 @@ class Server:
             ServerError: no such archive, no Java, a port in use, or already running.
         """
         archive = archive.resolve()
-        if not archive.is_file():
-            raise ServerError(f"{archive}: no such archive; `make archive` makes it")
+        self.check(archive, ports)
         if self.running:
             raise ServerError("already running; `make stop` stops it")
-        ports.check_free()
         workers, threads = plan_workers(workers, count_gpus(), usable_cores())
         try:
             java = java_home(python)
@@ -147,18 +157,22 @@ class Server:
                 "threads": threads,
             }
         )
-        self._launch(
-            [
-                "--start",
-                "--ncs",
-                "--model-store",
-                str(archive.parent),
-                "--models",
-                f"{archive.stem}={archive.name}",
-                "--ts-config",
-                str(settings),
-            ]
-        )
+        self._launch(archive, settings)
+
+    def check(self, archive: Path, ports: Ports) -> None:
+        """Raises ServerError for what would keep a start from succeeding; touches nothing."""
+        if not archive.is_file():
+            raise ServerError(f"{archive}: no such archive; `make archive` makes it")
+        try:
+            with zipfile.ZipFile(archive) as content:
+                damaged = content.testzip()
+        except (zipfile.BadZipFile, OSError, EOFError) as error:
+            raise ServerError(
+                f"{archive} is damaged ({error}); remove it and make it again"
+            ) from error
+        if damaged:
+            raise ServerError(f"{archive} is damaged (in {damaged}); remove it and make it again")
+        ports.check_free(own=self._state()["ports"].values() if self.running else ())
 
     def wait_ready(
         self, sample: bytes, timeout: float, say: Callable[[str], None] = lambda _: None
@@ -194,8 +208,8 @@ class Server:
                 say(f"waiting for a worker ({told - started:.0f} s of {timeout:.0f})")
             time.sleep(POLL_SECONDS)
         raise ServerError(
-            f"no worker was ready within {timeout:.0f} s; the end of {self._model_log}:\n"
-            f"{_tail(self._model_log)}"
+            f"no worker was ready within {timeout:.0f} s; see {self.log_dir}; the worker's last "
+            f"words:\n{_last(self._read_model_log())}"
         )
 
     def stop(self) -> bool:
@@ -285,6 +299,11 @@ class Server:
         return [p.pid for p in self._processes() if "model_service_worker.py" in _command(p)]
 
     @property
+    def model(self) -> str:
+        """Name of the served model."""
+        return str(self._state()["model"])
+
+    @property
     def address(self) -> str:
         """URL of the predictions endpoint."""
         state = self._state()
@@ -317,7 +336,7 @@ class Server:
     def _failure(self) -> str | None:
         """Why no worker will become ready, if that is already certain."""
         if not self.running:
-            return f"TorchServe ended at once:\n{_tail(self.log_dir / 'console.log')}"
+            return f"TorchServe ended at once; see {self.log_dir}:\n{self._console()}"
         log = self._read_model_log()
         if "Traceback (most recent call last)" not in log:
             return None
@@ -340,8 +359,8 @@ class Server:
         path.write_text("\n".join(lines) + "\n")
         return path
 
-    def _launch(self, arguments: list[str]) -> None:
-        """Runs the `torchserve` command in this server's own places."""
+    def _launch(self, archive: Path, settings: Path) -> None:
+        """Runs `torchserve --start` in this server's own places."""
         state = self._state()
         # PYTHONPATH would come before the archive's own code.
         inherited = {
@@ -356,9 +375,14 @@ class Server:
             "METRICS_LOCATION": str(self.log_dir),
             "OMP_NUM_THREADS": str(state["threads"]),
         }
+        command = [
+            *(state["python"], "-m", "ts.model_server", "--start", "--ncs"),
+            *("--model-store", str(archive.parent), "--models", f"{archive.stem}={archive.name}"),
+            *("--ts-config", str(settings), "--log-config", str(LOG_CONFIG)),
+        ]
         with (self.log_dir / "console.log").open("wb") as console:
             done = subprocess.run(
-                [state["python"], "-m", "ts.model_server", *arguments],
+                command,
                 cwd=self.run_dir,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -368,9 +392,7 @@ class Server:
                 check=False,
             )
         if done.returncode != 0:
-            command = " ".join(arguments[:1])
-            tail = _tail(self.log_dir / "console.log")
-            raise ServerError(f"torchserve {command} failed:\n{tail}")
+            raise ServerError(f"torchserve --start failed:\n{self._console()}")
 
     def _processes(self) -> list[psutil.Process]:
         """TorchServe's Java process and everything it started."""
@@ -384,6 +406,9 @@ class Server:
             return [parent, *parent.children(recursive=True)]
         except (FileNotFoundError, ValueError, psutil.Error):
             return []
+
+    def _console(self) -> str:
+        return _last((self.log_dir / "console.log").read_text(errors="replace"))
 
     @property
     def _model_log(self) -> Path:
@@ -403,13 +428,21 @@ class Server:
 
     def _state(self) -> dict[str, Any]:
         try:
-            state: dict[str, Any] = json.loads(self._state_file.read_text())
+            state = json.loads(self._state_file.read_text())
         except FileNotFoundError as error:
             raise ServerError("nothing is served; `make serve` starts the server") from error
+        except ValueError:
+            state = None
+        if not isinstance(state, dict) or not state.keys() >= STATE_KEYS:
+            raise ServerError(
+                f"{self._state_file} is damaged; delete it, and end a TorchServe that still runs"
+            )
         return state
 
     def _save_state(self, state: dict[str, Any]) -> None:
-        self._state_file.write_text(json.dumps(state, indent=2))
+        fresh = self._state_file.with_suffix(".new")
+        fresh.write_text(json.dumps(state, indent=2))
+        fresh.replace(self._state_file)
 
 
 def _command(process: psutil.Process) -> str:
@@ -433,7 +466,5 @@ def _worker_error(log: str) -> str:
     return "\n".join(message[: min(restarts, default=len(message))][:ERROR_LINES]).rstrip()
 
 
-def _tail(path: Path, lines: int = 15) -> str:
-    if not path.is_file():
-        return "(nothing was written)"
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+def _last(text: str, lines: int = 15) -> str:
+    return "\n".join(text.splitlines()[-lines:]) or "(nothing)"

@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.conftest import READY_SECONDS, Site
 from torchscript_bundle.machine import java_home
-from torchscript_bundle.server import BASE_PROPERTIES, Ports
+from torchscript_bundle.server import BASE_PROPERTIES, LOG_CONFIG, Ports
 
 TEXT = "We waited an hour for cold soup."
 TORCHSERVE = Path(sys.executable).parent / "torchserve"
@@ -58,7 +58,9 @@ def by_hand(folder: Path, properties: str, archive: Path) -> Iterator[None]:
             )
 
     store = ["--model-store", str(archive.parent), "--models", f"under_test={archive.name}"]
-    torchserve("--start", "--ncs", *store, "--ts-config", str(config))
+    torchserve(
+        "--start", "--ncs", *store, "--ts-config", str(config), "--log-config", str(LOG_CONFIG)
+    )
     try:
         yield
     finally:

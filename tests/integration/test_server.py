@@ -78,6 +78,32 @@ def test_request_texts_are_never_logged(tiny_site: Site, body: bytes, content_ty
     assert "zebrafish" not in tiny_site.logs()
 
 
+@pytest.mark.parametrize(
+    ("query", "body", "content_type"),
+    [
+        ("", b"data=zebrafish was 100% great", "application/x-www-form-urlencoded"),
+        ("", b"zebrafish 100% x", "application/x-www-form-urlencoded"),
+        (
+            "",
+            b'--xx\r\nContent-Disposition: form-data; name="data"\r\n'
+            b"Content-Type: text/plain; charset=zebrafish\r\n\r\nzebrafish\r\n--xx--\r\n",
+            "multipart/form-data; boundary=xx",
+        ),
+        ("?text=zebrafish", b"x", "text/plain"),
+    ],
+)
+def test_torchserve_itself_does_not_log_them(
+    tiny_site: Site, query: str, body: bytes, content_type: str
+) -> None:
+    """What it cannot parse it answers with a 500 of its own, before any handler."""
+    headers = {"Content-Type": content_type}
+    url = tiny_site.server.address + query
+    tiny_site.server.request("POST", url, "inference", body=body, headers=headers)
+    time.sleep(0.3)
+    assert "zebrafish" not in tiny_site.logs()
+    assert tiny_site.logs()
+
+
 def test_a_killed_worker_costs_its_batch_alone(
     tmp_path: Path, tiny_site: Site, start_site: Callable[..., Site]
 ) -> None:
@@ -133,6 +159,39 @@ def test_a_worker_that_cannot_load_is_reported_in_its_own_words(
         server.stop()
 
 
+def test_a_damaged_archive_is_told_before_anything_starts(tmp_path: Path, tiny_site: Site) -> None:
+    content = bytearray(tiny_site.archive.read_bytes())
+    server = Server(tmp_path / "run", tmp_path / "logs")
+    cut = tmp_path / "cut.mar"
+    cut.write_bytes(content[: len(content) // 2])
+    content[len(content) // 2] ^= 1
+    flipped = tmp_path / "flipped.mar"
+    flipped.write_bytes(content)
+    for archive in (cut, flipped):
+        with pytest.raises(ServerError, match=f"{archive.name} is damaged"):
+            server.start(archive, Ports.free())
+    assert not server.running
+
+
+@pytest.mark.parametrize("state", ["", "{}", "null"])
+def test_a_damaged_state_is_told_in_a_sentence(tmp_path: Path, state: str) -> None:
+    (tmp_path / "state.json").write_text(state)
+    with pytest.raises(ServerError, match=r"state\.json is damaged; delete it"):
+        Server(tmp_path, tmp_path).stop()
+
+
+@pytest.mark.parametrize(
+    ("ports", "says"),
+    [
+        (Ports(inference=99999), "99999 is no port; set PORT="),
+        (Ports(management=8080), "the ports must differ"),
+    ],
+)
+def test_impossible_ports_are_told(ports: Ports, says: str) -> None:
+    with pytest.raises(ServerError, match=says):
+        ports.check_free()
+
+
 def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path, tiny_site: Site) -> None:
     taken = tiny_site.port("inference")
     server = Server(tmp_path / "run", tmp_path / "logs")
@@ -183,10 +242,15 @@ def test_the_commands_of_a_shell(tmp_path: Path, tiny_site: Site) -> None:
         token = run("token").stdout.strip()
         assert token
         assert token not in started.stdout
-        predicted = run("predict", "It works.")
+        predicted = run("predict", "--config", str(config), "It works.")
         assert '"label"' in predicted.stdout
+        assert "under_test is served" in run("predict", "It works.").stderr
         again = run("start", "--config", str(config), *ports)
         assert again.returncode == 1
         assert "already running" in again.stderr
+        taken = [*ports[:-1], f"--grpc-management-port={tiny_site.port('inference')}"]
+        refused = run("start", "--restart", "--config", str(config), *taken)
+        assert "is in use" in refused.stderr
+        assert run("status").returncode == 0, "the running server was stopped for nothing"
     finally:
         assert run("stop").stdout.strip() == "stopped"

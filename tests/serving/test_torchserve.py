@@ -86,7 +86,11 @@ def test_fields_of_a_form_keep_their_own_content_types() -> None:
     ],
 )
 def test_endpoint_is_read_from_the_headers_of_torchserve(headers: Headers, purpose: str) -> None:
-    assert read_one(frame(("body", "", b"a"), headers=headers)).purpose == purpose
+    assert read_one(frame(("body", "", b""), headers=headers)).purpose == purpose
+
+
+def test_a_text_is_answered_whatever_header_comes_with_it() -> None:
+    assert read_one(frame(("body", "", b"a"), headers={"describe": "True"})).purpose == "predict"
 
 
 def test_field_named_as_an_endpoint_is_a_field() -> None:

@@ -152,7 +152,7 @@ def main() -> int:
         config = load_config(arguments.config)
         print(f"  ... pack {arguments.artifact}")
         path = pack(arguments.artifact, arguments.model_store, config)
-    except ExportError as error:
+    except (ExportError, OSError) as error:
         print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
         return 1
     size = path.stat().st_size / 1e6

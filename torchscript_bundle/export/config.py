@@ -39,6 +39,11 @@ def _known_mode(mode: str) -> str:
     return mode
 
 
+def _underscored(mode: Any) -> Any:
+    """The TorchServe example once wrote `sequence classification`."""
+    return mode.replace(" ", "_") if isinstance(mode, str) else mode
+
+
 def _not_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("must be a whole number, not true or false")
@@ -47,6 +52,7 @@ def _not_boolean(value: Any) -> Any:
 
 ModeName = Annotated[
     str,
+    BeforeValidator(_underscored),
     AfterValidator(_known_mode),
     WithJsonSchema({"type": "string", "enum": list(MODES)}),
 ]

@@ -24,14 +24,7 @@ def read_request(row: dict[str, Any], context: Any, index: int) -> HttpRequest:
     if "body" in row and "content-type" in headers:
         content_types["body"] = headers["content-type"]
     fields = {name: bytes(value) for name, value in row.items()}
-    return HttpRequest(fields, content_types, headers.get("accept", "*/*"), _purpose(entries))
-
-
-def _purpose(entries: dict[str, Any]) -> Literal["predict", "explain", "describe"]:
-    """Which endpoint was called: TorchServe says it in two entries, spelled just so."""
-    if entries.get("explain") == "True":
-        return "explain"
-    return "describe" if entries.get("describe") == "True" else "predict"
+    return HttpRequest(fields, content_types, headers.get("accept", "*/*"), _purpose(row, entries))
 
 
 def write_response(response: HttpResponse, context: Any, index: int) -> bytes:
@@ -39,6 +32,18 @@ def write_response(response: HttpResponse, context: Any, index: int) -> bytes:
     context.set_response_status(response.status, REASONS[response.status], index)
     context.set_response_content_type(index, response.content_type)
     return response.body
+
+
+def _purpose(
+    row: dict[str, Any], entries: dict[str, Any]
+) -> Literal["predict", "explain", "describe"]:
+    """Which endpoint was called: TorchServe says it in two entries, spelled just so.
+
+    A describe call has no body; a client that sends the header with a text wants the text answered.
+    """
+    if entries.get("explain") == "True":
+        return "explain"
+    return "describe" if entries.get("describe") == "True" and not any(row.values()) else "predict"
 
 
 def _text(value: Any) -> str:
