@@ -128,6 +128,11 @@ def test_each_bad_request_gets_its_own_status_and_a_sentence(
     assert says in answer.json()["error"]
 
 
+def test_a_body_over_a_megabyte_is_refused_by_torchserve(tiny_site: Site) -> None:
+    assert tiny_site.server.predict(b"a " * 2**20).status == 413
+    assert tiny_site.server.predict(b"a " * (2**19 - 1)).status == 200
+
+
 def test_explanations_are_refused_with_a_sentence(tiny_site: Site) -> None:
     url = f"http://127.0.0.1:{tiny_site.port('inference')}/explanations/under_test"
     answer = tiny_site.server.request("POST", url, "inference", body=TEXT.encode())
