@@ -134,6 +134,7 @@ class Server:
         self.check(archive, ports)
         if self.running:
             raise ServerError("already running; `make stop` stops it")
+        self.stop()  # clears what a server that was killed has left
         workers, threads = plan_workers(workers, count_gpus(), usable_cores())
         try:
             java = java_home(python)

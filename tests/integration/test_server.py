@@ -200,6 +200,24 @@ def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path, tiny_site
     assert not server.running
 
 
+def test_a_killed_server_starts_again(tmp_path: Path, tiny_site: Site) -> None:
+    server = Server(tmp_path / "run", tmp_path / "logs")
+    server.start(tiny_site.archive, Ports.free())
+    server.wait_ready(b"x", 60)
+    temp = Path(json.loads((server.run_dir / "state.json").read_text())["temp"])
+    java, *family = server._processes()
+    java.kill()
+    psutil.wait_procs([java, *family], timeout=30)
+    assert not server.running
+    server.start(tiny_site.archive, Ports.free())
+    try:
+        assert not temp.exists()
+        assert server.wait_ready(b"x", 60).status == 200
+    finally:
+        server.stop()
+    assert not any(process.is_running() for process in family)
+
+
 def test_stop_leaves_nothing_behind(tmp_path: Path, tiny_site: Site) -> None:
     server = Server(tmp_path / "run", tmp_path / "logs")
     server.start(tiny_site.archive, Ports.free())
