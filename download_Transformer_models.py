@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from torchscript_bundle.export.config import load_config
-from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.errors import ExportError, print_error
 
 
 def main() -> int:
@@ -28,7 +28,7 @@ def main() -> int:
 
         bundle = export(config, arguments.output)
     except ExportError as error:
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        print_error(error)
         return 1
     size = sum(bundle.sizes.values()) / 1e6
     seconds = time.perf_counter() - started

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from torchscript_bundle.export.config import load_config, samples
-from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.errors import ExportError, print_error
 from torchscript_bundle.server import ROOT, Ports, Server, ServerError
 
 TOKEN_MINUTES = "token_expiration_min"
@@ -32,7 +32,7 @@ def main() -> int:
         print("error: interrupted", file=sys.stderr)
         return 130
     except (ServerError, ExportError, OSError) as error:
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        print_error(error)
         return 1
     return 0
 
@@ -70,12 +70,8 @@ def _start(server: Server, arguments: argparse.Namespace) -> None:
     config = load_config(arguments.config)
     ports = Ports(**{name: getattr(arguments, f"{name}_port") for name in vars(Ports())})
     archive = arguments.model_store / f"{config.served_name}.mar"
-    if arguments.restart and server.running:
-        server.check(archive, ports)
-        server.stop()
-        _say("stopped the server that was running")
-    _say(f"start TorchServe with {archive.name}")
-    server.start(archive, ports, workers=arguments.workers)
+    _say(f"{'restart' if server.running else 'start'} TorchServe with {archive.name}")
+    server.start(archive, ports, workers=arguments.workers, restart=arguments.restart)
     try:
         answer = server.wait_ready(samples(config)[0].encode(), arguments.timeout, _say)
     except BaseException:

@@ -117,6 +117,7 @@ class Server:
         ports: Ports,
         *,
         workers: int | None = None,
+        restart: bool = False,
         python: str = sys.executable,
     ) -> None:
         """Starts TorchServe with one archive and returns at once; see `wait_ready`.
@@ -125,21 +126,22 @@ class Server:
             archive: the `.mar`; its name without suffix becomes the model's name.
             ports: where it listens.
             workers: worker processes; by default one per GPU, or one.
+            restart: stop this server first if it is running, once nothing speaks against a start.
             python: interpreter whose environment has TorchServe.
 
         Raises:
             ServerError: no such archive, no Java, a port in use, or already running.
         """
         archive = archive.resolve()
-        self.check(archive, ports)
-        if self.running:
+        self._check(archive, ports)
+        if self.running and not restart:
             raise ServerError("already running; `make stop` stops it")
-        self.stop()  # clears what a server that was killed has left
         workers, threads = plan_workers(workers, count_gpus(), usable_cores())
         try:
             java = java_home(python)
         except LookupError as error:
             raise ServerError(str(error)) from error
+        self.stop()  # also clears what a server that was killed has left
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         (self.run_dir / "key_file.json").unlink(missing_ok=True)
@@ -160,7 +162,7 @@ class Server:
         )
         self._launch(archive, settings)
 
-    def check(self, archive: Path, ports: Ports) -> None:
+    def _check(self, archive: Path, ports: Ports) -> None:
         """Raises ServerError for what would keep a start from succeeding; touches nothing."""
         if not archive.is_file():
             raise ServerError(f"{archive}: no such archive; `make archive` makes it")
@@ -238,11 +240,11 @@ class Server:
         timeout: float = 60,
     ) -> Answer:
         """POSTs a body to the model's predictions endpoint."""
-        state = self._state()
         headers = {"Content-Type": content_type, "Accept": accept}
-        url = f"http://127.0.0.1:{state['ports']['inference']}/predictions/{state['model']}"
         given = {name: value for name, value in headers.items() if value is not None}
-        return self.request("POST", url, "inference", body=body, headers=given, timeout=timeout)
+        return self.request(
+            "POST", self.address, "inference", body=body, headers=given, timeout=timeout
+        )
 
     def request(
         self,
@@ -337,7 +339,7 @@ class Server:
     def _failure(self) -> str | None:
         """Why no worker will become ready, if that is already certain."""
         if not self.running:
-            return f"TorchServe ended at once; see {self.log_dir}:\n{self._console()}"
+            return f"TorchServe ended at once; see {self.log_dir}:\n{self._last_words()}"
         log = self._read_model_log()
         if "Traceback (most recent call last)" not in log:
             return None
@@ -393,7 +395,7 @@ class Server:
                 check=False,
             )
         if done.returncode != 0:
-            raise ServerError(f"torchserve --start failed:\n{self._console()}")
+            raise ServerError(f"torchserve --start failed:\n{self._last_words()}")
 
     def _processes(self) -> list[psutil.Process]:
         """TorchServe's Java process and everything it started."""
@@ -408,8 +410,11 @@ class Server:
         except (FileNotFoundError, ValueError, psutil.Error):
             return []
 
-    def _console(self) -> str:
-        return _last((self.log_dir / "console.log").read_text(errors="replace"))
+    def _last_words(self) -> str:
+        """What TorchServe said before it ended: on its console if it got no further, or logged."""
+        logs = (self.log_dir / name for name in ("console.log", "ts_log.log"))
+        said = [log.read_text(errors="replace") for log in logs if log.is_file()]
+        return _last(next((text for text in said if text.strip()), ""))
 
     @property
     def _model_log(self) -> Path:

@@ -159,6 +159,31 @@ def test_a_worker_that_cannot_load_is_reported_in_its_own_words(
         server.stop()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [("vmargs=-XX:NoSuchFlag", "NoSuchFlag"), ("metrics_address=http://127.0.0.1:none", "none")],
+)
+def test_a_torchserve_that_ends_at_once_is_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_site: Site, wrong: str, says: str
+) -> None:
+    """On its console where Java itself refuses, in its log where TorchServe does."""
+    server = Server(tmp_path / "run", tmp_path / "logs")
+    write = Server._write_properties
+
+    def with_fault(self: Server, ports: Ports, workers: int) -> Path:
+        path = write(self, ports, workers)
+        path.write_text(path.read_text() + wrong + "\n")
+        return path
+
+    monkeypatch.setattr(Server, "_write_properties", with_fault)
+    server.start(tiny_site.archive, Ports.free())
+    try:
+        with pytest.raises(ServerError, match=f"(?s)ended at once.*{says}"):
+            server.wait_ready(b"x", 60)
+    finally:
+        server.stop()
+
+
 def test_a_damaged_archive_is_told_before_anything_starts(tmp_path: Path, tiny_site: Site) -> None:
     content = bytearray(tiny_site.archive.read_bytes())
     server = Server(tmp_path / "run", tmp_path / "logs")

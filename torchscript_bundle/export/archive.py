@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from torchscript_bundle.export.config import SetupConfig, load_config
-from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.errors import ExportError, print_error
 from torchscript_bundle.serving.artifact import (
     BUNDLE_FILE,
     CONFIG_FILE,
@@ -153,7 +153,7 @@ def main() -> int:
         print(f"  ... pack {arguments.artifact}")
         path = pack(arguments.artifact, arguments.model_store, config)
     except (ExportError, OSError) as error:
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        print_error(error)
         return 1
     size = path.stat().st_size / 1e6
     print(f"{path}: {size:.1f} MB, {time.perf_counter() - started:.1f} s")

@@ -69,12 +69,7 @@ def export(config: SetupConfig, output: Path) -> Bundle:
         proof = prove(eager, make_inputs, config.lengths)
         effect = padding_effect(eager, make_inputs, config.max_length)
     _tell(proof)
-    bundle = _describe(config, source, proof, inputs, labels)
-    bundle = replace(
-        bundle,
-        reads_padding=_reads_padding(proof, effect),
-        verification={"padding_effect": effect},
-    )
+    bundle = _describe(config, source, proof, effect, inputs, labels)
     with _written_whole(output) as folder:
         return _write(folder, config, source, proof, bundle)
 
@@ -94,12 +89,16 @@ def _write(
         results, broken = compare_all(reloaded, proof.cases, "compare the saved file")
         if broken is not None:
             raise ExportError(f"the saved file differs at {broken.shape}: {broken.message}")
-        proof = replace(proof, results=results)
     with _step("save the tokenizer and compare it"):
         save_tokenizer(source.tokenizer, folder)
         compared = check_tokenizer(source.tokenizer, folder, bundle, samples(config))
     (folder / CONFIG_FILE).write_text(config.dump(), encoding="utf-8")
-    report = {**proof.report(), **bundle.verification, "tokenizer_texts_compared": compared}
+    # The proof is that of the file as it was loaded again.
+    report = {
+        **bundle.verification,
+        **replace(proof, results=results).report(),
+        "tokenizer_texts_compared": compared,
+    }
     bundle = replace(
         bundle,
         sha256={name: file_sha256(folder / name) for name in HASHED_FILES},
@@ -114,6 +113,7 @@ def _describe(
     config: SetupConfig,
     source: Source,
     proof: Proof,
+    effect: float,
     inputs: tuple[str, ...],
     labels: tuple[str, ...],
 ) -> Bundle:
@@ -129,7 +129,7 @@ def _describe(
         traced_lengths=proof.lengths,
         dynamic_batch=proof.claim.dynamic_batch,
         dynamic_length=proof.claim.dynamic_length,
-        reads_padding=False,
+        reads_padding=_reads_padding(proof, effect),
         precision="float32",
         padding=Padding(
             side="left" if tokenizer.padding_side == "left" else "right",
@@ -144,6 +144,7 @@ def _describe(
             "tokenizers": tokenizers.__version__,
         },
         source={"model_name": source.name, "revision": source.revision},
+        verification={"padding_effect": effect},
     )
 
 

@@ -13,7 +13,7 @@ from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.inputs import InputMaker
 from torchscript_bundle.jit.buckets import dispatch_by_length
 from torchscript_bundle.jit.tracing import Tensors, trace
-from torchscript_bundle.jit.verify import Case, Result, Shape, compare, run_eager
+from torchscript_bundle.jit.verify import Case, Result, Shape, compare, last_line, run_eager
 
 BATCHES = (1, 2, 5, 8)
 ROWS = 5
@@ -140,7 +140,7 @@ def prove(eager: torch.nn.Module, make_inputs: InputMaker, lengths: tuple[int, .
         try:
             module, warnings = _trace(eager, make_inputs, claim, traced)
         except Exception as error:  # a model's own code runs here
-            refused.append((claim, f"tracing failed: {_last_line(error)}"))
+            refused.append((claim, f"tracing failed: {last_line(error)}"))
             continue
         results, broken = compare_all(module, covered, f"compare ({claim})")
         if broken is None:
@@ -198,7 +198,7 @@ def _run_grid(
                 cases.append(Case(shape, make_inputs(shape), ()))
             elif not shape.spelled and shape.length != make_inputs.shortest:
                 raise ExportError(
-                    f"the model itself fails at {shape}: {_last_line(error)}; "
+                    f"the model itself fails at {shape}: {last_line(error)}; "
                     "another max_length may help"
                 ) from error
     return cases
@@ -248,8 +248,3 @@ def _trace(
         return traces[0].module, warnings
     modules = [traced.module for traced in traces]
     return dispatch_by_length(modules, lengths, len(examples[0])), warnings
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__

@@ -95,12 +95,17 @@ def compare(scripted: Callable[..., Tensors], case: Case, tolerance: float) -> R
         with torch.no_grad():
             outputs = scripted(*case.inputs)
     except Exception as error:  # a trace at a foreign shape raises whatever its operators do
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return Result(case.shape, "raised", None, None, lines[-1] if lines else repr(error))
+        return Result(case.shape, "raised", None, None, last_line(error))
     if len(outputs) != len(case.expected):
         message = f"{len(outputs)} outputs, expected {len(case.expected)}"
         return Result(case.shape, "wrong", None, None, message)
     return _compare_outputs(case, outputs, tolerance)
+
+
+def last_line(error: Exception) -> str:
+    """What went wrong: torch's messages begin with a stack and end with the reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
 
 
 def _compare_outputs(case: Case, outputs: Sequence[torch.Tensor], tolerance: float) -> Result:
