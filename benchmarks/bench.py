@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 from torchscript_bundle.export.config import load_config  # noqa: E402
 from torchscript_bundle.export.exporter import export  # noqa: E402
 from torchscript_bundle.jit import tracing  # noqa: E402
+from torchscript_bundle.jit.compilation import trace  # noqa: E402
 from torchscript_bundle.serving.artifact import Bundle, ServingOptions  # noqa: E402
 from torchscript_bundle.serving.runtime import Runtime  # noqa: E402
 from torchscript_bundle.serving.tokenization import TextEncoder  # noqa: E402
@@ -60,7 +61,8 @@ def recipe_engine(folder: Path) -> Engine:
             return (self.model(input_ids=ids, attention_mask=mask).logits,)
 
     ones = torch.ones(1, RECIPE_LENGTH, dtype=torch.int64)
-    tracing.save(tracing.trace(Logits(), (ones, ones)).module, folder / "recipe.pt")
+    with tracing.record_tracer_warnings():
+        tracing.save(trace(Logits(), (ones, ones)), folder / "recipe.pt")
     module = tracing.load(folder / "recipe.pt", torch.device("cpu"))
 
     def run(texts: Sequence[str]) -> None:

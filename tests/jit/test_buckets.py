@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from torchscript_bundle.jit.buckets import dispatch_by_length
-from torchscript_bundle.jit.tracing import load, save, trace
+from torchscript_bundle.jit.compilation import trace
+from torchscript_bundle.jit.tracing import load, record_tracer_warnings, save
 
 CPU = torch.device("cpu")
 LENGTHS = (4, 8, 12)
@@ -37,7 +38,8 @@ def make(inputs: int, folder: Path) -> tuple[OneLength, torch.jit.ScriptModule]:
     """The eager module, and the dispatched one after a round trip through a file."""
     torch.manual_seed(0)
     eager = OneLength().eval()
-    traces = [trace(eager, example(inputs, 2, length)).module for length in LENGTHS]
+    with record_tracer_warnings():
+        traces = [trace(eager, example(inputs, 2, length)) for length in LENGTHS]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         save(dispatch_by_length(traces, LENGTHS, inputs), folder / "many.pt")

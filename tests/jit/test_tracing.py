@@ -1,4 +1,4 @@
-"""Traces, and which warnings reach whom."""
+"""Which warnings of a trace reach whom; saving and loading."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.jit import TracerWarning
 
-from torchscript_bundle.jit.tracing import accept_deprecation, load, save, trace
+from torchscript_bundle.jit.compilation import trace
+from torchscript_bundle.jit.tracing import load, record_tracer_warnings, save
 
 CPU = torch.device("cpu")
+ROWS = torch.ones(2, 3)
 
 
 class Branches(torch.nn.Module):
@@ -32,74 +35,75 @@ class Warns(torch.nn.Module):
         return (rows + 1,)
 
 
-class Raises(torch.nn.Module):
-    def forward(self, rows: torch.Tensor) -> tuple[torch.Tensor]:
-        raise ValueError("no rows today")
+class HasAnOldProperty(Branches):
+    """The tracer reads every property, which nobody else asked for."""
+
+    @property
+    def old(self) -> int:
+        warnings.warn("use new", FutureWarning, stacklevel=1)
+        return 0
 
 
-def test_trace_answers_as_the_module() -> None:
-    module, rows = Branches().eval(), torch.ones(4, 3)
-    assert torch.equal(trace(module, (torch.ones(2, 3),)).module(rows)[0], module(rows)[0])
-
-
-def test_tracer_warnings_are_kept_once_with_their_place_and_not_emitted() -> None:
+def test_tracer_warnings_are_recorded_once_with_their_place_and_not_emitted() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        traced = trace(Branches().eval(), (torch.ones(2, 3),))
-    [said] = traced.warnings
+        with record_tracer_warnings() as warned:
+            traces = [trace(Branches().eval(), (ROWS,)) for _ in range(2)]
+    [said] = warned
     assert said.startswith(f"{Path(__file__).name}:")
     assert "Converting a tensor to a Python boolean" in said
     assert "\n" not in said
+    assert len(traces) == 2
 
 
 def test_module_without_a_decision_has_no_warnings() -> None:
-    assert trace(torch.nn.Linear(3, 2).eval(), (torch.ones(2, 3),)).warnings == ()
+    with record_tracer_warnings() as warned:
+        trace(torch.nn.Linear(3, 2).eval(), (ROWS,))
+    assert warned == []
 
 
-def test_other_warnings_pass_through_a_trace() -> None:
-    with pytest.warns(UserWarning, match="rows are odd"):
-        traced = trace(Warns(), (torch.ones(2, 3),))
-    assert traced.warnings == ()
+def test_other_warnings_pass_through_a_recording() -> None:
+    with pytest.warns(UserWarning, match="rows are odd"), record_tracer_warnings() as warned:
+        trace(Warns(), (ROWS,))
+    assert warned == []
 
 
-def test_errors_pass_through_a_trace() -> None:
-    with pytest.raises(ValueError, match="no rows today"):
-        trace(Raises(), (torch.ones(2, 3),))
+def test_other_warnings_that_are_errors_stay_errors() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="rows are odd"), record_tracer_warnings():
+            trace(Warns(), (ROWS,))
+
+
+def test_deprecated_properties_of_a_module_are_not_told() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with record_tracer_warnings() as warned:
+            trace(HasAnOldProperty().eval(), (ROWS,))
+    assert len(warned) == 1
+
+
+def test_what_was_warned_of_before_an_error_is_kept() -> None:
+    with record_tracer_warnings() as warned, pytest.raises(ZeroDivisionError):
+        trace(Branches().eval(), (ROWS,))
+        raise ZeroDivisionError
+    assert len(warned) == 1
+
+
+def test_tracer_warnings_are_shown_where_nobody_records_them() -> None:
+    with record_tracer_warnings():
+        pass
+    with pytest.warns(TracerWarning, match="Converting a tensor to a Python boolean"):
+        trace(Branches().eval(), (ROWS,))
 
 
 def test_tracing_saving_and_loading_are_silent_and_change_nothing(tmp_path: Path) -> None:
     module, rows = torch.nn.Linear(3, 2).eval(), torch.ones(4, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        save(trace(module, (torch.ones(2, 3),)).module, tmp_path / "module.pt")
+        save(trace(module, (ROWS,)), tmp_path / "module.pt")
         loaded = load(tmp_path / "module.pt", CPU)
     assert torch.equal(loaded(rows), module(rows))
-
-
-def test_class_of_a_module_named_after_a_digest_can_be_loaded_again(tmp_path: Path) -> None:
-    kind = type("Remote", (Branches,), {"__module__": "remote.3f2a.7"})
-    module, rows = kind().eval(), torch.ones(4, 3)
-    save(trace(module, (torch.ones(2, 3),)).module, tmp_path / "module.pt")
-    assert torch.equal(load(tmp_path / "module.pt", CPU)(rows)[0], module(rows)[0])
-    assert kind.__module__ == "remote.3f2a.7"
-
-
-def test_only_the_deprecation_of_torchscript_is_hidden() -> None:
-    with pytest.warns() as caught, accept_deprecation():
-        warnings.warn("`torch.jit.script` is deprecated", DeprecationWarning, stacklevel=1)
-        warnings.warn("`torch.qr` is deprecated", DeprecationWarning, stacklevel=1)
-        warnings.warn("`torch.jit.script` is odd", UserWarning, stacklevel=1)
-    assert [str(warning.message) for warning in caught] == [
-        "`torch.qr` is deprecated",
-        "`torch.jit.script` is odd",
-    ]
-
-
-def test_deprecation_is_shown_again_afterwards() -> None:
-    with accept_deprecation():
-        pass
-    with pytest.warns(DeprecationWarning, match="is deprecated"):
-        warnings.warn("`torch.jit.script` is deprecated", DeprecationWarning, stacklevel=1)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a module"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.serving.helpers import CPU, ask, change, post, raw, read
-from torchscript_bundle.jit.tracing import accept_deprecation
+from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.serving.artifact import MODULE_FILE
 from torchscript_bundle.serving.http import TEXT, HttpRequest
 from torchscript_bundle.serving.service import Service

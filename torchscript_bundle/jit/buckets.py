@@ -1,13 +1,14 @@
 """Several traces of one module, one for each length, behind a single `forward`.
 
-TorchScript reads the annotations here, so they are not postponed.
+TorchScript reads the annotations here, so they are not postponed. It works out what `forward`
+returns, which is what the traces return, however many tensors that is.
 """
 
 from collections.abc import Sequence
 
 import torch
 
-from torchscript_bundle.jit.tracing import accept_deprecation
+from torchscript_bundle.jit.deprecation import accept_deprecation
 
 
 class _Dispatch(torch.nn.Module):
@@ -22,24 +23,22 @@ class _Dispatch(torch.nn.Module):
 
 
 class _TwoInputs(_Dispatch):
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor]:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor):  # type: ignore[no-untyped-def]
         for index, trace in enumerate(self.traces):
             if self.lengths[index] == input_ids.size(1):
-                output: tuple[torch.Tensor] = trace(input_ids, attention_mask)
-                return output
+                return trace(input_ids, attention_mask)
         raise ValueError(f"length {input_ids.size(1)} was not traced, only {self.lengths}")
 
 
 class _ThreeInputs(_Dispatch):
     """The same with token types: TorchScript has no variable number of arguments."""
 
-    def forward(
+    def forward(  # type: ignore[no-untyped-def]
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
-    ) -> tuple[torch.Tensor]:
+    ):
         for index, trace in enumerate(self.traces):
             if self.lengths[index] == input_ids.size(1):
-                output: tuple[torch.Tensor] = trace(input_ids, attention_mask, token_type_ids)
-                return output
+                return trace(input_ids, attention_mask, token_type_ids)
         raise ValueError(f"length {input_ids.size(1)} was not traced, only {self.lengths}")
 
 
@@ -51,7 +50,7 @@ def dispatch_by_length(
     Traces of the same module share its parameters, and the saved file holds them once.
 
     Args:
-        traces: each takes `inputs` tensors `[batch, length]` and returns a tuple of one tensor.
+        traces: each takes `inputs` tensors `[batch, length]` and returns a tuple of tensors.
         lengths: the length that each was traced at, distinct.
         inputs: 2 (ids and mask) or 3 (token types as well).
     """

@@ -1,0 +1,48 @@
+"""What the tracer of torch 2.13 cannot record, put in a form that it can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.autograd.function import Function, FunctionCtx
+
+
+@contextmanager
+def bridged_gaps() -> Iterator[None]:
+    """Lets the tracer through two things that break it. Use under `torch.no_grad()`.
+
+    - An `autograd.Function`: the tracer would keep it as a call into Python, which cannot be saved,
+      or raise `unordered_map::at`. Without gradients it is its `forward`, so that is what runs
+      (where `Class.apply` is called; an `apply` kept in a variable beforehand is not reached).
+    - `tensor.scatter(dim, index, False)`: the tracer looks for an operator whose scalar is a bool,
+      finds none, and raises `aten::scatter.value_reduce_out(...)`. An int means the same.
+
+    Neither is a TorchFunctionMode: the tracer would give that as the place of all its warnings.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(Function, "apply", classmethod(_forward)))
+        for owner in (torch.Tensor, torch):
+            scatter = _with_int_scalars(owner.scatter)
+            stack.enter_context(patch.object(owner, "scatter", scatter))
+        yield
+
+
+def _forward(function: type[Function], *args: Any, **kwargs: Any) -> Any:
+    if function.setup_context is not Function.setup_context:
+        return function.forward(*args, **kwargs)
+    context: Any = FunctionCtx()
+    context.needs_input_grad = (False,) * len(args)
+    return function.forward(context, *args, **kwargs)
+
+
+def _with_int_scalars(scatter: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def call(*args: Any, **kwargs: Any) -> torch.Tensor:
+        plain = [int(each) if isinstance(each, bool) else each for each in args]
+        named = {k: int(v) if isinstance(v, bool) else v for k, v in kwargs.items()}
+        return scatter(*plain, **named)
+
+    return call

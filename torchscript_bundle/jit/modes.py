@@ -1,0 +1,67 @@
+"""How a module is to be compiled, said where the module is defined.
+
+After `e3nn/util/jit.py` of https://github.com/e3nn/e3nn.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Literal, TypeVar, get_args
+
+import torch
+
+CompileMode = Literal["script", "trace", "unsupported"]
+
+Class = TypeVar("Class", bound=type[torch.nn.Module])
+
+#: TorchScript leaves out instance attributes that start so; others end up in the saved file.
+_ATTRIBUTE = "__torchscript_compile_mode__"
+
+
+def compile_mode(mode: CompileMode | None) -> Callable[[Class], Class]:
+    """Class decorator: says how `compile` treats instances of a module class and its subclasses.
+
+    Args:
+        mode: "script" keeps control flow that depends on data; "trace" takes any Python, and needs
+            example inputs; "unsupported" refuses every model that holds such a module; None leaves
+            the module to its parent.
+
+    Raises:
+        ValueError: there is no such mode.
+        TypeError: what is decorated is not a class of modules.
+    """
+    _check(mode)
+
+    def decorate(decorated: Class) -> Class:
+        if not (inspect.isclass(decorated) and issubclass(decorated, torch.nn.Module)):
+            raise TypeError(f"@compile_mode is for subclasses of torch.nn.Module, not {decorated}")
+        setattr(decorated, _ATTRIBUTE, mode)
+        return decorated
+
+    return decorate
+
+
+def set_compile_mode(module: torch.nn.Module, mode: CompileMode | None) -> None:
+    """Says how `compile` treats this instance, whatever its class says.
+
+    Raises:
+        ValueError: there is no such mode.
+        TypeError: `module` is not a module.
+    """
+    _check(mode)
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"a compile mode is for an instance of torch.nn.Module, not {module}")
+    setattr(module, _ATTRIBUTE, mode)
+
+
+def get_compile_mode(module: torch.nn.Module) -> CompileMode | None:
+    """The mode of an instance: its own, else its class's, else None."""
+    mode: CompileMode | None = getattr(module, _ATTRIBUTE, None)
+    return mode
+
+
+def _check(mode: object) -> None:
+    if mode is not None and mode not in get_args(CompileMode):
+        allowed = ", ".join(repr(each) for each in get_args(CompileMode))
+        raise ValueError(f"no compile mode {mode!r}; there are {allowed} and None")
