@@ -12,6 +12,7 @@ from transformers import (
     BartConfig,
     BartForSequenceClassification,
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     ConvBertConfig,
     ConvBertForSequenceClassification,
@@ -19,8 +20,14 @@ from transformers import (
     DistilBertForSequenceClassification,
     FunnelConfig,
     FunnelForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     LongformerConfig,
     LongformerForSequenceClassification,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
@@ -35,6 +42,12 @@ CORPUS = [
 ]
 SIZES = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
 VOCABULARY = 300
+LLAMA = {
+    "vocab_size": VOCABULARY,
+    "intermediate_size": 64,
+    "num_key_value_heads": 2,
+    **SIZES,
+}
 
 
 def wordpiece_tokenizer(lowercase: bool = True, **options: Any) -> PreTrainedTokenizerFast:
@@ -193,6 +206,37 @@ def convbert(**options: Any) -> Any:
         **options,
     )
     return ConvBertForSequenceClassification(config)
+
+
+def bert_mlm(**options: Any) -> Any:
+    """A masked LM whose output layer is tied to its embedding."""
+    config = BertConfig(vocab_size=VOCABULARY, intermediate_size=64, **SIZES, **options)
+    return BertForMaskedLM(config)
+
+
+def gpt2_lm(**options: Any) -> Any:
+    """A causal LM with learned positions, tied as well."""
+    config = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_embd=32,
+        n_head=4,
+        n_layer=2,
+        n_positions=64,
+        bos_token_id=0,
+        eos_token_id=0,
+        **options,
+    )
+    return GPT2LMHeadModel(config)
+
+
+def llama_lm(**options: Any) -> Any:
+    """A causal LM with rotary positions, and fewer key heads than query heads."""
+    return LlamaForCausalLM(LlamaConfig(**LLAMA, **options))
+
+
+def mistral_lm(**options: Any) -> Any:
+    """The same whose attention looks back four tokens."""
+    return MistralForCausalLM(MistralConfig(sliding_window=4, **LLAMA, **options))
 
 
 def save_checkpoint(

@@ -1,0 +1,23 @@
+"""Traces for tests of what goes into and comes out of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchscript_bundle.jit.deprecation import accept_deprecation
+from torchscript_bundle.jit.tracing import load, record_tracer_warnings, save
+
+
+def trace(module: torch.nn.Module, *example: Any) -> torch.jit.ScriptModule:
+    """A trace whose warnings do not matter: the tests compare at other shapes."""
+    with accept_deprecation(), record_tracer_warnings(), torch.no_grad():
+        return torch.jit.trace(module, example, check_trace=False)
+
+
+def saved(module: torch.jit.ScriptModule, folder: Path) -> torch.jit.ScriptModule:
+    """What the file `module.pt` in `folder` gives back."""
+    save(module, folder / "module.pt")
+    return load(folder / "module.pt", torch.device("cpu"))
