@@ -22,12 +22,14 @@ from torchscript_bundle.jit import tracing
 FILES = ["bundle.json", "setup_config.json", "tokenizer.json", "traced_model.pt"]
 
 
-class Square(torch.autograd.Function):
-    """What TorchScript cannot save: Python code of the model's own in the graph."""
+@torch.jit.ignore
+def square(value):  # type: ignore[no-untyped-def]
+    """Python inside a scripted function: it runs, and no file can hold it."""
+    return value * value
 
-    @staticmethod
-    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
-        return value * value
+
+def call_square(value):  # type: ignore[no-untyped-def]
+    return square(value)
 
 
 class StubbornConfig(transformers.BertConfig):
@@ -41,7 +43,7 @@ class Stubborn(transformers.BertForSequenceClassification):
 
     def forward(self, *arguments: Any, **named: Any) -> Any:
         output = super().forward(*arguments, **named)
-        output.logits = Square.apply(output.logits)
+        output.logits = torch.jit.script(call_square)(output.logits)
         return output
 
 
@@ -115,7 +117,9 @@ def test_the_report_has_a_case_for_each_claimed_shape(artifact: Callable[[str], 
     spelled = {(b, length, True, True) for b in (1, 2) for length in lengths}
     assert shapes == ordinary | shortest | spelled
     assert {case["verdict"] for case in report["cases"]} <= {"exact", "close"}
-    assert report["worst_relative_difference"] == max(c["max_rel"] for c in report["cases"])
+    assert report["worst_relative_difference"] == max(
+        output["max_rel"] for case in report["cases"] for output in case["outputs"]
+    )
     assert report["holds"] == "any batch, any length from 3 to 64"
     assert report["tolerance"] == 1e-5
     assert report["padding_effect"] < 1e-4
@@ -155,7 +159,7 @@ def test_a_failing_export_leaves_the_older_artifact_as_it_was(model: Path, tmp_p
         export(config_for(tmp_path, model, max_length=513), place / "Transformer_model")
     # This one fails at the last moment, when the new artifact is half written.
     edit_json(model / "config.json", model_type="stubborn", architectures=["Stubborn"])
-    with refused(str(model), "cannot be saved and loaded again", "Square", "another model"):
+    with refused("cannot be saved and loaded again", "square", "another model"):
         export(config_for(tmp_path, model), place / "Transformer_model")
     assert contents(place / "Transformer_model") == before
     assert listing(place) == ["Transformer_model", *(f"Transformer_model/{f}" for f in FILES)]

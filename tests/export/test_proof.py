@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,13 +15,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests import tiny
 from tests.export.helpers import refused
-from torchscript_bundle.export import proof
-from torchscript_bundle.export.exporter import _reads_padding
+from torchscript_bundle.export.claims import CLAIMS, Claim, grid
 from torchscript_bundle.export.inputs import InputMaker
-from torchscript_bundle.export.modes.sequence_classification import Logits
-from torchscript_bundle.export.proof import Claim, Proof, grid, padding_effect, prove
-from torchscript_bundle.jit import tracing
-from torchscript_bundle.jit.verify import Shape
+from torchscript_bundle.export.oracle import padding_effect
+from torchscript_bundle.export.proof import Proof, prove, reads_padding
+from torchscript_bundle.export.wrappers import wrap_model
+from torchscript_bundle.jit import compile_mode, tracing
+from torchscript_bundle.jit.verify import TOLERANCE, Shape
 
 TWO = ("input_ids", "attention_mask")
 MAKE = InputMaker(tiny.byte_level_tokenizer(), TWO, torch.device("cpu"))
@@ -71,6 +72,25 @@ class BranchesOnPadding(Toy):
         return (-output if bool(mask.all()) else output,)
 
 
+@compile_mode("script")
+class NegatesUnpadded(torch.nn.Module):
+    """The same choice, compiled as it says."""
+
+    def forward(self, output: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return -output if bool(mask.all()) else output
+
+
+class BranchesInAScriptedChild(Toy):
+    """A trace keeps both ways, since the child says how it is compiled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.negate = NegatesUnpadded()
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.negate(self.pool(ids, mask), mask),)
+
+
 class BranchesOnText(Toy):
     """The same by the first word of the text, for one text in `odds`."""
 
@@ -104,14 +124,19 @@ def prove_checkpoint(folder: Path, lengths: tuple[int, ...]) -> Proof:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     typed = "token_type_ids" in tokenizer.model_input_names
     model = AutoModelForSequenceClassification.from_pretrained(folder)
-    eager = Logits(model, with_token_types=typed).eval()
     inputs = (*TWO, *(("token_type_ids",) if typed else ()))
-    return prove(eager, InputMaker(tokenizer, inputs, torch.device("cpu")), lengths)
+    make_inputs = InputMaker(tokenizer, inputs, torch.device("cpu"))
+    return prove(model, partial(wrap_model, inputs=inputs), make_inputs, lengths)
+
+
+def prove_toy(toy: torch.nn.Module, lengths: tuple[int, ...]) -> Proof:
+    """The proof of a module that takes and returns tensors as it is."""
+    return prove(toy, lambda module: module, MAKE, lengths)
 
 
 def covered(found: Proof) -> set[tuple[int, int, bool]]:
     """Batch, length and padding of each case of the report."""
-    shapes = [case["shape"] for case in found.report()["cases"]]
+    shapes = [case["shape"] for case in found.as_dict()["cases"]]
     return {(shape["batch"], shape["length"], shape["padded"]) for shape in shapes}
 
 
@@ -124,7 +149,7 @@ def test_the_grid_is_as_specified() -> None:
     assert {shape.length for shape in grid(128, (20, 128), 8)} == {8, 16, 20, 33, 64, 128}
     assert {shape.length for shape in grid(20, (20,), 3)} == {3, 8, 10, 16, 20}
     assert {shape.length for shape in grid(4, (4,), 4)} == {4}
-    assert proof.TOLERANCE == 1e-5
+    assert TOLERANCE == 1e-5
 
 
 def test_bert_holds_everywhere(checkpoint: Callable[[str], Path]) -> None:
@@ -135,8 +160,8 @@ def test_bert_holds_everywhere(checkpoint: Callable[[str], Path]) -> None:
     lengths = {8, 16, 20, 24, 33, 48}
     ordinary = {(b, length, p) for b in (1, 2, 5, 8) for length in lengths for p in (True, False)}
     assert covered(found) == ordinary | {(b, 3, False) for b in (1, 2, 5, 8)}
-    assert found.worst <= 1e-5
-    assert found.report()["tracer_warnings"] == list(found.warnings)
+    assert found.report.worst <= 1e-5
+    assert found.as_dict()["tracer_warnings"] == list(found.warnings)
 
 
 def test_funnel_holds_at_traced_lengths(checkpoint: Callable[[str], Path]) -> None:
@@ -146,8 +171,8 @@ def test_funnel_holds_at_traced_lengths(checkpoint: Callable[[str], Path]) -> No
     assert covered(found) == {
         (b, length, p) for b in (1, 2, 5, 8) for length in (16, 32) for p in (True, False)
     }
-    assert "any batch, any length" in found.report()["refused_claims"]
-    assert found.report()["tracer_warnings_explained"]
+    assert "any batch, any length" in found.as_dict()["refused_claims"]
+    assert found.as_dict()["tracer_warnings_explained"]
 
 
 def test_longformer_holds_row_by_row(checkpoint: Callable[[str], Path]) -> None:
@@ -170,20 +195,20 @@ def test_longformer_holds_row_by_row(checkpoint: Callable[[str], Path]) -> None:
 def test_what_a_trace_baked_in_is_not_claimed(toy: type[Toy], claim: Claim) -> None:
     """None of these raises at a foreign shape: only the answer tells."""
     eager = toy().eval()
-    found = prove(eager, MAKE, (12, 24))
+    found = prove_toy(eager, (12, 24))
     assert found.claim == claim
-    stronger = proof.CLAIMS[: proof.CLAIMS.index(claim)]
+    stronger = CLAIMS[: CLAIMS.index(claim)]
     assert [refused_claim for refused_claim, _ in found.refused] == list(stronger)
     assert all(": wrong, output" in reason or "differs" in reason for _, reason in found.refused)
     for batch, length in ((1, 12), (1, 24), (3, 24), (3, 17)):
         if (claim.dynamic_batch or batch == 1) and (claim.dynamic_length or length in (12, 24)):
             inputs = MAKE(Shape(batch, length, padded=True))
             torch.testing.assert_close(found.module(*inputs), eager(*inputs))
-    json.dumps(found.report(), allow_nan=False)
+    json.dumps(found.as_dict(), allow_nan=False)
 
 
 def test_a_static_module_refuses_a_length_that_was_not_traced() -> None:
-    found = prove(BakesLength().eval(), MAKE, (12, 24))
+    found = prove_toy(BakesLength().eval(), (12, 24))
     with pytest.raises(torch.jit.Error, match="was not traced, only"):
         found.module(*MAKE(Shape(2, 13, padded=False)))
 
@@ -196,13 +221,21 @@ def test_refuses_what_is_wrong_at_the_traced_shape(
     toy: Callable[[], Toy], lengths: tuple[int, ...]
 ) -> None:
     with refused("does not answer as the model does", "batch 1, length", "wrong") as refusal:
-        prove(toy().eval(), MAKE, lengths)
+        prove_toy(toy().eval(), lengths)
     assert "padded rows" in refusal.sentence
 
 
+def test_compile_modes_inside_the_model_are_honoured_and_the_model_stays_eager() -> None:
+    eager = BranchesInAScriptedChild().eval()
+    found = prove_toy(eager, (12, 24))
+    assert found.claim == Claim(dynamic_batch=True, dynamic_length=True)
+    assert (found.refused, found.warnings) == ([], ())
+    assert type(eager.negate) is NegatesUnpadded
+
+
 def test_refuses_where_the_model_itself_fails() -> None:
-    with refused("the model itself fails at batch 1, length 24, unpadded rows", "20 positions"):
-        prove(FailsWhenLong().eval(), MAKE, (24,))
+    with refused("the model itself fails at batch 2, length 24, padded rows", "20 positions"):
+        prove_toy(FailsWhenLong().eval(), (24,))
 
 
 def test_padding_effect_tells_architectures_apart() -> None:
@@ -213,7 +246,7 @@ def test_padding_effect_tells_architectures_apart() -> None:
 def test_a_module_named_by_a_digest_loads_again(tmp_path: Path) -> None:
     """transformers gives a model's own code such a name; TorchScript writes it into the file."""
     remote = type("Remote", (Toy,), {"__module__": "remote.3f2a.7c.own"})
-    found = prove(remote().eval(), MAKE, (16,))
+    found = prove_toy(remote().eval(), (16,))
     tracing.save(found.module, tmp_path / "module.pt")
     loaded = tracing.load(tmp_path / "module.pt", torch.device("cpu"))
     inputs = MAKE(Shape(3, 16, padded=True))
@@ -250,7 +283,7 @@ def test_a_model_that_reads_padding_is_never_padded(artifact: Callable[[str], Pa
 
 
 def test_reading_padding_at_a_static_length_is_refused() -> None:
-    found = prove(BakesLength().eval(), MAKE, (12, 24))
+    found = prove_toy(BakesLength().eval(), (12, 24))
     with refused("padding changes", "choose another model"):
-        _reads_padding(found, 0.5)
-    assert _reads_padding(found, 1e-7) is False
+        reads_padding(replace(found, padding_effect=0.5))
+    assert reads_padding(prove_toy(Toy().eval(), (24,))) is False

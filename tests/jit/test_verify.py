@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from torchscript_bundle.jit.tracing import Tensors, trace
+from torchscript_bundle.jit.compilation import trace
+from torchscript_bundle.jit.tracing import Tensors, record_tracer_warnings
 from torchscript_bundle.jit.verify import Case, Shape, compare, run_eager
 
 TOLERANCE = 1e-5
@@ -107,8 +108,10 @@ def make_inputs(shape: Shape) -> Tensors:
 def try_grid(module: torch.nn.Module) -> dict[str, str]:
     """The verdict on a trace at batch 2 and length 4, by shape."""
     shapes = [SHAPE, Shape(3, 4, False), Shape(2, 5, False)]
-    traced = trace(module, make_inputs(SHAPE)).module
-    results = [compare(traced, case, TOLERANCE) for case in run_eager(module, shapes, make_inputs)]
+    with record_tracer_warnings():
+        traced = trace(module, make_inputs(SHAPE))
+    pairs = [(shape, make_inputs(shape)) for shape in shapes]
+    results = [compare(traced, case, TOLERANCE) for case in run_eager(module, pairs)]
     for result in results:
         assert result.holds == (result.message == "")
         assert "\n" not in result.message
@@ -133,7 +136,7 @@ def test_trace_that_keeps_the_length_is_found_out() -> None:
 
 def test_trace_that_fails_has_raised_with_its_last_line() -> None:
     module = torch.nn.Linear(4, 2).eval()
-    traced = trace(module, (torch.ones(2, 4),)).module
+    traced = trace(module, (torch.ones(2, 4),))
     case = Case(SHAPE, (torch.ones(2, 5),), (torch.ones(2, 2),))
     result = compare(traced, case, TOLERANCE)
     assert (result.verdict, result.holds, result.max_abs, result.max_rel) == (
@@ -151,4 +154,4 @@ def test_eager_module_that_fails_is_not_hidden() -> None:
             raise ValueError("no such length")
 
     with pytest.raises(ValueError, match="no such length"):
-        list(run_eager(Picky(), [SHAPE], make_inputs))
+        list(run_eager(Picky(), [(SHAPE, make_inputs(SHAPE))]))

@@ -12,3 +12,12 @@ class ExportError(Exception):
 def print_error(error: Exception) -> None:
     """Writes an error to stderr, each line of it marked."""
     print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+
+
+def one_line(error: Exception) -> str:
+    """The first sentence or line of a library's message, without its advice for other programs."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    heading = bool(lines) and len(lines[0]) < 80 and lines[0].endswith(":")
+    return " ".join(lines[: 2 if heading else 1])[:300] or type(error).__name__

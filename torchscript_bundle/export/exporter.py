@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import shutil
 import tempfile
@@ -10,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import tokenizers
@@ -18,12 +18,11 @@ import transformers
 
 from torchscript_bundle.export.config import REPLACED, SetupConfig, samples
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.inputs import InputMaker
+from torchscript_bundle.export.inputs import InputMaker, input_names
 from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.proof import Proof, compare_all, padding_effect, prove
-from torchscript_bundle.export.source import Source, load_source, one_line, quiet_transformers
+from torchscript_bundle.export.proof import Proof, prove, reads_padding, save_and_compare
+from torchscript_bundle.export.source import Source, load_source, quiet_transformers
 from torchscript_bundle.export.tokenizer import check_tokenizer, save_tokenizer, special_ids
-from torchscript_bundle.jit import tracing
 from torchscript_bundle.serving.artifact import (
     BUNDLE_FILE,
     CONFIG_FILE,
@@ -36,9 +35,6 @@ from torchscript_bundle.serving.artifact import (
 )
 
 logger = logging.getLogger(__name__)
-
-#: Above this, padding changes answers by more than rounding does.
-PADDING_TOLERANCE = 1e-4
 
 
 def export(config: SetupConfig, output: Path) -> Bundle:
@@ -62,14 +58,13 @@ def export(config: SetupConfig, output: Path) -> Bundle:
         source = load_source(config)
     mode = MODES[config.mode]
     labels = mode.labels(source.model.config, config.num_labels, config.artifacts)
-    inputs = _input_names(source)
-    eager = mode.wrap(source.model, inputs).eval()
-    with _step(f"trace and compare with the eager model ({_millions(eager)} parameters)"):
+    inputs = input_names(source.model, source.tokenizer)
+    with _step(f"trace and compare with the eager model ({_millions(source.model)} parameters)"):
         make_inputs = InputMaker(source.tokenizer, inputs, torch.device(config.device))
-        proof = prove(eager, make_inputs, config.lengths)
-        effect = padding_effect(eager, make_inputs, config.max_length)
+        wrap = partial(mode.wrap, inputs=inputs)
+        proof = prove(source.model, wrap, make_inputs, config.lengths)
     _tell(proof)
-    bundle = _describe(config, source, proof, effect, inputs, labels)
+    bundle = _describe(config, source, proof, inputs, labels)
     with _written_whole(output) as folder:
         return _write(folder, config, source, proof, bundle)
 
@@ -78,32 +73,17 @@ def _write(
     folder: Path, config: SetupConfig, source: Source, proof: Proof, bundle: Bundle
 ) -> Bundle:
     with _step("save, reload and compare again"):
-        try:
-            tracing.save(proof.module, folder / MODULE_FILE)
-            reloaded = tracing.load(folder / MODULE_FILE, torch.device(config.device))
-        except RuntimeError as error:
-            raise ExportError(
-                f"the trace of {source.name} cannot be saved and loaded again "
-                f"({one_line(error)}); check the room on the disk, or choose another model"
-            ) from error
-        results, broken = compare_all(reloaded, proof.cases, "compare the saved file")
-        if broken is not None:
-            raise ExportError(f"the saved file differs at {broken.shape}: {broken.message}")
+        device = torch.device(config.device)
+        proof = save_and_compare(proof, folder / MODULE_FILE, device)
     with _step("save the tokenizer and compare it"):
         save_tokenizer(source.tokenizer, folder)
         compared = check_tokenizer(source.tokenizer, folder, bundle, samples(config))
     (folder / CONFIG_FILE).write_text(config.dump(), encoding="utf-8")
-    # The proof is that of the file as it was loaded again.
-    report = {
-        **bundle.verification,
-        **replace(proof, results=results).report(),
-        "tokenizer_texts_compared": compared,
-    }
     bundle = replace(
         bundle,
         sha256={name: file_sha256(folder / name) for name in HASHED_FILES},
         sizes={name: (folder / name).stat().st_size for name in HASHED_FILES},
-        verification=report,
+        verification={**proof.as_dict(), "tokenizer_texts_compared": compared},
     )
     bundle.dump(folder)
     return bundle
@@ -113,7 +93,6 @@ def _describe(
     config: SetupConfig,
     source: Source,
     proof: Proof,
-    effect: float,
     inputs: tuple[str, ...],
     labels: tuple[str, ...],
 ) -> Bundle:
@@ -129,7 +108,7 @@ def _describe(
         traced_lengths=proof.lengths,
         dynamic_batch=proof.claim.dynamic_batch,
         dynamic_length=proof.claim.dynamic_length,
-        reads_padding=_reads_padding(proof, effect),
+        reads_padding=reads_padding(proof),
         precision="float32",
         padding=Padding(
             side="left" if tokenizer.padding_side == "left" else "right",
@@ -144,15 +123,7 @@ def _describe(
             "tokenizers": tokenizers.__version__,
         },
         source={"model_name": source.name, "revision": source.revision},
-        verification={"padding_effect": effect},
     )
-
-
-def _input_names(source: Source) -> tuple[str, ...]:
-    """The arguments of `forward`: token types too, where the tokenizer makes them for the model."""
-    takes = inspect.signature(source.model.forward).parameters
-    typed = "token_type_ids" in source.tokenizer.model_input_names and "token_type_ids" in takes
-    return ("input_ids", "attention_mask", *(("token_type_ids",) if typed else ()))
 
 
 def _tell(proof: Proof) -> None:
@@ -160,24 +131,6 @@ def _tell(proof: Proof) -> None:
     logger.info("      holds at %s", proof.in_words())
     for claim, reason in proof.refused:
         logger.info("      refused: %s (%s)", claim, reason)
-
-
-def _reads_padding(proof: Proof, effect: float) -> bool:
-    """Whether texts must not be padded, because the model's answer would change.
-
-    Raises:
-        ExportError: so it is, and the module takes traced lengths only, to which texts are padded.
-    """
-    if effect <= PADDING_TOLERANCE:
-        return False
-    changes = f"padding changes this model's logits by {effect:.2g} of their scale"
-    if not proof.claim.dynamic_length:
-        raise ExportError(
-            f"{changes} in spite of the mask, and its trace holds at {proof.in_words()}, so that "
-            "texts of other lengths could not be answered as the model does; choose another model"
-        )
-    logger.warning("%s: texts will share a batch only with others of their length", changes)
-    return True
 
 
 def _note_old_keys(config: SetupConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
 import torch
@@ -17,19 +18,26 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Frame:
-    """How a tokenizer frames a text.
+    """How a tokenizer frames a text, or a pair of texts.
 
     Attributes:
         before: ids and types of the special tokens before it.
+        between: the same between the two of a pair.
         after: the same after it.
-        inner_type: type of a token inside it.
+        types: type of a token inside each text, one or two of them.
         last_special: id of the token that ends a text, or of another special one.
     """
 
     before: tuple[tuple[int, int], ...]
+    between: tuple[tuple[int, int], ...]
     after: tuple[tuple[int, int], ...]
-    inner_type: int
+    types: tuple[int, ...]
     last_special: int
+
+    @property
+    def size(self) -> int:
+        """Special tokens in a row."""
+        return len(self.before) + len(self.between) + len(self.after)
 
 
 class InputMaker:
@@ -39,10 +47,16 @@ class InputMaker:
         tokenizer: gives special tokens, padding and vocabulary.
         inputs: names of the arguments, in order.
         device: where the tensors are put.
+        pairs: whether a row holds two texts, such as a question and its context.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, inputs: tuple[str, ...], device: torch.device
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        inputs: tuple[str, ...],
+        device: torch.device,
+        *,
+        pairs: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._inputs = inputs
@@ -50,7 +64,7 @@ class InputMaker:
         special = set(tokenizer.all_special_ids)
         ordinary = [index for index in tokenizer.get_vocab().values() if index not in special]
         self._ordinary = torch.tensor(sorted(ordinary))
-        self._frame = _frame(tokenizer)
+        self._frame = _frame(tokenizer, pairs)
 
     def __call__(self, shape: Shape) -> Tensors:
         """int64 `[batch, length]` each; padded rows are filled to different lengths."""
@@ -67,8 +81,8 @@ class InputMaker:
 
     @property
     def shortest(self) -> int:
-        """Tokens of the shortest text: one, and the special ones around it."""
-        return len(self._frame.before) + 1 + len(self._frame.after)
+        """Tokens of the shortest row: one for each text, and the special ones around them."""
+        return self._frame.size + len(self._frame.types)
 
     def _gap(self, shape: Shape, row: int) -> int:
         """Padding of a row: from about half down to none, and nearly all in the larger batches."""
@@ -82,13 +96,15 @@ class InputMaker:
         self, length: int, gap: int, special: int, generator: torch.Generator
     ) -> dict[str, list[int]]:
         frame, tokenizer = self._frame, self._tokenizer
-        inner = max(1, length - gap - len(frame.before) - len(frame.after))
+        inner = max(len(frame.types), length - gap - frame.size)
         picks = torch.randint(len(self._ordinary), (inner,), generator=generator)
-        body = [(index, frame.inner_type) for index in self._ordinary[picks].tolist()]
+        body = self._ordinary[picks].tolist()
         # The last token stays ordinary, so that no two special ones fall together at the end.
-        for at in range(min(special, inner - 1)):
-            body[at] = (frame.last_special, frame.inner_type)
-        row = [*frame.before, *body, *frame.after][:length]
+        body[: min(special, inner - 1)] = [frame.last_special] * min(special, inner - 1)
+        cut = max(1, inner // 3) if len(frame.types) == 2 else inner
+        first = [(index, frame.types[0]) for index in body[:cut]]
+        second = [(index, frame.types[-1]) for index in body[cut:]]
+        row = [*frame.before, *first, *frame.between, *second, *frame.after][:length]
         padding = [(tokenizer.pad_token_id, tokenizer.pad_token_type_id)] * (length - len(row))
         mask = [1] * len(row)
         empty = [0] * len(padding)
@@ -99,6 +115,11 @@ class InputMaker:
             "attention_mask": empty + mask if left else mask + empty,
             "token_type_ids": [kind for _, kind in pairs],
         }
+
+    def unpad(self, output: torch.Tensor, length: int) -> torch.Tensor:
+        """The entries of the real tokens, from an output `[batch, padded length, ...]`."""
+        left = self._tokenizer.padding_side == "left"
+        return output[:, -length:] if left else output[:, :length]
 
     def pad(self, inputs: Tensors, length: int) -> Tensors:
         """The same rows, padded to `length` as the tokenizer pads."""
@@ -114,7 +135,14 @@ class InputMaker:
         return tuple(torch.nn.functional.pad(t, sides, value=fills[name]) for name, t in pairs)
 
 
-def _frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
+def input_names(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """The arguments of `forward`: token types too, where the tokenizer makes them for the model."""
+    takes = inspect.signature(model.forward).parameters
+    typed = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in takes
+    return ("input_ids", "attention_mask", *(("token_type_ids",) if typed else ()))
+
+
+def _frame(tokenizer: PreTrainedTokenizerBase, pairs: bool) -> Frame:
     """Reads the frame off an encoded word, without the padding that some tokenizers are saved with.
 
     Raises:
@@ -123,12 +151,19 @@ def _frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_padding()
     backend.no_truncation()
-    encoding = backend.encode("a")
-    pairs = list(zip(encoding.ids, encoding.type_ids, strict=True))
-    inner = [at for at, mark in enumerate(encoding.special_tokens_mask) if not mark]
-    if not inner:
+    encoding = backend.encode("a", "a" if pairs else None)
+    tokens = tuple(zip(encoding.ids, encoding.type_ids, strict=True))
+    owners = encoding.sequence_ids  # 0 or 1 for a token of that text, None for a special one
+    if set(range(1 + pairs)) - set(owners):
         raise ExportError("the tokenizer gives no token for a word; save it again")
-    before, after = tuple(pairs[: inner[0]]), tuple(pairs[inner[-1] + 1 :])
-    ends = [tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
-    last = after[-1][0] if after else next(index for index in ends if index is not None)
-    return Frame(before, after, pairs[inner[0]][1], last)
+    starts = [owners.index(text) for text in range(1 + pairs)]
+    ends = [len(owners) - owners[::-1].index(text) for text in range(1 + pairs)]
+    after = tokens[ends[-1] :]
+    closing = [tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
+    return Frame(
+        before=tokens[: starts[0]],
+        between=tokens[ends[0] : starts[-1]],
+        after=after,
+        types=tuple(tokens[start][1] for start in starts),
+        last_special=after[-1][0] if after else next(i for i in closing if i is not None),
+    )

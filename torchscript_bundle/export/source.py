@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from torchscript_bundle.export.config import SetupConfig
-from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.errors import ExportError, one_line
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.tokenizer import lower_cases, set_lower_case
 
@@ -318,15 +318,6 @@ def _check_fit(model: Any, tokenizer: PreTrainedTokenizerBase, config: SetupConf
             f"the tokenizer of {config.model_name} has {len(tokenizer)} tokens, the model has "
             f"embeddings for {rows}; save the tokenizer that the model was trained with beside it"
         )
-
-
-def one_line(error: Exception) -> str:
-    """The first sentence or line of a library's message, without its advice for other programs."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    heading = bool(lines) and len(lines[0]) < 80 and lines[0].endswith(":")
-    return " ".join(lines[: 2 if heading else 1])[:300] or type(error).__name__
 
 
 def quiet_transformers() -> None:

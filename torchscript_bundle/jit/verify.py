@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 
 from torchscript_bundle.jit.tracing import Tensors
 
 Verdict = Literal["exact", "close", "wrong", "raised"]
+
+TOLERANCE = 1e-5
+#: How operators complain of a size that a trace keeps as a constant.
+TRACED_SIZE = re.compile(
+    r"expanded size of the tensor|size of tensor a \(|is invalid for input of size"
+    r"|out of range|out of bounds|setStorage|shapes cannot be multiplied|was not traced"
+    r"|[Ss]izes of tensors must match|exceeds dimension size|elements in a list but found"
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Shape:
 
     batch: int
     length: int
-    padded: bool
+    padded: bool = False
     spelled: bool = False
 
     def __str__(self) -> str:
@@ -41,8 +50,25 @@ class Case:
     """Inputs of one shape with what the eager module answers to them."""
 
     shape: Shape
-    inputs: Tensors
+    inputs: tuple[Any, ...]
     expected: Tensors
+
+
+@dataclass(frozen=True)
+class Output:
+    """How far one output is off.
+
+    Attributes:
+        max_abs: largest absolute difference; None if the two cannot be subtracted.
+        max_rel: the same relative to the scale (largest absolute value) of the expected output.
+        verdict: exact (bitwise), close (within the tolerance) or wrong.
+        message: what is wrong, in one line; empty if nothing is.
+    """
+
+    max_abs: float | None
+    max_rel: float | None
+    verdict: Verdict
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,16 +77,14 @@ class Result:
 
     Attributes:
         shape: the case.
-        verdict: exact (bitwise), close (within the tolerance), wrong, or raised.
-        max_abs: largest absolute difference over all outputs; None if it raised.
-        max_rel: the same relative to the scale (largest absolute value) of the expected output.
+        verdict: the worst of its outputs', or raised.
+        outputs: each output, in order; none if it raised.
         message: what went wrong, in one line; empty if nothing did.
     """
 
     shape: Shape
     verdict: Verdict
-    max_abs: float | None
-    max_rel: float | None
+    outputs: tuple[Output, ...] = ()
     message: str = ""
 
     @property
@@ -68,22 +92,134 @@ class Result:
         """Whether the answer is the eager module's."""
         return self.verdict in ("exact", "close")
 
+    @property
+    def max_abs(self) -> float | None:
+        """Largest absolute difference over all outputs."""
+        return max((o.max_abs for o in self.outputs if o.max_abs is not None), default=None)
+
+    @property
+    def max_rel(self) -> float | None:
+        """Largest relative difference over all outputs."""
+        return max((o.max_rel for o in self.outputs if o.max_rel is not None), default=None)
+
+    @property
+    def is_traced_size(self) -> bool:
+        """Whether it raised because the trace keeps a size of its example.
+
+        Such a module says so itself. One that is wrong without an error is worse.
+        """
+        return self.verdict == "raised" and TRACED_SIZE.search(self.message) is not None
+
+    def __str__(self) -> str:
+        kept = " (the trace keeps a size of its example)" if self.is_traced_size else ""
+        return f"{self.shape}: {self.verdict}, {self.message}{kept}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a ScriptModule did on a grid.
+
+    Attributes:
+        results: one for each case, in order.
+    """
+
+    results: tuple[Result, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether every answer is the eager module's; nothing holds of no case."""
+        return bool(self.results) and self.broken is None
+
+    @property
+    def broken(self) -> Result | None:
+        """The first result that does not hold; a wrong answer before one that raised."""
+        failed = [result for result in self.results if not result.holds]
+        return min(failed, key=lambda result: result.verdict != "wrong", default=None)
+
+    @property
+    def worst(self) -> float:
+        """Largest relative difference where the module answered."""
+        return max((result.max_rel or 0.0 for result in self.results), default=0.0)
+
+    def in_words(self) -> str:
+        """What holds, and what happens elsewhere, such as `any batch, length 150 only`."""
+        held = _largest_block(self.results)
+        if held is None:
+            return f"nothing holds; {self.broken}" if self.broken else "nothing was tried"
+        batches, lengths = held
+        all_batches = {result.shape.batch for result in self.results}
+        all_lengths = {result.shape.length for result in self.results}
+        words = ", ".join(
+            [_words("batch", batches, all_batches), _words("length", lengths, all_lengths)]
+        )
+        return f"{words}; elsewhere: {self.broken}" if self.broken else words
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: what holds, in words, and every result."""
+        return {
+            "holds": self.in_words(),
+            "worst_relative_difference": self.worst,
+            "cases": [asdict(result) for result in self.results],
+        }
+
+
+def verify(
+    eager: Callable[..., Any],
+    scripted: Callable[..., Any],
+    grid: Iterable[tuple[Shape, tuple[Any, ...]]],
+    tolerance: float = TOLERANCE,
+) -> Report:
+    """Runs a ScriptModule and the eager module side by side.
+
+    Args:
+        eager: the original.
+        scripted: takes and returns what `eager` does.
+        grid: shapes, each with arguments of that shape.
+        tolerance: largest difference allowed, relative to each output's scale.
+
+    Raises:
+        Exception: whatever the eager module raises at a shape that it cannot take.
+    """
+    return verify_cases(scripted, run_eager(eager, grid), tolerance)
+
+
+def verify_cases(
+    scripted: Callable[..., Any],
+    cases: Iterable[Case],
+    tolerance: float = TOLERANCE,
+    *,
+    stop_early: bool = False,
+) -> Report:
+    """The same with the eager module's answers already there.
+
+    Args:
+        scripted: takes the inputs of each case.
+        cases: inputs and expected outputs.
+        tolerance: as for `verify`.
+        stop_early: end at the first case that does not hold.
+    """
+    results: list[Result] = []
+    for case in cases:
+        results.append(compare(scripted, case, tolerance))
+        if stop_early and not results[-1].holds:
+            break
+    return Report(tuple(results))
+
 
 def run_eager(
-    eager: torch.nn.Module, grid: Iterable[Shape], make_inputs: Callable[[Shape], Tensors]
+    eager: Callable[..., Any], grid: Iterable[tuple[Shape, tuple[Any, ...]]]
 ) -> Iterator[Case]:
     """Yields each shape's inputs and the eager module's answer, one by one.
 
     Raises:
         Exception: whatever the eager module raises at a shape that it cannot take.
     """
-    for shape in grid:
-        inputs = make_inputs(shape)
+    for shape, inputs in grid:
         with torch.no_grad():
-            yield Case(shape, inputs, eager(*inputs))
+            yield Case(shape, inputs, flatten(eager(*inputs)))
 
 
-def compare(scripted: Callable[..., Tensors], case: Case, tolerance: float) -> Result:
+def compare(scripted: Callable[..., Any], case: Case, tolerance: float = TOLERANCE) -> Result:
     """Runs a ScriptModule on a case.
 
     Args:
@@ -93,13 +229,37 @@ def compare(scripted: Callable[..., Tensors], case: Case, tolerance: float) -> R
     """
     try:
         with torch.no_grad():
-            outputs = scripted(*case.inputs)
+            outputs = flatten(scripted(*case.inputs))
     except Exception as error:  # a trace at a foreign shape raises whatever its operators do
-        return Result(case.shape, "raised", None, None, last_line(error))
+        return Result(case.shape, "raised", message=last_line(error))
     if len(outputs) != len(case.expected):
         message = f"{len(outputs)} outputs, expected {len(case.expected)}"
-        return Result(case.shape, "wrong", None, None, message)
-    return _compare_outputs(case, outputs, tolerance)
+        return Result(case.shape, "wrong", message=message)
+    pairs = zip(outputs, case.expected, strict=True)
+    compared = tuple(_compare_output(output, expected, tolerance) for output, expected in pairs)
+    verdicts = [output.verdict for output in compared]
+    worst: Verdict = max(verdicts, key=("exact", "close", "wrong").index, default="exact")
+    wrong = [f"output {at} {o.message}" for at, o in enumerate(compared) if o.message]
+    return Result(case.shape, worst, compared, "; ".join(wrong))
+
+
+def flatten(output: Any) -> Tensors:
+    """The tensors of an output, whatever they are nested in, in order; `None` is left out.
+
+    Raises:
+        TypeError: it holds something that is no tensor.
+    """
+    if output is None:
+        return ()
+    if isinstance(output, torch.Tensor):
+        return (output,)
+    if isinstance(output, Mapping):
+        return flatten(tuple(output.values()))
+    if isinstance(output, (tuple, list)):
+        return tuple(tensor for member in output for tensor in flatten(member))
+    if hasattr(output, "astuple"):
+        return flatten(output.astuple())
+    raise TypeError(f"an output is {type(output).__name__}, expected tensors")
 
 
 def last_line(error: Exception) -> str:
@@ -108,25 +268,53 @@ def last_line(error: Exception) -> str:
     return lines[-1][:300] if lines else type(error).__name__
 
 
-def _compare_outputs(case: Case, outputs: Sequence[torch.Tensor], tolerance: float) -> Result:
-    max_abs = max_rel = 0.0
-    for index, (output, expected) in enumerate(zip(outputs, case.expected, strict=True)):
-        if output.shape != expected.shape or output.dtype != expected.dtype:
-            message = (
-                f"output {index} is {output.dtype} {list(output.shape)}, "
-                f"expected {expected.dtype} {list(expected.shape)}"
-            )
-            return Result(case.shape, "wrong", None, None, message)
-        if not bool(torch.isfinite(expected).all() and torch.isfinite(output).all()):
-            message = f"output {index} is not finite, here or in the eager module"
-            return Result(case.shape, "wrong", None, None, message)
-        difference = float((output.double() - expected.double()).abs().max())
-        scale = float(expected.double().abs().max())
-        max_abs = max(max_abs, difference)
-        max_rel = max(max_rel, difference / scale if scale else difference)
-    if max_abs == 0:
-        return Result(case.shape, "exact", 0.0, 0.0)
-    if max_rel <= tolerance:
-        return Result(case.shape, "close", max_abs, max_rel)
-    message = f"differs by {max_rel:.2g} of the output's scale (allowed {tolerance:.0e})"
-    return Result(case.shape, "wrong", max_abs, max_rel, message)
+def _compare_output(output: torch.Tensor, expected: torch.Tensor, tolerance: float) -> Output:
+    if output.shape != expected.shape or output.dtype != expected.dtype:
+        message = (
+            f"is {output.dtype} {list(output.shape)}, "
+            f"expected {expected.dtype} {list(expected.shape)}"
+        )
+        return Output(None, None, "wrong", message)
+    if not bool(torch.isfinite(expected).all() and torch.isfinite(output).all()):
+        return Output(None, None, "wrong", "is not finite, here or in the eager module")
+    if expected.numel() == 0 or torch.equal(output, expected):
+        return Output(0.0, 0.0, "exact")
+    difference = float((output.double() - expected.double()).abs().max())
+    scale = float(expected.double().abs().max())
+    relative = difference / scale if scale else difference
+    if relative <= tolerance:
+        return Output(difference, relative, "close")
+    message = f"differs by {relative:.2g} of its scale (allowed {tolerance:.0e})"
+    return Output(difference, relative, "wrong", message)
+
+
+def _largest_block(results: Iterable[Result]) -> tuple[list[int], list[int]] | None:
+    """Batches and lengths such that all that was tried of them together holds: as many as can be.
+
+    All batches at some lengths come before some batches at all lengths.
+    """
+    fine: dict[tuple[int, int], bool] = {}
+    for result in results:
+        at = (result.shape.batch, result.shape.length)
+        fine[at] = fine.get(at, True) and result.holds
+    batches = sorted({batch for batch, _ in fine})
+    lengths = sorted({length for _, length in fine})
+    some_lengths = [n for n in lengths if all(fine.get((b, n), True) for b in batches)]
+    if some_lengths:
+        return batches, some_lengths
+    some_batches = [b for b in batches if all(fine.get((b, n), True) for n in lengths)]
+    if some_batches:
+        return some_batches, lengths
+    held = sorted(at for at, holds in fine.items() if holds)
+    if not held:
+        return None
+    batch = held[0][0]
+    return [batch], [n for b, n in held if b == batch]
+
+
+def _words(name: str, held: list[int], tried: set[int]) -> str:
+    if len(held) == 1:
+        return f"{name} {held[0]} only"
+    if set(held) != tried:
+        return f"{name} {', '.join(map(str, held[:-1]))} or {held[-1]} only"
+    return f"any {name}" if name == "batch" else f"any {name} from {held[0]} to {held[-1]}"

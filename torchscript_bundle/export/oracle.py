@@ -1,0 +1,102 @@
+"""The eager model's answers: what a trace is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from tqdm import tqdm
+
+from torchscript_bundle.export.claims import Claim, grid
+from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.inputs import InputMaker
+from torchscript_bundle.jit.verify import Case, Shape, compare, last_line, run_eager
+
+#: Rows of the cases that are taken apart for claims of one row, and padded to see what that does.
+ROWS = 5
+
+
+def run_grid(
+    eager: torch.nn.Module, make_inputs: InputMaker, lengths: tuple[int, ...]
+) -> list[Case]:
+    """The eager model's answers.
+
+    It must take every ordinary shape. Where it cannot take the shortest text, that shape is left
+    out; where it cannot take rows with special tokens in the text together (BART wants as many ends
+    of sentence in each), the case has no expected answer.
+    """
+    cases: list[Case] = []
+    shapes = grid(lengths[-1], lengths, make_inputs.shortest)
+    longest = Shape(2, lengths[-1], padded=True)
+    before = _answer(eager, make_inputs, longest)
+    for shape in tqdm(shapes, desc="      eager model", unit="shape", leave=False, disable=None):
+        try:
+            cases.append(_answer(eager, make_inputs, shape))
+        except ExportError:
+            if shape.spelled and shape.batch > 1:
+                cases.append(Case(shape, make_inputs(shape), ()))
+            elif not shape.spelled and shape.length != make_inputs.shortest:
+                raise
+    _check_repeats(before, _answer(eager, make_inputs, longest))
+    return cases
+
+
+def _answer(eager: torch.nn.Module, make_inputs: InputMaker, shape: Shape) -> Case:
+    try:
+        return next(run_eager(eager, [(shape, make_inputs(shape))]))
+    except Exception as error:  # a model's own code runs here
+        raise ExportError(
+            f"the model itself fails at {shape}: {last_line(error)}; another max_length may help"
+        ) from error
+
+
+def _check_repeats(before: Case, after: Case) -> None:
+    """Refuses a model that draws lots (Reformer's hashes) or remembers texts (BigBird, which turns
+    its sparse attention off for good at the first short one).
+    """
+    result = compare(lambda *_: before.expected, after)
+    if not result.holds:
+        raise ExportError(
+            f"the model itself answers the same text differently after others ({result.message}), "
+            "so no trace of it can be proven; choose another model, or another max_length"
+        )
+
+
+def covered(
+    eager: torch.nn.Module, cases: Sequence[Case], claim: Claim, lengths: tuple[int, ...]
+) -> list[Case]:
+    """The cases that a claim is tried on.
+
+    A claim of one row has few of its own, so it gets the rows of larger batches as well: a trace
+    that baked in a choice made by a text's content must meet other texts.
+    """
+    found = [case for case in cases if claim.covers(case.shape, lengths)]
+    if claim.dynamic_batch:
+        return found
+    for case in cases:
+        single = replace(case.shape, batch=1)
+        if case.shape.batch == ROWS and claim.covers(single, lengths):
+            rows = zip(*(tensor.split(1) for tensor in case.inputs), strict=True)
+            found += run_eager(eager, [(single, row) for row in rows])
+    return found
+
+
+def padding_effect(eager: torch.nn.Module, make_inputs: InputMaker, max_length: int) -> float:
+    """How much padding changes the eager model's own answer, relative to the answer's scale.
+
+    Of an output with an entry for each token, the real tokens' entries count. Rounding gives about
+    1e-6. More means that the architecture reads padding in spite of the mask, so that no padded
+    batch can answer as a text alone does.
+    """
+    length = max(4, max_length // 2)
+    inputs = make_inputs(Shape(ROWS, length, padded=False))
+    with torch.no_grad():
+        case = Case(Shape(ROWS, max_length, padded=True), inputs, eager(*inputs))
+        outputs = eager(*make_inputs.pad(inputs, max_length))
+    real = [
+        make_inputs.unpad(padded, length) if padded.shape != alone.shape else padded
+        for padded, alone in zip(outputs, case.expected, strict=True)
+    ]
+    result = compare(lambda *_: real, case)
+    return 1.0 if result.max_rel is None else result.max_rel
