@@ -88,7 +88,8 @@ bench: .build/setup $(DEMO_MODEL) ## measure against the alternatives, in one in
 
 clean: ## stop the server and remove what was made, the environments too
 	@if [ -x $(PY) ]; then $(RUN) stop || true; fi
-	rm -rf .venv .venv-serve .build .server logs demo/model $(ARTIFACT) model_store/*.mar
+	rm -rf .venv .venv-serve .build .server logs demo/model $(ARTIFACT) model_store/*.mar \
+		examples/cpp/logits
 
 .build/setup: requirements.lock demo/requirements.lock pyproject.toml $(VENV_GONE)
 	@echo "== set up .venv (several minutes the first time: torch, transformers, TorchServe, Java)"
