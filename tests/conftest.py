@@ -33,8 +33,8 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     "roberta": lambda folder: tiny.save_checkpoint(
         folder, tiny.roberta, tiny.byte_level_tokenizer()
     ),
-    "funnel": partial(tiny.save_checkpoint, make_model=tiny.funnel),
-    "longformer": partial(tiny.save_checkpoint, make_model=tiny.longformer),
+    "fixed_length": partial(tiny.save_checkpoint, make_model=tiny.fixed_length),
+    "fixed_shape": partial(tiny.save_checkpoint, make_model=tiny.fixed_shape),
     "bart": lambda folder: tiny.save_checkpoint(folder, tiny.bart, tiny.byte_level_tokenizer()),
     "convbert": partial(tiny.save_checkpoint, make_model=tiny.convbert),
     "padded_tokenizer": lambda folder: tiny.save_checkpoint(

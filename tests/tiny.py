@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
     BartConfig,
     BartForSequenceClassification,
     BertConfig,
@@ -18,14 +20,10 @@ from transformers import (
     ConvBertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
-    FunnelConfig,
-    FunnelForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
-    LongformerConfig,
-    LongformerForSequenceClassification,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedTokenizerFast,
@@ -144,33 +142,67 @@ def roberta(**options: Any) -> Any:
     return RobertaForSequenceClassification(config)
 
 
-def funnel(**options: Any) -> Any:
+class FixedLengthConfig(BertConfig):
+    model_type = "fixed_length"
+
+
+class FixedLength(BertForSequenceClassification):
+    """A BERT that lists its positions in Python: a trace keeps those of its example."""
+
+    config_class = FixedLengthConfig
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        **named: Any,
+    ) -> Any:
+        positions = torch.tensor([list(range(input_ids.shape[1]))], device=input_ids.device)
+        return super().forward(
+            input_ids, attention_mask, token_type_ids, position_ids=positions, **named
+        )
+
+
+AutoConfig.register("fixed_length", FixedLengthConfig)
+AutoModelForSequenceClassification.register(FixedLengthConfig, FixedLength)
+
+
+def fixed_length(**options: Any) -> Any:
     """Exact at any batch, at traced lengths only."""
-    config = FunnelConfig(
-        vocab_size=VOCABULARY,
-        d_model=32,
-        n_head=4,
-        d_head=8,
-        d_inner=64,
-        block_sizes=[1, 1],
-        num_decoder_layers=1,
-        **options,
-    )
-    return FunnelForSequenceClassification(config)
+    config = FixedLengthConfig(vocab_size=VOCABULARY, intermediate_size=64, **SIZES, **options)
+    return FixedLength(config)
 
 
-def longformer(**options: Any) -> Any:
+class FixedShapeConfig(BertConfig):
+    model_type = "fixed_shape"
+
+
+class FixedShape(BertForSequenceClassification):
+    """A BERT that asks in Python for the shape of its rows: a trace keeps that of its example."""
+
+    config_class = FixedShapeConfig
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        **named: Any,
+    ) -> Any:
+        batch, length = map(int, input_ids.shape)
+        input_ids = input_ids.view(batch, length)
+        return super().forward(input_ids, attention_mask, token_type_ids, **named)
+
+
+AutoConfig.register("fixed_shape", FixedShapeConfig)
+AutoModelForSequenceClassification.register(FixedShapeConfig, FixedShape)
+
+
+def fixed_shape(**options: Any) -> Any:
     """Exact at traced batch and traced lengths only."""
-    config = LongformerConfig(
-        vocab_size=VOCABULARY,
-        intermediate_size=64,
-        attention_window=16,
-        max_position_embeddings=514,
-        pad_token_id=0,
-        **SIZES,
-        **options,
-    )
-    return LongformerForSequenceClassification(config)
+    config = FixedShapeConfig(vocab_size=VOCABULARY, intermediate_size=64, **SIZES, **options)
+    return FixedShape(config)
 
 
 def bart(**options: Any) -> Any:

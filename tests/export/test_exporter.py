@@ -126,7 +126,7 @@ def test_the_report_has_a_case_for_each_claimed_shape(artifact: Callable[[str], 
     assert report["tokenizer_texts_compared"] >= 9
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "funnel", "longformer"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "fixed_length", "fixed_shape"])
 def test_the_file_alone_answers_as_the_model_does(
     checkpoint: Callable[[str], Path], artifact: Callable[[str], Path], name: str
 ) -> None:

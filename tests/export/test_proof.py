@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BigBirdConfig,
+    BigBirdForSequenceClassification,
+)
 
 from tests import tiny
 from tests.export.helpers import refused
@@ -119,6 +124,23 @@ class ReadsPadding(Toy):
         return self.embedding(ids).mean(1)
 
 
+class ReadsPaddingAtOddLengths(Toy):
+    """Takes tokens in twos, and the last of an odd number alone."""
+
+    def pool(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        embedded = torch.nn.functional.pad(self.embedding(ids) * mask[:, :, None], (0, 0, 0, 1))
+        first, second = embedded[:, :-1:2], embedded[:, 1::2]
+        alone = ids.shape[1] % 2 * first[:, -1]
+        return torch.tanh(first + second).sum(1) + alone
+
+
+class FailsWhenShort(Toy):
+    """Takes the last but four."""
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.pool(ids, mask) + self.embedding(ids).select(1, -5),)
+
+
 def prove_checkpoint(folder: Path, lengths: tuple[int, ...]) -> Proof:
     """The proof of a saved classifier."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -164,8 +186,8 @@ def test_bert_holds_everywhere(checkpoint: Callable[[str], Path]) -> None:
     assert found.as_dict()["tracer_warnings"] == list(found.warnings)
 
 
-def test_funnel_holds_at_traced_lengths(checkpoint: Callable[[str], Path]) -> None:
-    found = prove_checkpoint(checkpoint("funnel"), (16, 32))
+def test_a_fixed_length_holds_at_traced_lengths(checkpoint: Callable[[str], Path]) -> None:
+    found = prove_checkpoint(checkpoint("fixed_length"), (16, 32))
     assert found.claim == Claim(dynamic_batch=True, dynamic_length=False)
     assert found.in_words() == "any batch, length 16 or 32 only"
     assert covered(found) == {
@@ -175,8 +197,8 @@ def test_funnel_holds_at_traced_lengths(checkpoint: Callable[[str], Path]) -> No
     assert found.as_dict()["tracer_warnings_explained"]
 
 
-def test_longformer_holds_row_by_row(checkpoint: Callable[[str], Path]) -> None:
-    found = prove_checkpoint(checkpoint("longformer"), (16, 32))
+def test_a_fixed_shape_holds_row_by_row(checkpoint: Callable[[str], Path]) -> None:
+    found = prove_checkpoint(checkpoint("fixed_shape"), (16, 32))
     assert found.claim == Claim(dynamic_batch=False, dynamic_length=False)
     assert found.in_words() == "batch 1, length 16 or 32 only"
     assert covered(found) == {(1, length, p) for length in (16, 32) for p in (True, False)}
@@ -238,9 +260,16 @@ def test_refuses_where_the_model_itself_fails() -> None:
         prove_toy(FailsWhenLong().eval(), (24,))
 
 
+def test_the_shortest_text_is_the_shortest_that_the_model_takes() -> None:
+    found = prove_toy(FailsWhenShort().eval(), (24,))
+    assert MAKE.shortest == 3
+    assert found.in_words() == "any batch, any length from 5 to 24"
+
+
 def test_padding_effect_tells_architectures_apart() -> None:
     assert padding_effect(Toy().eval(), MAKE, 32) < 1e-5
     assert padding_effect(ReadsPadding().eval(), MAKE, 32) > 0.1
+    assert padding_effect(ReadsPaddingAtOddLengths().eval(), MAKE, 32) > 0.1
 
 
 def test_a_module_named_by_a_digest_loads_again(tmp_path: Path) -> None:
@@ -287,3 +316,44 @@ def test_reading_padding_at_a_static_length_is_refused() -> None:
     with refused("padding changes", "choose another model"):
         reads_padding(replace(found, padding_effect=0.5))
     assert reads_padding(prove_toy(Toy().eval(), (24,))) is False
+
+
+class DrawsLots(Toy):
+    """Answers as the dice fall."""
+
+    def pool(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return super().pool(ids, mask) + torch.rand(1)
+
+
+class Remembers(Toy):
+    """Looks at less of a text for ever, once it has seen a short one."""
+
+    def pool(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        self.short = getattr(self, "short", False) or ids.shape[1] < 10
+        return super().pool(ids[:, :3], mask[:, :3]) if self.short else super().pool(ids, mask)
+
+
+@pytest.mark.parametrize("toy", [DrawsLots, Remembers])
+def test_refuses_a_model_that_answers_the_same_text_differently(toy: type[Toy]) -> None:
+    with refused("answers the same text differently after others", "another max_length"):
+        prove_toy(toy().eval(), (24,))
+
+
+def test_refuses_bigbird_where_it_would_turn_its_sparse_attention_off() -> None:
+    torch.manual_seed(0)
+    config = BigBirdConfig(
+        vocab_size=tiny.VOCABULARY,
+        intermediate_size=64,
+        block_size=4,
+        num_random_blocks=1,
+        max_position_embeddings=128,
+        initializer_range=0.5,
+        pad_token_id=1,
+        sep_token_id=2,
+        **tiny.SIZES,
+    )
+    wrap = partial(wrap_model, inputs=TWO)
+    with refused("answers the same text differently after others"):
+        prove(BigBirdForSequenceClassification(config).eval(), wrap, MAKE, (64,))
+    found = prove(BigBirdForSequenceClassification(config).eval(), wrap, MAKE, (28,))
+    assert found.claim == Claim(dynamic_batch=True, dynamic_length=True)

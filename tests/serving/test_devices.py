@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 ROW = torch.tensor([[2, 9, 8, 7, 3, 0, 0, 0] * 2])
 
 
-@pytest.mark.parametrize("name", ["bert", "funnel"])
+@pytest.mark.parametrize("name", ["bert", "fixed_length"])
 def test_device_constants_follow_the_device(artifact: Callable[[str], Path], name: str) -> None:
     path = artifact(name) / MODULE_FILE
     inputs = (ROW, (ROW > 0).long(), torch.zeros_like(ROW))

@@ -45,7 +45,7 @@ def make_rows(*lengths: int) -> list[Row]:
     ]
 
 
-@pytest.mark.parametrize("name", ["bert", "roberta", "funnel", "longformer"])
+@pytest.mark.parametrize("name", ["bert", "roberta", "fixed_length", "fixed_shape"])
 def test_each_row_gets_its_own_answer_whatever_runs_beside_it(
     artifact: Artifact, name: str
 ) -> None:
@@ -96,7 +96,7 @@ def test_shapes_that_are_warmed_up(
 
 def test_warm_up_says_how_far_it_is(artifact: Artifact, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    Runtime(artifact("longformer"), Bundle.load(artifact("longformer")), CPU, 8).warm_up(WORD)
+    Runtime(artifact("fixed_shape"), Bundle.load(artifact("fixed_shape")), CPU, 8).warm_up(WORD)
     assert caplog.messages[:3] == [
         f"warm-up {number}/3: batch 1, length {length}"
         for number, length in enumerate((16, 32, 64), start=1)

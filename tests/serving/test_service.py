@@ -80,7 +80,7 @@ def test_describe_says_what_is_served(service: Named) -> None:
     assert facts["versions"]["torch"] == torch.__version__
 
 
-@pytest.mark.parametrize("name", ["bert", "funnel", "longformer"])
+@pytest.mark.parametrize("name", ["bert", "fixed_length", "fixed_shape"])
 def test_bad_requests_leave_their_neighbours_alone(service: Named, name: str) -> None:
     batch = [GOOD, *(request for request, _ in BAD), LONG, post(["We waited.", "Not bad."]), GOOD]
     statuses = [200, *(status for _, status in BAD), 200, 200, 200]
@@ -191,3 +191,14 @@ def test_module_beside_the_bundle_is_the_one_that_answers(
     other = serve_instead(NotANumber(), artifact, tmp_path)
     assert (tmp_path / MODULE_FILE).read_bytes() != (artifact("bert") / MODULE_FILE).read_bytes()
     assert ask(other, "We waited.")[1] == {"label": "SAD", "score": pytest.approx(1 / 3)}
+
+
+def test_text_too_short_for_a_model_that_must_not_be_padded_is_told(
+    artifact: Artifact, tmp_path: Path
+) -> None:
+    facts = {"reads_padding": True, "min_length": 5}
+    service = Service(change(artifact("convbert"), tmp_path / "short", bundle=facts), CPU)
+    status, answer = ask(service, "a")
+    assert status == 422
+    assert "has 3 tokens" in answer["error"] and "at least 5" in answer["error"]
+    assert ask(service, "The film was long.")[0] == 200

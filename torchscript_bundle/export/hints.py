@@ -11,7 +11,25 @@ from dataclasses import dataclass
 
 import torch
 
-from torchscript_bundle.export.scripted import experts, jetmoe, qwen4_exp
+from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.scripted import (
+    chunk_scan,
+    cpmant,
+    deepseek_v4,
+    experts,
+    funnel,
+    gated_delta,
+    jetmoe,
+    kimi_delta,
+    lightning,
+    longformer,
+    qwen4_exp,
+    reformer,
+    rglru,
+    rwkv,
+    selective_scan,
+    xlstm,
+)
 from torchscript_bundle.jit.compilation import copy_sharing_tensors
 
 
@@ -57,31 +75,104 @@ def stand_ins(
     return adapt
 
 
+def in_turn(*adapts: Callable[[torch.nn.Module], None]) -> Callable[[torch.nn.Module], None]:
+    """Makes several changes, one after the other."""
+
+    def adapt(model: torch.nn.Module) -> None:
+        for each in adapts:
+            each(model)
+
+    return adapt
+
+
 _ROUTED = "a loop over the experts that a text's tokens chose; a trace keeps those of its example"
+_DELTA = "a loop over chunks of 64 tokens; a trace holds as many as its example has"
+_RECURRENT = "a loop over tokens; a trace holds one step for each token of its example"
+_CHUNKED = (
+    "the last chunk's filling is cut off only if there is any; a trace keeps its example's way"
+)
+
+_WINDOWS = (
+    "texts are filled up to whole windows, cut by strides, and global tokens counted, in Python; a "
+    "trace keeps its example's numbers"
+)
 
 #: model_type of the config -> hint.
 HINTS: dict[str, Hint] = {
     "dbrx": Hint(_ROUTED, stand_ins(DbrxExperts=experts.DbrxExperts)),
     "jetmoe": Hint(
         "tokens are split among experts by numbers from `.tolist()`; a trace keeps its example's",
-        stand_ins(
-            JetMoeTopKGating=jetmoe.Gating, JetMoeParallelExperts=jetmoe.ParallelExperts
-        ),
+        stand_ins(JetMoeTopKGating=jetmoe.Gating, JetMoeParallelExperts=jetmoe.ParallelExperts),
     ),
     "longcat_flash": Hint(_ROUTED, stand_ins(LongcatFlashExperts=experts.LongcatFlashExperts)),
     "openai_privacy_filter": Hint(
         _ROUTED, stand_ins(OpenAIPrivacyFilterExperts=experts.PrivacyFilterExperts)
     ),
     "qwen4_exp_text": Hint(
-        "a loop over each query's visible blocks; a trace keeps those of its example",
-        stand_ins(Qwen4ExpTextQSAIndexer=qwen4_exp.Indexer),
+        "a loop over each query's visible blocks and one over chunks of 64 tokens; a trace keeps "
+        "those of its example",
+        in_turn(stand_ins(Qwen4ExpTextQSAIndexer=qwen4_exp.Indexer), gated_delta.adapt),
     ),
+    "olmo_hybrid": Hint(_DELTA, gated_delta.adapt),
+    "qwen3_5": Hint(_DELTA, gated_delta.adapt),
+    "qwen3_5_moe_text": Hint(_DELTA, gated_delta.adapt),
+    "qwen3_5_text": Hint(_DELTA, gated_delta.adapt),
+    "qwen3_next": Hint(_DELTA, gated_delta.adapt),
+    "bamba": Hint(_CHUNKED, chunk_scan.adapt),
+    "bailing_hybrid": Hint(_DELTA, kimi_delta.adapt),
+    "cpmant": Hint("positions are listed in Python; a trace holds its example's", cpmant.adapt),
+    "deepseek_v4": Hint(
+        "windows are counted in Python; a trace takes each text to have as many as its example",
+        deepseek_v4.adapt,
+    ),
+    "falcon_h1": Hint(_CHUNKED, chunk_scan.adapt),
+    "falcon_mamba": Hint(_RECURRENT, selective_scan.adapt),
+    "funnel": Hint("positions are listed in Python; a trace holds its example's", funnel.adapt),
+    "granitemoehybrid": Hint(_CHUNKED, chunk_scan.adapt),
+    "jamba": Hint(_RECURRENT, selective_scan.adapt),
+    "kimi_linear": Hint(_DELTA, kimi_delta.adapt),
+    "led": Hint(
+        _WINDOWS,
+        in_turn(stand_ins(LEDEncoderSelfAttention=longformer.SelfAttention), longformer.fill_up),
+    ),
+    "longformer": Hint(
+        _WINDOWS,
+        in_turn(stand_ins(LongformerSelfAttention=longformer.SelfAttention), longformer.fill_up),
+    ),
+    "mamba": Hint(_RECURRENT, selective_scan.adapt),
+    "mamba2": Hint(_CHUNKED, chunk_scan.adapt),
+    "minimax": Hint(
+        "a loop over blocks of tokens; a trace holds as many as its example has", lightning.adapt
+    ),
+    "nemotron_h": Hint(_CHUNKED, chunk_scan.adapt),
+    "recurrent_gemma": Hint(_RECURRENT, rglru.adapt),
+    "reformer": Hint(
+        "hashes are drawn, and chunks are filled and cut, as the example in the trace needs it",
+        reformer.adapt,
+    ),
+    "rwkv": Hint(_RECURRENT, rwkv.adapt),
+    "xlstm": Hint(_RECURRENT, xlstm.adapt),
+    "zamba": Hint(_RECURRENT, selective_scan.adapt),
+    "zamba2": Hint(_CHUNKED, chunk_scan.adapt),
+}
+
+
+#: model_type -> why no trace of it is of use.
+REFUSED = {
+    "mra": "its attention is a CUDA kernel of its own, without which transformers returns zeros",
 }
 
 
 def traceable(model: torch.nn.Module) -> torch.nn.Module:
-    """The model itself, or a copy with its architecture's hint applied."""
-    hint = HINTS.get(getattr(getattr(model, "config", None), "model_type", ""))
+    """The model itself, or a copy with its architecture's hint applied.
+
+    Raises:
+        ExportError: it is one of those that are refused.
+    """
+    model_type = getattr(getattr(model, "config", None), "model_type", "")
+    if model_type in REFUSED:
+        raise ExportError(f"{model_type} cannot be served: {REFUSED[model_type]}; choose another")
+    hint = HINTS.get(model_type)
     if hint is None:
         return model
     adapted = copy_sharing_tensors(model)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-from torchscript_bundle.export.claims import Claim, grid
+from torchscript_bundle.export.claims import LENGTHS, Claim, grid
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.inputs import InputMaker
 from torchscript_bundle.jit.verify import Case, Shape, compare, last_line, run_eager
@@ -22,24 +22,36 @@ def run_grid(
 ) -> list[Case]:
     """The eager model's answers.
 
-    It must take every ordinary shape. Where it cannot take the shortest text, that shape is left
-    out; where it cannot take rows with special tokens in the text together (BART wants as many ends
-    of sentence in each), the case has no expected answer.
+    It must take every ordinary shape. Where it cannot take rows with special tokens in the text
+    together (BART wants as many ends of sentence in each), the case has no expected answer.
     """
-    cases: list[Case] = []
-    shapes = grid(lengths[-1], lengths, make_inputs.shortest)
+    # First of all, while the model has seen nothing else.
     longest = Shape(2, lengths[-1], padded=True)
     before = _answer(eager, make_inputs, longest)
+    shortest = _shortest(eager, make_inputs)
+    cases: list[Case] = []
+    shapes = grid(lengths[-1], lengths, shortest)
     for shape in tqdm(shapes, desc="      eager model", unit="shape", leave=False, disable=None):
         try:
             cases.append(_answer(eager, make_inputs, shape))
         except ExportError:
             if shape.spelled and shape.batch > 1:
                 cases.append(Case(shape, make_inputs(shape), ()))
-            elif not shape.spelled and shape.length != make_inputs.shortest:
+            elif not shape.spelled and shape.length != shortest:
                 raise
     _check_repeats(before, _answer(eager, make_inputs, longest))
     return cases
+
+
+def _shortest(eager: torch.nn.Module, make_inputs: InputMaker) -> int:
+    """Tokens of the shortest text that the model takes: Funnel wants some to pool."""
+    for length in range(make_inputs.shortest, min(LENGTHS)):
+        try:
+            _answer(eager, make_inputs, Shape(1, length))
+        except ExportError:
+            continue
+        return length
+    return min(LENGTHS)
 
 
 def _answer(eager: torch.nn.Module, make_inputs: InputMaker, shape: Shape) -> Case:
@@ -52,8 +64,8 @@ def _answer(eager: torch.nn.Module, make_inputs: InputMaker, shape: Shape) -> Ca
 
 
 def _check_repeats(before: Case, after: Case) -> None:
-    """Refuses a model that draws lots (Reformer's hashes) or remembers texts (BigBird, which turns
-    its sparse attention off for good at the first short one).
+    """Refuses a model that draws lots or remembers texts (BigBird, which turns its sparse attention
+    off for good at the first short one).
     """
     result = compare(lambda *_: before.expected, after)
     if not result.holds:
@@ -89,7 +101,15 @@ def padding_effect(eager: torch.nn.Module, make_inputs: InputMaker, max_length: 
     1e-6. More means that the architecture reads padding in spite of the mask, so that no padded
     batch can answer as a text alone does.
     """
-    length = max(4, max_length // 2)
+    half = max(4, max_length // 2)
+    # Two, since Funnel reads padding only where an odd token would be pooled with it.
+    two = (half, min(half + 1, max_length))
+    return max(_effect_at(eager, make_inputs, length, max_length) for length in two)
+
+
+def _effect_at(
+    eager: torch.nn.Module, make_inputs: InputMaker, length: int, max_length: int
+) -> float:
     inputs = make_inputs(Shape(ROWS, length, padded=False))
     with torch.no_grad():
         case = Case(Shape(ROWS, max_length, padded=True), inputs, eager(*inputs))

@@ -15,11 +15,12 @@ from torchscript_bundle.export.claims import CLAIMS, Claim
 from torchscript_bundle.export.errors import ExportError, one_line
 from torchscript_bundle.export.hints import traceable
 from torchscript_bundle.export.inputs import InputMaker
+from torchscript_bundle.export.masks import masks_by_broadcasting
 from torchscript_bundle.export.oracle import covered, padding_effect, run_grid
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.jit.buckets import dispatch_by_length
 from torchscript_bundle.jit.compilation import trace
-from torchscript_bundle.jit.tracing import Tensors, record_tracer_warnings
+from torchscript_bundle.jit.tracing import Tensors, foreign_operators, record_tracer_warnings
 from torchscript_bundle.jit.verify import (
     TOLERANCE,
     Case,
@@ -108,8 +109,8 @@ def prove(
         ExportError: the eager model fails at a shape, or no claim holds; the message names the
             shape that broke the last one.
     """
-    eager = wrap(model).eval()
     adapted = traceable(model)
+    eager = wrap(model).eval()
     tracer_sees = eager if adapted is model else wrap(adapted).eval()
     cases = run_grid(eager, make_inputs, lengths)
     effect = padding_effect(eager, make_inputs, lengths[-1])
@@ -162,7 +163,8 @@ def save_and_compare(proof: Proof, path: Path, device: torch.device) -> Proof:
         The same proof with the results of the file.
 
     Raises:
-        ExportError: the module cannot be saved or loaded, or the file answers differently.
+        ExportError: the module cannot be saved, or loaded by torch alone, or answers differently
+            from the file.
     """
     try:
         tracing.save(proof.module, path)
@@ -172,6 +174,12 @@ def save_and_compare(proof: Proof, path: Path, device: torch.device) -> Proof:
             f"the trace cannot be saved and loaded again ({one_line(error)}); check the room on "
             "the disk, or choose another model"
         ) from error
+    foreign = foreign_operators(reloaded)
+    if foreign:
+        raise ExportError(
+            f"the trace calls {', '.join(foreign)}, which torch alone does not have, so a worker "
+            "could not load it; choose another device to export on, or another model"
+        )
     report = compare_all(reloaded, proof.cases, "compare the saved file")
     if report.broken is not None:
         raise ExportError(f"the saved file differs at {report.broken}")
@@ -196,7 +204,7 @@ def _trace(
     """
     batch = 2 if claim.dynamic_batch else 1
     examples = [make_inputs(Shape(batch, length, padded=True)) for length in lengths]
-    with record_tracer_warnings() as warnings:
+    with record_tracer_warnings() as warnings, masks_by_broadcasting():
         # Not in place: what is traced may be what the trace is compared with.
         traces = [trace(module, example, in_place=False) for example in examples]
     if len(traces) == 1:

@@ -312,6 +312,12 @@ def _check_fit(model: Any, tokenizer: PreTrainedTokenizerBase, config: SetupConf
             f"max_length is {config.max_length}, {config.model_name} takes at most {limit} tokens; "
             "lower max_length in setup_config.json"
         )
+    languages = getattr(model.config, "languages", None)
+    if languages and getattr(model.config, "default_language", None) is None:
+        raise ExportError(
+            f"{config.model_name} speaks {', '.join(languages)}, one at a time; set "
+            "default_language in its config.json to the language of the texts"
+        )
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise ExportError(

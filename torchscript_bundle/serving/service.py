@@ -92,6 +92,12 @@ class Service:
         for at, row in enumerate(rows):
             if not row.input_ids:
                 raise RequestError(422, f"text {at} has no tokens; send at least one word")
+            if self._bundle.reads_padding and len(row) < self._bundle.min_length:
+                raise RequestError(
+                    422,
+                    f"text {at} has {len(row)} tokens; this model takes at least "
+                    f"{self._bundle.min_length} (special tokens included)",
+                )
             if row.too_long:
                 raise RequestError(
                     413,

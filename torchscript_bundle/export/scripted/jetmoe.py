@@ -1,0 +1,68 @@
+"""JetMoE's experts, of the MLP and of the attention: how many tokens each gets stays a tensor."""
+
+from typing import Any
+
+import torch
+
+from torchscript_bundle.jit.modes import compile_mode
+
+
+class Gating(torch.nn.Module):
+    """`JetMoeTopKGating`, whose `.tolist()` a trace would keep as constants.
+
+    Args:
+        original: gives the layer and the sizes.
+    """
+
+    def __init__(self, original: Any) -> None:
+        super().__init__()
+        self.layer = original.layer
+        self.num_experts = original.num_experts
+        self.top_k = original.top_k
+
+    def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Chooses `top_k` experts for each token; a choice is one token with one of its experts.
+
+        Args:
+            hidden_states: *Shape:* `[tokens, input_size]`.
+
+        Returns:
+            The choices ordered by expert, the token and the weight of each in that order: `[tokens
+            * top_k]`; how many choices fell on each expert: `[num_experts]`, where the original has
+            a list; the router's logits: `[tokens, num_experts]`.
+        """
+        logits = self.layer(hidden_states).float()
+        top_logits, top_experts = logits.topk(self.top_k, dim=1)
+        gates = torch.softmax(top_logits, dim=1).type_as(hidden_states).flatten()
+        experts, order = top_experts.flatten().sort(0)
+        sizes = torch.bincount(experts, minlength=self.num_experts)
+        return order, order.div(self.top_k, rounding_mode="trunc"), gates[order], sizes, logits
+
+
+@compile_mode("script")
+class ParallelExperts(torch.nn.Module):
+    """`JetMoeParallelExperts`, which splits its input by numbers that `Gating` counted.
+
+    Args:
+        original: gives the weight, `[num_experts, output_size, input_size]`.
+    """
+
+    def __init__(self, original: Any) -> None:
+        super().__init__()
+        self.weight = original.weight
+
+    def forward(self, inputs: torch.Tensor, expert_size: torch.Tensor) -> torch.Tensor:
+        """One matrix product for each expert.
+
+        Args:
+            inputs: ordered by expert. *Shape:* `[choices, input_size]`.
+            expert_size: how many are each expert's, 0 included. *Shape:* `[num_experts]`.
+
+        Returns:
+            *Shape:* `[choices, output_size]`.
+        """
+        sizes: list[int] = expert_size.tolist()
+        outputs: list[torch.Tensor] = []
+        for expert, part in enumerate(inputs.split(sizes, dim=0)):
+            outputs.append(torch.nn.functional.linear(part, self.weight[expert]))
+        return torch.cat(outputs, dim=0)

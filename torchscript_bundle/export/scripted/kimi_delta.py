@@ -1,0 +1,98 @@
+"""Kimi delta attention (https://arxiv.org/abs/2510.26692), chunk by chunk.
+
+It is the gated delta rule with a decay of its own for each channel of the keys. transformers'
+`chunk_kimi_delta_attention`, the same in Kimi Linear and Bailing Hybrid, loops over chunks of 64
+tokens in Python: a trace holds as many as its example has.
+"""
+
+from typing import Any
+
+import torch
+
+from torchscript_bundle.export.scripted.functions import replace_function, scripted
+
+CHUNK = 64
+
+
+def chunk_kimi_delta_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    g: torch.Tensor,
+    beta: torch.Tensor,
+    initial_state: torch.Tensor | None = None,
+    output_final_state: bool = False,
+    use_qk_l2norm_in_kernel: bool = False,
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The rule over whole texts.
+
+    Args:
+        query: *Shape:* `[batch, length, heads, key size]`.
+        key: *Shape:* that of `query`.
+        value: *Shape:* `[batch, length, heads, value size]`.
+        g: logarithm of how much stays of the state. *Shape:* that of `query`.
+        beta: how much a token changes the state. *Shape:* `[batch, length, heads]`.
+        initial_state: *Shape:* `[batch, heads, key size, value size]`.
+        output_final_state: whether the state is returned.
+        use_qk_l2norm_in_kernel: whether queries and keys are scaled to length 1.
+
+    Returns:
+        *Shape:* that of `value`; and the state, or None.
+    """
+    length = key.shape[1]
+    given = (query, key, value, beta[..., None], g)
+    turned = [each.transpose(1, 2).float() for each in given]
+    if use_qk_l2norm_in_kernel:
+        turned[:2] = [_unit(turned[0]), _unit(turned[1])]
+    sides = (0, 0, 0, -length % CHUNK)
+    filled = [torch.nn.functional.pad(each, sides) for each in turned]
+    output, state = _rule([each.unflatten(2, (-1, CHUNK)) for each in filled], initial_state)
+    output = output[:, :, :length].transpose(1, 2).to(query.dtype).contiguous()
+    return output, state if output_final_state else None
+
+
+def _unit(x: torch.Tensor) -> torch.Tensor:
+    return x / torch.sqrt((x * x).sum(dim=-1, keepdim=True) + 1e-6)
+
+
+@scripted
+def _rule(
+    chunked: list[torch.Tensor], initial_state: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output and the state after it.
+
+    Args:
+        chunked: queries, keys, values, beta and decay, `[batch, heads, chunks, chunk, size]`; the
+            size of beta is 1.
+        initial_state: *Shape:* `[batch, heads, key size, value size]`.
+
+    Returns:
+        *Shape:* `[batch, heads, chunks * chunk, value size]`, and that of the state.
+    """
+    query, key, value, beta, decay = chunked
+    query = query * query.shape[-1] ** -0.5
+    decay = decay.cumsum(dim=3)
+    size = decay.shape[3]
+    future = torch.ones(size, size, dtype=torch.bool, device=query.device).triu(1).unsqueeze(-1)
+    state = torch.zeros_like(key[:, :, 0].transpose(-1, -2) @ value[:, :, 0])
+    if initial_state is not None:
+        state = initial_state.to(value)
+    outputs: list[torch.Tensor] = []
+    for i in range(value.shape[2]):
+        q, k, b, d = query[:, :, i], key[:, :, i], beta[:, :, i], decay[:, :, i]
+        # What is left of each earlier token at each token: [batch, heads, chunk, chunk, key size].
+        left = (d.unsqueeze(3) - d.unsqueeze(2)).masked_fill(future, -float("inf")).exp()
+        left = left * k.unsqueeze(2)
+        system = b * (left * k.unsqueeze(3)).sum(-1)
+        attention = (left * q.unsqueeze(3)).sum(-1)
+        new = b * (value[:, :, i] - (k * d.exp()) @ state)
+        new = torch.linalg.solve_triangular(system, new, upper=False, unitriangular=True)
+        outputs.append((q * d.exp()) @ state + attention @ new)
+        last = d[:, :, -1:]
+        state = state * last.exp().transpose(2, 3) + (k * (last - d).exp()).transpose(2, 3) @ new
+    return torch.cat(outputs, dim=2), state
+
+
+#: Changes a model in place.
+adapt = replace_function("chunk_kimi_delta_attention", lambda _: chunk_kimi_delta_attention)

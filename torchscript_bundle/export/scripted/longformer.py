@@ -1,0 +1,185 @@
+"""The attention of Longformer (https://arxiv.org/abs/2004.05150), of LED's encoder too.
+
+transformers cuts texts into windows by strides, asks in Python whether a text must be filled up to
+whole windows and whether a token has global attention, and counts such tokens by `len`: a trace
+keeps its example's.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+
+from torchscript_bundle.export.scripted.functions import modules_with
+from torchscript_bundle.jit.modes import compile_mode
+
+
+def fill_up(model: torch.nn.Module) -> None:
+    """Changes a model in place: its texts are whole windows before it asks whether they are.
+
+    Raises:
+        LookupError: it never asks.
+    """
+    for module in modules_with(model, "_pad_to_window_size"):
+        windows = module.config.attention_window
+        window = windows if isinstance(windows, int) else max(windows)
+        pad_token_id = module.config.pad_token_id
+        module.forward = partial(in_whole_windows, module.forward, window, pad_token_id)
+
+
+def in_whole_windows(
+    forward: Callable[..., Any],
+    window: int,
+    pad_token_id: int,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    **named: Any,
+) -> Any:
+    """`forward` of texts that are filled up, and cut off again.
+
+    Args:
+        forward: of a `LongformerModel` or a `LEDEncoder`.
+        window: tokens that each token sees.
+        pad_token_id: what texts are filled up with.
+        input_ids: *Shape:* `[batch, length]`.
+        attention_mask: *Shape:* that of `input_ids`.
+        named: other arguments; masks and types among them have the shape of `input_ids`.
+    """
+    length = input_ids.shape[1]
+    sides = (0, -length % window)
+    for name in ("global_attention_mask", "token_type_ids"):
+        if named.get(name) is not None:
+            named[name] = pad(named[name], sides)
+    ids, mask = pad(input_ids, sides, value=pad_token_id), pad(attention_mask, sides)
+    output = forward(input_ids=ids, attention_mask=mask, **named)
+    output.last_hidden_state = output.last_hidden_state[:, :length]
+    return output
+
+
+@compile_mode("script")
+class SelfAttention(torch.nn.Module):
+    """Each token sees those near it and the global ones, which see all.
+
+    Blocks of half a window look at themselves and their neighbours; dropout is left out.
+
+    Args:
+        original: a `LongformerSelfAttention` or a `LEDEncoderSelfAttention`.
+    """
+
+    def __init__(self, original: Any) -> None:
+        super().__init__()
+        self.heads = original.num_heads
+        self.block = original.one_sided_attn_window_size
+        self.scale = math.sqrt(original.head_dim)
+        self.query, self.query_global = original.query, original.query_global
+        self.key, self.key_global = original.key, original.key_global
+        self.value, self.value_global = original.value, original.value_global
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor,
+        is_index_masked: torch.Tensor,
+        is_index_global_attn: torch.Tensor,
+        is_global_attn: bool,
+        output_attentions: bool = False,
+    ) -> tuple[torch.Tensor]:
+        """Attends.
+
+        Args:
+            hidden_states: as many tokens as fill blocks. *Shape:* `[batch, length, hidden]`.
+            attention_mask: 0 for ordinary tokens. *Shape:* `[batch, length]`.
+            is_index_masked: whether a token is padding. *Shape:* that of `attention_mask`.
+            is_index_global_attn: whether it is global. *Shape:* that of `attention_mask`.
+            is_global_attn: what the original was told of the whole batch; not read.
+            output_attentions: not read either.
+
+        Returns:
+            *Shape:* that of `hidden_states`.
+        """
+        query = self.split_heads(self.query(hidden_states) / self.scale)
+        key = self.split_heads(self.key(hidden_states))
+        value = self.split_heads(self.value(hidden_states))
+
+        # Which tokens are global, row by row; rows with fewer than the most have others among them.
+        count = int(is_index_global_attn.sum(1).max())
+        is_real, tokens = is_index_global_attn.long().topk(count, dim=1)
+        of_heads = tokens[:, None, :, None].expand(-1, self.heads, -1, key.size(3))
+        far = query @ key.gather(2, of_heads).transpose(2, 3)
+        far = far.masked_fill((is_real == 0)[:, None, None], -math.inf)
+
+        near = self.in_blocks(query) @ self.with_neighbours(key)
+        near = near.masked_fill(self.is_hidden(attention_mask), -math.inf)
+        scores = torch.cat((self.in_blocks(far), near), dim=-1)
+        weights = self.softmax(scores)
+        # A row of padding sees nothing, which softmax answers with nan.
+        weights = weights.masked_fill(self.in_blocks(is_index_masked[:, None, :, None]), 0.0)
+
+        output = weights[..., count:] @ self.with_neighbours(value).transpose(3, 4)
+        output = output + weights[..., :count] @ value.gather(2, of_heads)[:, :, None]
+        output = self.join_heads(output.flatten(2, 3))
+        if count > 0:
+            of_states = tokens[:, :, None].expand(-1, -1, hidden_states.size(2))
+            all_seen = self.see_all(hidden_states, of_states, is_index_masked)
+            all_seen = torch.scatter(output, 1, of_states, all_seen)
+            output = torch.where(is_index_global_attn[:, :, None], all_seen, output)
+        return (output,)
+
+    def see_all(
+        self, hidden_states: torch.Tensor, of_states: torch.Tensor, is_masked: torch.Tensor
+    ) -> torch.Tensor:
+        """What global tokens answer.
+
+        Args:
+            hidden_states: *Shape:* `[batch, length, hidden]`.
+            of_states: their positions, repeated. *Shape:* `[batch, global tokens, hidden]`.
+            is_masked: *Shape:* `[batch, length]`.
+
+        Returns:
+            *Shape:* that of `of_states`.
+        """
+        chosen = hidden_states.gather(1, of_states)
+        query = self.split_heads(self.query_global(chosen) / self.scale)
+        key = self.split_heads(self.key_global(hidden_states))
+        value = self.split_heads(self.value_global(hidden_states))
+        scores = (query @ key.transpose(2, 3)).masked_fill(is_masked[:, None, None], -math.inf)
+        return self.join_heads(self.softmax(scores) @ value)
+
+    def is_hidden(self, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Which neighbours a token must not see: those too far, padding, and global ones.
+
+        Args:
+            attention_mask: *Shape:* `[batch, length]`.
+
+        Returns:
+            *Shape:* `[batch, 1, blocks, block, 3 * block]`.
+        """
+        block = self.block
+        is_ordinary = self.with_neighbours((attention_mask == 0)[:, None, :, None].float())
+        ends = torch.ones(block, 3 * block, dtype=torch.bool, device=attention_mask.device)
+        is_near = ends.triu() & ends.tril(2 * block)
+        return (is_ordinary > 0).logical_and(is_near).logical_not()
+
+    def in_blocks(self, x: torch.Tensor) -> torch.Tensor:
+        """`[batch, heads, length, size]` to `[batch, heads, blocks, block, size]`."""
+        return torch.unflatten(x, 2, [-1, self.block])
+
+    def with_neighbours(self, x: torch.Tensor) -> torch.Tensor:
+        """`[batch, heads, length, size]` to `[batch, heads, blocks, size, 3 * block]`."""
+        filled = pad(x, [0, 0, self.block, self.block])
+        return filled.unfold(2, 3 * self.block, self.block)
+
+    def split_heads(self, x: torch.Tensor) -> torch.Tensor:
+        """`[batch, tokens, hidden]` to `[batch, heads, tokens, head size]`."""
+        return torch.unflatten(x, 2, [self.heads, -1]).transpose(1, 2)
+
+    def join_heads(self, x: torch.Tensor) -> torch.Tensor:
+        """`[batch, heads, tokens, head size]` to `[batch, tokens, hidden]`."""
+        return x.transpose(1, 2).flatten(2)
+
+    def softmax(self, scores: torch.Tensor) -> torch.Tensor:
+        """Of the last dimension, in float32 and back."""
+        return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)

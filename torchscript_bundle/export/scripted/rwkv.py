@@ -1,0 +1,105 @@
+"""The linear attention of RWKV (https://arxiv.org/abs/2305.13048) with its loop over tokens.
+
+transformers' `rwkv_linear_attention` loops in Python (`rwkv_linear_attention_cpu`), so that a trace
+holds the steps of its example, one after the other.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from torchscript_bundle.export.scripted.functions import modules_with, replace_function, scripted
+
+
+def adapt(model: torch.nn.Module) -> None:
+    """Changes a model in place."""
+    _rescale(model)
+    replace_function("rwkv_linear_attention", _linear_attention)(model)
+
+
+def _rescale(model: torch.nn.Module) -> None:
+    """Divides weights now that transformers would divide in place in the first forward.
+
+    In a trace they would be divided at every call, and as the original's own they would be divided
+    twice; so they are copied first.
+    """
+    for rwkv in modules_with(model, "_rescale_layers"):
+        if rwkv.layers_are_rescaled or rwkv.training or rwkv.config.rescale_every <= 0:
+            continue
+        for block in rwkv.blocks:
+            for linear in (block.attention.output, block.feed_forward.value):
+                linear.weight = torch.nn.Parameter(linear.weight.detach().clone())
+        rwkv._rescale_layers()
+
+
+def _linear_attention(_: Callable[..., Any]) -> Callable[..., Any]:
+    return linear_attention
+
+
+def linear_attention(
+    time_decay: torch.Tensor,
+    time_first: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    state: list[torch.Tensor] | tuple[torch.Tensor, ...] | None = None,
+    return_state: bool = False,
+) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
+    """`rwkv_linear_attention_cpu`, on any device.
+
+    Args:
+        time_decay: logarithm of how fast each channel forgets. *Shape:* `[hidden]`.
+        time_first: what the current token counts more. *Shape:* `[hidden]`.
+        key: *Shape:* `[batch, length, hidden]`.
+        value: *Shape:* that of `key`.
+        state: numerator, denominator and largest exponent, `[batch, hidden]` each.
+        return_state: whether the state is returned though none was given.
+
+    Returns:
+        *Shape:* that of `key`; and the state.
+    """
+    if state is None:
+        zero = torch.zeros_like(key[:, 0], dtype=torch.float32)
+        first = [zero, zero, zero - 1e38]
+    else:
+        first = list(state)
+    output, last = wkv(-torch.exp(time_decay), time_first, key, value, first)
+    return output, last if return_state or state is not None else None
+
+
+@scripted
+def wkv(
+    decay: torch.Tensor,
+    time_first: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    state: list[torch.Tensor],
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Averages the values so far by the exponential of their keys, token by token.
+
+    The sums are kept divided by the exponential of the largest exponent so far, as the paper's
+    appendix on numerical stability does.
+
+    Args:
+        decay: what is added to the exponents at each token. *Shape:* `[hidden]`.
+        time_first: *Shape:* `[hidden]`.
+        key: *Shape:* `[batch, length, hidden]`.
+        value: *Shape:* that of `key`.
+        state: as in `linear_attention`.
+
+    Returns:
+        *Shape:* that of `key`; and the state.
+    """
+    numerator, denominator, largest = state[0], state[1], state[2]
+    output = torch.zeros_like(key)
+    for index in range(key.size(1)):
+        k, v = key[:, index].float(), value[:, index]
+        here = torch.maximum(largest, k + time_first)
+        e1, e2 = torch.exp(largest - here), torch.exp(k + time_first - here)
+        average = (e1 * numerator + e2 * v) / (e1 * denominator + e2)
+        output[:, index] = average.to(output.dtype)
+
+        after = torch.maximum(largest + decay, k)
+        e1, e2 = torch.exp(largest + decay - after), torch.exp(k - after)
+        numerator, denominator, largest = e1 * numerator + e2 * v, e1 * denominator + e2, after
+    return output, [numerator, denominator, largest]
