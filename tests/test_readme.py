@@ -12,7 +12,12 @@ from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.server import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "demo" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "demo" / "README.md",
+    ROOT / "torchscript_bundle" / "jit" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def test_every_config_key_is_explained() -> None:

@@ -87,3 +87,32 @@ def test_gradients_are_as_before_afterwards() -> None:
     value = torch.tensor([3.0], requires_grad=True)
     Square.apply(value).backward()
     assert value.grad is not None and value.grad.item() == 6
+
+
+class Shortest(torch.nn.Module):
+    """Takes the best of a row: three, or as many as there are."""
+
+    def forward(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        best = rows.topk(min(3, rows.shape[1])).values
+        longest = torch.zeros(max(rows.shape[0], rows.shape[1], 2))
+        return best, longest
+
+
+@pytest.mark.parametrize("traced_at", [(2, 1), (2, 5)])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (2, 3), (4, 3), (2, 7)])
+def test_the_smaller_of_a_size_and_a_number_is_chosen_at_each_call(
+    traced_at: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    module, rows = Shortest(), torch.randn(shape)
+    traced = trace(module, (torch.randn(traced_at),))
+    for output, expected in zip(traced(rows), module(rows), strict=True):
+        assert torch.equal(output, expected)
+
+
+def test_min_and_max_of_anything_else_are_pythons() -> None:
+    with bridged_gaps():
+        assert min(3, 2) == 2 and max([1, 4, 2]) == 4 and max("b", "a") == "b"
+        assert min([], default=7) == 7 and max(1, -2, key=abs) == -2
+        assert min(2.5, 3) == 2.5 and min(True, 3) is True
+        assert float(min(torch.tensor(1.5), torch.tensor(0.5))) == 0.5
+    assert type(min) is type(len)

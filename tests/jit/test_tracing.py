@@ -10,7 +10,12 @@ import torch
 from torch.jit import TracerWarning
 
 from torchscript_bundle.jit.compilation import trace
-from torchscript_bundle.jit.tracing import load, record_tracer_warnings, save
+from torchscript_bundle.jit.tracing import (
+    foreign_operators,
+    load,
+    record_tracer_warnings,
+    save,
+)
 
 CPU = torch.device("cpu")
 ROWS = torch.ones(2, 3)
@@ -111,3 +116,20 @@ def test_file_that_is_no_module_is_refused(tmp_path: Path, content: bytes) -> No
     (tmp_path / "module.pt").write_bytes(content)
     with pytest.raises(RuntimeError):
         load(tmp_path / "module.pt", CPU)
+
+
+class Scales(torch.nn.Module):
+    """Calls an operator that this test registers."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.ops.foreign_test.twice(rows) + 1
+
+
+def test_operators_of_other_packages_are_told(tmp_path: Path) -> None:
+    with torch.library._scoped_library("foreign_test", "DEF") as library:
+        library.define("twice(Tensor rows) -> Tensor")
+        library.impl("twice", lambda rows: rows * 2, "CompositeExplicitAutograd")
+        save(trace(Scales(), (torch.ones(2),)), tmp_path / "module.pt")
+        assert foreign_operators(load(tmp_path / "module.pt", CPU)) == ["foreign_test::twice"]
+    save(trace(torch.nn.Linear(3, 2), (torch.ones(2, 3),)), tmp_path / "module.pt")
+    assert foreign_operators(load(tmp_path / "module.pt", CPU)) == []

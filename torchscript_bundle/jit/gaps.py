@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,21 +15,25 @@ from torch.autograd.function import Function, FunctionCtx
 
 @contextmanager
 def bridged_gaps() -> Iterator[None]:
-    """Lets the tracer through two things that break it. Use under `torch.no_grad()`.
+    """Lets the tracer through three things that break it. Use under `torch.no_grad()`.
 
     - An `autograd.Function`: the tracer would keep it as a call into Python, which cannot be saved,
       or raise `unordered_map::at`. Without gradients it is its `forward`, so that is what runs
       (where `Class.apply` is called; an `apply` kept in a variable beforehand is not reached).
     - `tensor.scatter(dim, index, False)`: the tracer looks for an operator whose scalar is a bool,
       finds none, and raises `aten::scatter.value_reduce_out(...)`. An int means the same.
+    - `min(size, 2048)`: Python compares and the trace keeps the winner of its example. A size is a
+      tensor while tracing, so the smaller of two can be a node of the graph; so with `max`.
 
-    Neither is a TorchFunctionMode: the tracer would give that as the place of all its warnings.
+    None is a TorchFunctionMode: the tracer would give that as the place of all its warnings.
     """
     with ExitStack() as stack:
         stack.enter_context(patch.object(Function, "apply", classmethod(_forward)))
         for owner in (torch.Tensor, torch):
             scatter = _with_int_scalars(owner.scatter)
             stack.enter_context(patch.object(owner, "scatter", scatter))
+        stack.enter_context(patch.object(builtins, "min", _of_sizes(min, torch.clamp_max)))
+        stack.enter_context(patch.object(builtins, "max", _of_sizes(max, torch.clamp_min)))
         yield
 
 
@@ -44,5 +50,20 @@ def _with_int_scalars(scatter: Callable[..., torch.Tensor]) -> Callable[..., tor
         plain = [int(each) if isinstance(each, bool) else each for each in args]
         named = {k: int(v) if isinstance(v, bool) else v for k, v in kwargs.items()}
         return scatter(*plain, **named)
+
+    return call
+
+
+def _of_sizes(
+    choose: Callable[..., Any], clamp: Callable[[torch.Tensor, Any], torch.Tensor]
+) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        sizes = [each for each in args if isinstance(each, torch.Tensor)]
+        numbers = [each for each in args if type(each) is int]
+        known = len(sizes) + len(numbers) == len(args) > 1 and not kwargs
+        if not known or not sizes or any(each.dim() or each.is_floating_point() for each in sizes):
+            return choose(*args, **kwargs)
+        values: list[Any] = [*sizes, *numbers]
+        return functools.reduce(clamp, values)
 
     return call

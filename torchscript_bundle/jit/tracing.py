@@ -15,6 +15,9 @@ from torchscript_bundle.jit.deprecation import accept_deprecation
 
 Tensors = tuple[torch.Tensor, ...]
 
+#: Namespaces of the operators that come with torch.
+OWN_NAMESPACES = {"aten", "prim", "prims", "quantized", "mkldnn", "onednn", "mkl"}
+
 
 @contextmanager
 def record_tracer_warnings() -> Iterator[list[str]]:
@@ -49,6 +52,19 @@ def record_tracer_warnings() -> Iterator[list[str]]:
 
         warnings.showwarning = record
         yield lines
+
+
+def foreign_operators(module: torch.jit.ScriptModule) -> list[str]:
+    """Operators of a module that torch alone does not have, such as `transformers::...`.
+
+    They are registered by Python packages, so that the file loads only where those are imported.
+
+    Args:
+        module: one that was loaded. torch crashes here on one that calls Python, which no file can.
+    """
+    with accept_deprecation():
+        names: list[str] = torch.jit.export_opnames(module)
+    return sorted(name for name in names if name.split("::")[0] not in OWN_NAMESPACES)
 
 
 def save(module: torch.jit.ScriptModule, path: Path) -> None:

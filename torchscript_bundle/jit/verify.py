@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -61,7 +62,7 @@ class Output:
     Attributes:
         max_abs: largest absolute difference; None if the two cannot be subtracted.
         max_rel: the same relative to the scale (largest absolute value) of the expected output.
-        verdict: exact (bitwise), close (within the tolerance) or wrong.
+        verdict: exact (equal), close (within the tolerance) or wrong.
         message: what is wrong, in one line; empty if nothing is.
     """
 
@@ -112,7 +113,8 @@ class Result:
 
     def __str__(self) -> str:
         kept = " (the trace keeps a size of its example)" if self.is_traced_size else ""
-        return f"{self.shape}: {self.verdict}, {self.message}{kept}"
+        message = f", {self.message}" if self.message else ""
+        return f"{self.shape}: {self.verdict}{message}{kept}"
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,8 @@ def verify(
         eager: the original.
         scripted: takes and returns what `eager` does.
         grid: shapes, each with arguments of that shape.
-        tolerance: largest difference allowed, relative to each output's scale.
+        tolerance: largest difference allowed, relative to each output's scale. Integers and
+            booleans have none: an id that is off by one is another id.
 
     Raises:
         Exception: whatever the eager module raises at a shape that it cannot take.
@@ -215,8 +218,7 @@ def run_eager(
         Exception: whatever the eager module raises at a shape that it cannot take.
     """
     for shape, inputs in grid:
-        with torch.no_grad():
-            yield Case(shape, inputs, flatten(eager(*inputs)))
+        yield Case(shape, inputs, _answer(eager, inputs))
 
 
 def compare(scripted: Callable[..., Any], case: Case, tolerance: float = TOLERANCE) -> Result:
@@ -225,11 +227,10 @@ def compare(scripted: Callable[..., Any], case: Case, tolerance: float = TOLERAN
     Args:
         scripted: takes the case's inputs.
         case: inputs and expected outputs.
-        tolerance: largest difference allowed, relative to each output's scale.
+        tolerance: as for `verify`.
     """
     try:
-        with torch.no_grad():
-            outputs = flatten(scripted(*case.inputs))
+        outputs = _answer(scripted, case.inputs)
     except Exception as error:  # a trace at a foreign shape raises whatever its operators do
         return Result(case.shape, "raised", message=last_line(error))
     if len(outputs) != len(case.expected):
@@ -268,6 +269,12 @@ def last_line(error: Exception) -> str:
     return lines[-1][:300] if lines else type(error).__name__
 
 
+def _answer(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Tensors:
+    """On a copy of the inputs: a module may write into them, and the other one reads them next."""
+    with torch.no_grad():
+        return flatten(module(*copy.deepcopy(inputs)))
+
+
 def _compare_output(output: torch.Tensor, expected: torch.Tensor, tolerance: float) -> Output:
     if output.shape != expected.shape or output.dtype != expected.dtype:
         message = (
@@ -279,19 +286,23 @@ def _compare_output(output: torch.Tensor, expected: torch.Tensor, tolerance: flo
         return Output(None, None, "wrong", "is not finite, here or in the eager module")
     if expected.numel() == 0 or torch.equal(output, expected):
         return Output(0.0, 0.0, "exact")
-    difference = float((output.double() - expected.double()).abs().max())
-    scale = float(expected.double().abs().max())
+    wide = torch.complex128 if expected.is_complex() else torch.float64
+    difference = float((output.to(wide) - expected.to(wide)).abs().max())
+    scale = float(expected.to(wide).abs().max())
     relative = difference / scale if scale else difference
-    if relative <= tolerance:
+    inexact = expected.is_floating_point() or expected.is_complex()
+    if inexact and relative <= tolerance:
         return Output(difference, relative, "close")
-    message = f"differs by {relative:.2g} of its scale (allowed {tolerance:.0e})"
+    allowed = tolerance if inexact else 0
+    message = f"differs by {relative:.2g} of its scale (allowed {allowed:.0g})"
     return Output(difference, relative, "wrong", message)
 
 
 def _largest_block(results: Iterable[Result]) -> tuple[list[int], list[int]] | None:
-    """Batches and lengths such that all that was tried of them together holds: as many as can be.
+    """Batches and lengths such that all that was tried of them together holds.
 
-    All batches at some lengths come before some batches at all lengths.
+    All batches at some lengths come before some batches at all lengths, and these before the batch
+    with the most lengths.
     """
     fine: dict[tuple[int, int], bool] = {}
     for result in results:
@@ -305,11 +316,9 @@ def _largest_block(results: Iterable[Result]) -> tuple[list[int], list[int]] | N
     some_batches = [b for b in batches if all(fine.get((b, n), True) for n in lengths)]
     if some_batches:
         return some_batches, lengths
-    held = sorted(at for at, holds in fine.items() if holds)
-    if not held:
-        return None
-    batch = held[0][0]
-    return [batch], [n for b, n in held if b == batch]
+    held = {b: [n for n in lengths if fine.get((b, n))] for b in batches}
+    batch = max(batches, key=lambda b: len(held[b]), default=None)
+    return None if batch is None or not held[batch] else ([batch], held[batch])
 
 
 def _words(name: str, held: list[int], tried: set[int]) -> str:
