@@ -9,6 +9,7 @@ GRPC_INFERENCE_PORT ?= 7070
 GRPC_MANAGEMENT_PORT ?= 7071
 WORKERS ?=
 TEXT ?=
+NAMES ?=
 
 PY := .venv/bin/python
 RUN := $(PY) -m torchscript_bundle
@@ -38,7 +39,7 @@ EXPORT_CODE := download_Transformer_models.py torchscript_bundle/serving/artifac
 	$(shell find torchscript_bundle/export torchscript_bundle/jit -name '*.py')
 SERVING_CODE := Transformer_handler_generalized.py $(shell find torchscript_bundle/serving -name '*.py')
 
-.PHONY: help setup model archive serve predict status token stop demo test lint bench clean
+.PHONY: help setup model archive serve predict status token stop proof demo test lint architectures bench clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -71,6 +72,9 @@ token: setup ## print the key that clients send (Authorization: Bearer ...)
 stop: setup ## stop TorchServe
 	@$(RUN) stop
 
+proof: .build/model ## print what was compared when the model was exported
+	@$(RUN) proof --artifact $(ARTIFACT)
+
 demo: archive ## all of it: model, archive, server, three answers, stop
 	@$(START)
 	@$(RUN) predict --config $(CONFIG); status=$$?; $(RUN) stop; exit $$status
@@ -82,6 +86,9 @@ lint: .build/setup ## ruff and mypy --strict
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+architectures: .build/setup ## every text architecture through the exporter; writes docs/architectures.md
+	$(PY) -m architectures $(NAMES)
 
 bench: .build/setup $(DEMO_MODEL) ## measure against the alternatives, in one interleaved run
 	$(PY) benchmarks/bench.py

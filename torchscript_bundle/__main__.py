@@ -1,4 +1,4 @@
-"""`python -m torchscript_bundle start | predict | status | token | stop`: the server by hand."""
+"""`python -m torchscript_bundle start | predict | status | token | stop | proof`: by hand."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from rich.console import Console
+
 from torchscript_bundle.export.config import load_config, samples
 from torchscript_bundle.export.errors import ExportError, print_error
+from torchscript_bundle.export.proof_table import print_proof
 from torchscript_bundle.server import ROOT, Ports, Server, ServerError
+from torchscript_bundle.serving.errors import ArtifactError
 
 TOKEN_MINUTES = "token_expiration_min"
 
@@ -25,13 +29,14 @@ def main() -> int:
         "status": _status,
         "token": _token,
         "stop": _stop,
+        "proof": _proof,
     }
     try:
         commands[arguments.command](server, arguments)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-    except (ServerError, ExportError, OSError) as error:
+    except (ServerError, ExportError, ArtifactError, OSError) as error:
         print_error(error)
         return 1
     return 0
@@ -56,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("status", help="print where the server listens")
     commands.add_parser("token", help="print the key that clients send")
     commands.add_parser("stop", help="stop the server")
+    proof = commands.add_parser("proof", help="print what was compared when a model was exported")
+    proof.add_argument("--artifact", type=Path, default=Path("Transformer_model"))
     return parser
 
 
@@ -110,6 +117,10 @@ def _token(server: Server, _: argparse.Namespace) -> None:
 
 def _stop(server: Server, _: argparse.Namespace) -> None:
     print("stopped" if server.stop() else "nothing was running")
+
+
+def _proof(_: Server, arguments: argparse.Namespace) -> None:
+    print_proof(arguments.artifact, Console())
 
 
 def _expiry(server: Server) -> str:
