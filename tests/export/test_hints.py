@@ -14,7 +14,8 @@ import torch
 from architectures.heads import HEADS
 from architectures.tiny_models import tiny_model
 from tests.jit.helpers import saved
-from torchscript_bundle.export.hints import HINTS, stand_ins, traceable
+from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.hints import HINTS, Hint, stand_ins, traceable
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.jit.compilation import trace
 from torchscript_bundle.jit.tracing import Tensors, record_tracer_warnings
@@ -165,3 +166,17 @@ def test_jetmoe_is_exact_whatever_the_routing(head: str, tmp_path: Path) -> None
     for first in range(gatings):
         assert len(set(counts[first::gatings])) >= 40
         assert any(0 in spread for spread in counts[first::gatings])
+
+
+def test_a_hint_for_another_version_of_transformers_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = tiny_model("bert", "AutoModelForMaskedLM")
+    monkeypatch.setitem(HINTS, "bert", Hint("a trial", stand_ins(Gone=lambda m: m)))
+    assert traceable(model) is model
+    assert "BertForMaskedLM has no Gone" in caplog.text
+
+
+def test_what_is_of_no_use_is_refused() -> None:
+    with pytest.raises(ExportError, match="mra cannot be served: its attention is a CUDA kernel"):
+        traceable(tiny_model("mra", "AutoModelForMaskedLM"))

@@ -6,6 +6,7 @@ it, and is what the trace is compared with.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ from torchscript_bundle.export.scripted import (
     xlstm,
 )
 from torchscript_bundle.jit.compilation import copy_sharing_tensors
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,6 @@ _RECURRENT = "a loop over tokens; a trace holds one step for each token of its e
 _CHUNKED = (
     "the last chunk's filling is cut off only if there is any; a trace keeps its example's way"
 )
-
 _WINDOWS = (
     "texts are filled up to whole windows, cut by strides, and global tokens counted, in Python; a "
     "trace keeps its example's numbers"
@@ -99,28 +101,10 @@ _WINDOWS = (
 
 #: model_type of the config -> hint.
 HINTS: dict[str, Hint] = {
-    "dbrx": Hint(_ROUTED, stand_ins(DbrxExperts=experts.DbrxExperts)),
-    "jetmoe": Hint(
-        "tokens are split among experts by numbers from `.tolist()`; a trace keeps its example's",
-        stand_ins(JetMoeTopKGating=jetmoe.Gating, JetMoeParallelExperts=jetmoe.ParallelExperts),
-    ),
-    "longcat_flash": Hint(_ROUTED, stand_ins(LongcatFlashExperts=experts.LongcatFlashExperts)),
-    "openai_privacy_filter": Hint(
-        _ROUTED, stand_ins(OpenAIPrivacyFilterExperts=experts.PrivacyFilterExperts)
-    ),
-    "qwen4_exp_text": Hint(
-        "a loop over each query's visible blocks and one over chunks of 64 tokens; a trace keeps "
-        "those of its example",
-        in_turn(stand_ins(Qwen4ExpTextQSAIndexer=qwen4_exp.Indexer), gated_delta.adapt),
-    ),
-    "olmo_hybrid": Hint(_DELTA, gated_delta.adapt),
-    "qwen3_5": Hint(_DELTA, gated_delta.adapt),
-    "qwen3_5_moe_text": Hint(_DELTA, gated_delta.adapt),
-    "qwen3_5_text": Hint(_DELTA, gated_delta.adapt),
-    "qwen3_next": Hint(_DELTA, gated_delta.adapt),
-    "bamba": Hint(_CHUNKED, chunk_scan.adapt),
     "bailing_hybrid": Hint(_DELTA, kimi_delta.adapt),
+    "bamba": Hint(_CHUNKED, chunk_scan.adapt),
     "cpmant": Hint("positions are listed in Python; a trace holds its example's", cpmant.adapt),
+    "dbrx": Hint(_ROUTED, stand_ins(DbrxExperts=experts.DbrxExperts)),
     "deepseek_v4": Hint(
         "windows are counted in Python; a trace takes each text to have as many as its example",
         deepseek_v4.adapt,
@@ -130,11 +114,16 @@ HINTS: dict[str, Hint] = {
     "funnel": Hint("positions are listed in Python; a trace holds its example's", funnel.adapt),
     "granitemoehybrid": Hint(_CHUNKED, chunk_scan.adapt),
     "jamba": Hint(_RECURRENT, selective_scan.adapt),
+    "jetmoe": Hint(
+        "tokens are split among experts by numbers from `.tolist()`; a trace keeps its example's",
+        stand_ins(JetMoeTopKGating=jetmoe.Gating, JetMoeParallelExperts=jetmoe.ParallelExperts),
+    ),
     "kimi_linear": Hint(_DELTA, kimi_delta.adapt),
     "led": Hint(
         _WINDOWS,
         in_turn(stand_ins(LEDEncoderSelfAttention=longformer.SelfAttention), longformer.fill_up),
     ),
+    "longcat_flash": Hint(_ROUTED, stand_ins(LongcatFlashExperts=experts.LongcatFlashExperts)),
     "longformer": Hint(
         _WINDOWS,
         in_turn(stand_ins(LongformerSelfAttention=longformer.SelfAttention), longformer.fill_up),
@@ -145,6 +134,19 @@ HINTS: dict[str, Hint] = {
         "a loop over blocks of tokens; a trace holds as many as its example has", lightning.adapt
     ),
     "nemotron_h": Hint(_CHUNKED, chunk_scan.adapt),
+    "olmo_hybrid": Hint(_DELTA, gated_delta.adapt),
+    "openai_privacy_filter": Hint(
+        _ROUTED, stand_ins(OpenAIPrivacyFilterExperts=experts.PrivacyFilterExperts)
+    ),
+    "qwen3_5": Hint(_DELTA, gated_delta.adapt),
+    "qwen3_5_moe_text": Hint(_DELTA, gated_delta.adapt),
+    "qwen3_5_text": Hint(_DELTA, gated_delta.adapt),
+    "qwen3_next": Hint(_DELTA, gated_delta.adapt),
+    "qwen4_exp_text": Hint(
+        "a loop over each query's visible blocks and one over chunks of 64 tokens; a trace keeps "
+        "those of its example",
+        in_turn(stand_ins(Qwen4ExpTextQSAIndexer=qwen4_exp.Indexer), gated_delta.adapt),
+    ),
     "recurrent_gemma": Hint(_RECURRENT, rglru.adapt),
     "reformer": Hint(
         "hashes are drawn, and chunks are filled and cut, as the example in the trace needs it",
@@ -156,7 +158,6 @@ HINTS: dict[str, Hint] = {
     "zamba2": Hint(_CHUNKED, chunk_scan.adapt),
 }
 
-
 #: model_type -> why no trace of it is of use.
 REFUSED = {
     "mra": "its attention is a CUDA kernel of its own, without which transformers returns zeros",
@@ -165,6 +166,8 @@ REFUSED = {
 
 def traceable(model: torch.nn.Module) -> torch.nn.Module:
     """The model itself, or a copy with its architecture's hint applied.
+
+    A hint that does not fit the installed transformers is left out: the proof decides.
 
     Raises:
         ExportError: it is one of those that are refused.
@@ -176,5 +179,9 @@ def traceable(model: torch.nn.Module) -> torch.nn.Module:
     if hint is None:
         return model
     adapted = copy_sharing_tensors(model)
-    hint.adapt(adapted)
+    try:
+        hint.adapt(adapted)
+    except LookupError as error:  # another version of transformers, which may not need it
+        logger.warning("%s: traced as it is, without the hint for %s", error, model_type)
+        return model
     return adapted
