@@ -38,7 +38,16 @@ FEWEST = {"funnel": 5}
 #: transformers divides weights of RWKV in its first forward; the copy has divided ones of its own.
 DIVIDED = {"rwkv"}
 
-each_hinted = pytest.mark.parametrize(("kind", "head"), HINTED)
+#: One head of each is tried in every run, the others with --slow.
+FIRST = dict(reversed(HINTED))
+
+each_hinted = pytest.mark.parametrize(
+    ("kind", "head"),
+    [
+        pytest.param(kind, head, marks=() if FIRST[kind] == head else pytest.mark.slow)
+        for kind, head in HINTED
+    ],
+)
 
 
 def random_inputs(batch: int, length: int, generator: torch.Generator) -> Tensors:

@@ -72,7 +72,7 @@ def grid() -> Iterator[tuple[Shape, Tensors]]:
 
 
 @each_case
-@pytest.mark.parametrize("length", [7, 16])
+@pytest.mark.parametrize("length", [7, pytest.param(16, marks=pytest.mark.slow)])
 def test_answers_are_the_models_at_every_shape(
     mode: str, model_type: str, length: int, tmp_path: Path
 ) -> None:

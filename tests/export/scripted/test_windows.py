@@ -111,7 +111,7 @@ def grid(model: Any) -> Iterator[tuple[Shape, Tensors]]:
 
 
 @each_case
-@pytest.mark.parametrize("length", [33, 48])
+@pytest.mark.parametrize("length", [33, pytest.param(48, marks=pytest.mark.slow)])
 def test_answers_are_the_models_at_every_shape(
     name: str, options: dict[str, Any], length: int, tmp_path: Path
 ) -> None:
