@@ -33,7 +33,7 @@ class TransformerHandler:
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         properties = context.system_properties
         device = choose_device(properties.get("gpu_id"), torch.cuda.is_available())
-        self._service = Service(Path(properties["model_dir"]), device)
+        self._service = Service(Path(properties["model_dir"]), device, context.model_name)
         logger.info("ready on %s, %d intra-op threads", device, torch.get_num_threads())
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:

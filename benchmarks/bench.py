@@ -44,7 +44,9 @@ def bundle_engine(folder: Path) -> Engine:
     options = ServingOptions.load(folder / "artifact")
     encoder = TextEncoder(folder / "artifact", bundle, truncate=True)
     runtime = Runtime(folder / "artifact", bundle, torch.device("cpu"), options.batch_size)
-    return lambda texts: _discard(runtime.run(encoder.encode(texts)))
+    return lambda texts: _discard(
+        runtime.run([row for text in texts for row in encoder.encode(text)])
+    )
 
 
 def recipe_engine(folder: Path) -> Engine:

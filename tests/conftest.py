@@ -22,6 +22,8 @@ from torchscript_bundle.export.exporter import export
 torch.set_num_threads(1)
 
 THREE = ("SAD", "SO-SO", "GLAD")
+NLI = ("contradiction", "neutral", "entailment")
+ENTITIES = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC")
 
 #: name -> what saves its checkpoint into a folder.
 CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
@@ -45,6 +47,102 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     ),
     "one_label": partial(tiny.save_checkpoint, labels=("SPAM",)),
     "regression": partial(tiny.save_checkpoint, labels=("STARS",), problem_type="regression"),
+    "bert_ner": lambda folder: tiny.save_checkpoint(
+        folder, tiny.bert_ner, tiny.spelling_wordpiece_tokenizer(), ENTITIES
+    ),
+    "roberta_ner": lambda folder: tiny.save_checkpoint(
+        folder, tiny.roberta_ner, tiny.spelling_byte_level_tokenizer(), ENTITIES
+    ),
+    "unigram_ner": lambda folder: tiny.save_checkpoint(
+        folder, tiny.roberta_ner, tiny.unigram_tokenizer(), ENTITIES
+    ),
+    "bert_mlm": lambda folder: tiny.save_checkpoint(
+        folder,
+        tiny.bert_mlm,
+        tiny.spelling_wordpiece_tokenizer(clean_up_tokenization_spaces=True),
+    ),
+    "bare_mlm": partial(tiny.save_checkpoint, make_model=tiny.bert_mlm),
+    "roberta_mlm": lambda folder: tiny.save_checkpoint(
+        folder, tiny.roberta_mlm, tiny.spelling_byte_level_tokenizer()
+    ),
+    "unigram_mlm": lambda folder: tiny.save_checkpoint(
+        folder, tiny.roberta_mlm, tiny.unigram_tokenizer()
+    ),
+    "bert_embedding": tiny.save_sentence_encoder,
+    "roberta_embedding": lambda folder: tiny.save_sentence_encoder(
+        folder,
+        tiny.roberta_base,
+        tiny.byte_level_tokenizer(),
+        pooling={"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False},
+        normalize=False,
+        prompts={"query": "query: ", "document": ""},
+    ),
+    "unigram_embedding": lambda folder: tiny.save_sentence_encoder(
+        folder,
+        tiny.roberta_base,
+        tiny.unigram_tokenizer(),
+        prompts={"passage": "passage: ", "query": "query: "},
+        default_prompt_name="passage",
+    ),
+    "llama_embedding": lambda folder: tiny.save_sentence_encoder(
+        folder,
+        tiny.llama_base,
+        tiny.byte_level_tokenizer(padding_side="left"),
+        pooling={"pooling_mode": "lasttoken"},
+    ),
+    "bert_reranker": partial(tiny.save_checkpoint, labels=("SCORE",)),
+    "roberta_reranker": lambda folder: tiny.save_checkpoint(
+        folder,
+        tiny.roberta,
+        tiny.byte_level_tokenizer(),
+        ("SCORE",),
+        sentence_transformers={"activation_fn": "torch.nn.modules.linear.Identity"},
+    ),
+    "unigram_reranker": lambda folder: tiny.save_checkpoint(
+        folder, tiny.roberta, tiny.unigram_tokenizer(), ("SCORE",)
+    ),
+    "bert_qa": partial(tiny.save_checkpoint, make_model=tiny.bert_qa),
+    "roberta_qa": lambda folder: tiny.save_checkpoint(
+        folder, tiny.roberta_qa, tiny.byte_level_tokenizer()
+    ),
+    "left_qa": lambda folder: tiny.save_checkpoint(
+        folder, tiny.roberta_qa, tiny.left_padding_tokenizer()
+    ),
+    "bare_qa": lambda folder: tiny.save_checkpoint(
+        folder, tiny.roberta_qa, tiny.unigram_tokenizer()
+    ),
+    "bert_nli": partial(tiny.save_checkpoint, labels=NLI),
+    "roberta_nli": lambda folder: tiny.save_checkpoint(
+        folder, tiny.roberta, tiny.byte_level_tokenizer(), ("entailment", "not_entailment")
+    ),
+    "left_nli": lambda folder: tiny.save_checkpoint(
+        folder, tiny.roberta, tiny.left_padding_tokenizer(), NLI
+    ),
+}
+
+#: Modes of those that are not for sequence classification.
+MODES = {
+    "bert_embedding": "feature_extraction",
+    "roberta_embedding": "feature_extraction",
+    "unigram_embedding": "feature_extraction",
+    "llama_embedding": "feature_extraction",
+    "bert_reranker": "reranking",
+    "roberta_reranker": "reranking",
+    "unigram_reranker": "reranking",
+    "bert_ner": "token_classification",
+    "roberta_ner": "token_classification",
+    "unigram_ner": "token_classification",
+    "bert_mlm": "fill_mask",
+    "bare_mlm": "fill_mask",
+    "roberta_mlm": "fill_mask",
+    "unigram_mlm": "fill_mask",
+    "bert_qa": "question_answering",
+    "roberta_qa": "question_answering",
+    "left_qa": "question_answering",
+    "bare_qa": "question_answering",
+    "bert_nli": "zero_shot_classification",
+    "roberta_nli": "zero_shot_classification",
+    "left_nli": "zero_shot_classification",
 }
 
 
@@ -76,7 +174,7 @@ def artifact(
     @cache
     def make(name: str) -> Path:
         config = checkpoint(name) / "setup_config.json"
-        facts = {"model_name": "./", "mode": "sequence_classification"}
+        facts = {"model_name": "./", "mode": MODES.get(name, "sequence_classification")}
         lengths = {"max_length": 64, "traced_lengths": [16, 32]}
         config.write_text(json.dumps({**facts, **lengths}))
         export(load_config(config), root / name)

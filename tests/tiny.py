@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -15,7 +24,10 @@ from transformers import (
     BartForSequenceClassification,
     BertConfig,
     BertForMaskedLM,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
     ConvBertConfig,
     ConvBertForSequenceClassification,
     DistilBertConfig,
@@ -24,11 +36,16 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaModel,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedTokenizerFast,
     RobertaConfig,
+    RobertaForMaskedLM,
+    RobertaForQuestionAnswering,
     RobertaForSequenceClassification,
+    RobertaForTokenClassification,
+    RobertaModel,
 )
 
 CORPUS = [
@@ -83,7 +100,7 @@ def fixed_padding_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+def byte_level_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
     """A RoBERTa-style byte-level BPE tokenizer, without token types."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -109,6 +126,69 @@ def byte_level_tokenizer() -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         pad_token="<pad>",
         mask_token="<mask>",
+        **options,
+    )
+
+
+def spelling_wordpiece_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
+    """The same with case and with BERT's decoder, which joins subwords."""
+    tokenizer = wordpiece_tokenizer(lowercase=False, **options)
+    tokenizer.backend_tokenizer.decoder = decoders.WordPiece(cleanup=False)
+    return tokenizer
+
+
+def spelling_byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """RoBERTa's decoder as well."""
+    tokenizer = byte_level_tokenizer()
+    tokenizer.backend_tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def unigram_tokenizer() -> PreTrainedTokenizerFast:
+    """An XLM-R-style tokenizer, whose tokens mark where words begin."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.train_from_iterator(
+        CORPUS,
+        trainers.UnigramTrainer(
+            vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False
+        ),
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=512,
+        model_input_names=["input_ids", "attention_mask"],
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        mask_token="<mask>",
+    )
+
+
+def left_padding_tokenizer() -> PreTrainedTokenizerFast:
+    """An XLNet-style tokenizer: padding on the left, `<cls>` at the end."""
+    backend = unigram_tokenizer().backend_tokenizer
+    backend.add_special_tokens(["<cls>"])
+    ends = [(name, backend.token_to_id(name)) for name in ("</s>", "<cls>")]
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A </s> <cls>", pair="$A </s> $B </s> <cls>", special_tokens=ends
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=512,
+        model_input_names=["input_ids", "attention_mask"],
+        padding_side="left",
+        cls_token="<cls>",
+        sep_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
     )
 
 
@@ -246,6 +326,33 @@ def bert_mlm(**options: Any) -> Any:
     return BertForMaskedLM(config)
 
 
+def bert_ner(**options: Any) -> Any:
+    """Labels each token."""
+    config = BertConfig(vocab_size=VOCABULARY, intermediate_size=64, **SIZES, **options)
+    return BertForTokenClassification(config)
+
+
+def roberta_ner(**options: Any) -> Any:
+    """The same, for tokenizers whose padding is token 1."""
+    return RobertaForTokenClassification(roberta(**options).config)
+
+
+def roberta_mlm(**options: Any) -> Any:
+    """A masked LM for tokenizers whose padding is token 1."""
+    return RobertaForMaskedLM(roberta(**options).config)
+
+
+def bert_qa(**options: Any) -> Any:
+    """Says where in a context an answer starts and ends."""
+    config = BertConfig(vocab_size=VOCABULARY, intermediate_size=64, **SIZES, **options)
+    return BertForQuestionAnswering(config)
+
+
+def roberta_qa(**options: Any) -> Any:
+    """The same, for tokenizers whose padding is token 1."""
+    return RobertaForQuestionAnswering(roberta(**options).config)
+
+
 def gpt2_lm(**options: Any) -> Any:
     """A causal LM with learned positions, tied as well."""
     config = GPT2Config(
@@ -271,6 +378,22 @@ def mistral_lm(**options: Any) -> Any:
     return MistralForCausalLM(MistralConfig(sliding_window=4, **LLAMA, **options))
 
 
+def bert_base(**options: Any) -> Any:
+    """An encoder without a head, and without the pooler that such a one may have."""
+    config = BertConfig(vocab_size=VOCABULARY, intermediate_size=64, **SIZES, **options)
+    return BertModel(config, add_pooling_layer=False)
+
+
+def roberta_base(**options: Any) -> Any:
+    """The same with its pooler."""
+    return RobertaModel(roberta(**options).config)
+
+
+def llama_base(**options: Any) -> Any:
+    """A decoder without a head."""
+    return LlamaModel(LlamaConfig(**LLAMA, **options))
+
+
 def save_checkpoint(
     folder: Path,
     make_model: Callable[..., Any] = bert,
@@ -289,4 +412,43 @@ def save_checkpoint(
     )
     model.save_pretrained(folder)
     (tokenizer or wordpiece_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+def save_sentence_encoder(
+    folder: Path,
+    make_model: Callable[..., Any] = bert_base,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    pooling: dict[str, Any] | None = None,
+    normalize: bool = True,
+    **settings: Any,
+) -> Path:
+    """Writes a random checkpoint as sentence-transformers saves one.
+
+    Args:
+        folder: where.
+        make_model: makes a model without a head.
+        tokenizer: its own.
+        pooling: the config of its Pooling.
+        normalize: whether it ends in Normalize.
+        settings: its `config_sentence_transformers.json`.
+    """
+    save_checkpoint(folder, make_model, tokenizer)
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
+    paths = ["", *(f"{at}_{kind}" for at, kind in enumerate(kinds) if at)]
+    modules = [
+        {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for at, (kind, path) in enumerate(zip(kinds, paths, strict=True))
+    ]
+    (folder / "1_Pooling").mkdir()
+    files = {
+        "modules.json": modules,
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": SIZES["hidden_size"],
+            **(pooling or {"pooling_mode": "mean"}),
+        },
+        "config_sentence_transformers.json": settings,
+    }
+    for name, value in files.items():
+        (folder / name).write_text(json.dumps(value))
     return folder

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from torchscript_bundle.export.config import load_config, samples
+from torchscript_bundle.export.config import content_type, load_config, samples
 from torchscript_bundle.export.errors import ExportError, print_error
 from torchscript_bundle.export.proof_table import print_proof
 from torchscript_bundle.server import ROOT, Ports, Server, ServerError
 from torchscript_bundle.serving.errors import ArtifactError
 
+#: Characters of an answer that are printed.
+SHOWN = 400
 TOKEN_MINUTES = "token_expiration_min"
 
 
@@ -78,16 +80,19 @@ def _start(server: Server, arguments: argparse.Namespace) -> None:
     ports = Ports(**{name: getattr(arguments, f"{name}_port") for name in vars(Ports())})
     archive = arguments.model_store / f"{config.served_name}.mar"
     _say(f"{'restart' if server.running else 'start'} TorchServe with {archive.name}")
+    sample = samples(config)[0]
     server.start(archive, ports, workers=arguments.workers, restart=arguments.restart)
     try:
-        answer = server.wait_ready(samples(config)[0].encode(), arguments.timeout, _say)
+        answer = server.wait_ready(
+            sample.encode(), arguments.timeout, _say, content_type=content_type(sample)
+        )
     except BaseException:
         server.stop()
         raise
     print(f"serving at {server.address}")
     print(f"  {server.plan()}; logs in {server.log_dir}")
     print(f"  keys are valid until {_expiry(server)}; `make token` prints the one clients send")
-    print(f"  a sample got {answer.body.decode()}")
+    print(f"  a sample got {_short(answer.body)}")
 
 
 def _predict(server: Server, arguments: argparse.Namespace) -> None:
@@ -98,11 +103,17 @@ def _predict(server: Server, arguments: argparse.Namespace) -> None:
             "`make serve` with that CONFIG first"
         )
     for text in arguments.text or samples(config):
-        answer = server.predict(text.encode("utf-8"), content_type="text/plain; charset=utf-8")
+        answer = server.predict(text.encode("utf-8"), content_type=content_type(text))
         print(json.dumps(text, ensure_ascii=False))
-        print(f"  {answer.body.decode('utf-8')}")
+        print(f"  {_short(answer.body)}")
         if answer.status != 200:
             raise ServerError(f"the server answered with status {answer.status}")
+
+
+def _short(body: bytes) -> str:
+    """An answer for the screen; a vector would fill it."""
+    text = body.decode("utf-8")
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
 
 
 def _status(server: Server, _: argparse.Namespace) -> None:

@@ -178,14 +178,20 @@ class Server:
         ports.check_free(own=self._state()["ports"].values() if self.running else ())
 
     def wait_ready(
-        self, sample: bytes, timeout: float, say: Callable[[str], None] = lambda _: None
+        self,
+        sample: bytes,
+        timeout: float,
+        say: Callable[[str], None] = lambda _: None,
+        *,
+        content_type: str = "text/plain",
     ) -> Answer:
         """Waits until a worker has answered a sample request.
 
         Args:
-            sample: a text to send.
+            sample: a body to send.
             timeout: seconds.
             say: told what is being waited for, every few seconds.
+            content_type: of the sample.
 
         Returns:
             The answer to the sample.
@@ -202,7 +208,7 @@ class Server:
                 raise ServerError(failure)
             if self._worker_ready():
                 remaining = max(1.0, timeout - (time.monotonic() - started))
-                answer = self.predict(sample, timeout=remaining)
+                answer = self.predict(sample, content_type=content_type, timeout=remaining)
                 if answer.status != 200:
                     raise ServerError(f"the sample got {answer.status}: {answer.body!r}")
                 return answer

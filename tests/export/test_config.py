@@ -71,6 +71,7 @@ def test_any_key_of_the_example_may_be_left_out(tmp_path: Path, key: str) -> Non
         ({"max_batch_delay": -1}, ["max_batch_delay", "greater than or equal to 0"]),
         ({"archive_name": "a/b"}, ["archive_name", "pattern", '"a/b"']),
         ({"archive_name": "../up"}, ["archive_name", "pattern"]),
+        ({"archive_name": "tokens"}, ["archive_name", "/models/token", "begin otherwise"]),
         ({"do_lower_case": "maybe"}, ["do_lower_case", "valid boolean", '"maybe"']),
         ({"revision": 5}, ["revision", "valid string", "got 5"]),
     ],
@@ -145,6 +146,7 @@ def test_the_shipped_config_is_right_and_described() -> None:
         ({"model_name": "/models/.hidden"}, "hidden"),
         ({"model_name": "./"}, MODE),
         ({"model_name": "org/bert", "archive_name": "Reviews-2"}, "Reviews-2"),
+        ({"model_name": "org/token-tagger"}, "model_token-tagger"),
     ],
 )
 def test_name_under_which_it_is_served(tmp_path: Path, settings: dict[str, str], name: str) -> None:

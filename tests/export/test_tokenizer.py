@@ -22,6 +22,8 @@ from torchscript_bundle.export.tokenizer import (
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.tokenization import TextEncoder
 
+Artifact = Callable[[str], Path]
+
 KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "uncased": tiny.wordpiece_tokenizer,
     "cased": lambda: tiny.wordpiece_tokenizer(lowercase=False),
@@ -37,7 +39,7 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture
-def bundle(artifact: Callable[[str], Path], tokenizer: PreTrainedTokenizerFast) -> Bundle:
+def bundle(artifact: Artifact, tokenizer: PreTrainedTokenizerFast) -> Bundle:
     """The facts that go with `tokenizer`."""
     typed = "token_type_ids" in tokenizer.model_input_names
     names = ("input_ids", "attention_mask", *(("token_type_ids",) if typed else ()))
@@ -49,12 +51,14 @@ def test_the_saved_file_tokenizes_as_the_original(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast, bundle: Bundle
 ) -> None:
     save_tokenizer(tokenizer, tmp_path)
-    assert check_tokenizer(tokenizer, tmp_path, bundle, ["one more"]) == len(TRIALS) + 1
-    rows = TextEncoder(tmp_path, bundle, truncate=True).encode(TRIALS)
-    for text, row in zip(TRIALS, rows, strict=True):
+    texts, pairs = len(TRIALS) + 1, len(TRIALS)
+    assert check_tokenizer(tokenizer, tmp_path, bundle, ["one more"]) == texts + pairs
+    encoder = TextEncoder(tmp_path, bundle, truncate=True)
+    for text in TRIALS:
+        [row] = encoder.encode(text)
         expected = tokenizer(text, truncation=True, max_length=bundle.max_length)
         assert row.input_ids == expected["input_ids"]
-    assert rows[-1].truncated and len(rows[-1]) == bundle.max_length
+    assert row.truncated and len(row) == bundle.max_length
 
 
 def lower(state: dict[str, Any]) -> None:
@@ -95,12 +99,23 @@ def test_a_file_that_differs_is_refused(
         check_tokenizer(tokenizer, tmp_path, bundle, [])
 
 
+def test_a_difference_in_pairs_alone_is_found(tmp_path: Path, artifact: Artifact) -> None:
+    tokenizer = tiny.wordpiece_tokenizer()
+    save_tokenizer(tokenizer, tmp_path)
+    path = tmp_path / "tokenizer.json"
+    state = json.loads(path.read_text())
+    state["post_processor"]["pair"][-1]["SpecialToken"]["type_id"] = 0
+    path.write_text(json.dumps(state))
+    with refused(f"trial text {len(TRIALS)} "):
+        check_tokenizer(tokenizer, tmp_path, Bundle.load(artifact("bert")), [])
+
+
 def test_a_difference_in_a_sample_alone_is_found(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast, bundle: Bundle
 ) -> None:
     save_tokenizer(tokenizer, tmp_path)
     tokenizer.add_tokens(["qqqzqqq"])
-    assert check_tokenizer(tokenizer, tmp_path, bundle, []) == len(TRIALS)
+    assert check_tokenizer(tokenizer, tmp_path, bundle, []) == 2 * len(TRIALS) - 1
     with refused(f"trial text {len(TRIALS)} "):
         check_tokenizer(tokenizer, tmp_path, bundle, ["a qqqzqqq b"])
 

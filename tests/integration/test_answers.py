@@ -111,7 +111,7 @@ BAD = [
     (b'{"text": "a"}', FORM, 400, "curl -d"),
     (b"5", JSON, 422, "number"),
     (b'{"txt": "a"}', JSON, 422, "not known"),
-    (b'["a", 1]', JSON, 422, "text 1"),
+    (b'["a", 1]', JSON, 422, "item 1 of the list: the text is a number"),
     (b'{"text": "a", "top_k": 0}', JSON, 422, "top_k"),
     (b'["a","a","a","a","a"]', JSON, 413, "at most 4"),
     (b"x", "image/png", 415, "text/plain"),

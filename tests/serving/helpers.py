@@ -17,6 +17,7 @@ from torchscript_bundle.serving.artifact import (
     HASHED_FILES,
     MODULE_FILE,
     Bundle,
+    Output,
     Padding,
     file_sha256,
 )
@@ -29,6 +30,7 @@ BUNDLE = Bundle(
     format_version=FORMAT_VERSION,
     mode="sequence_classification",
     inputs=("input_ids", "attention_mask", "token_type_ids"),
+    outputs=(Output("logits"),),
     labels=("SAD", "SO-SO", "GLAD"),
     mode_options={"problem_type": "single_label_classification"},
     min_length=8,

@@ -7,14 +7,17 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
 
 from tests.serving.helpers import BUNDLE, CPU, STATIC
-from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle
+from torchscript_bundle.jit import tracing
+from torchscript_bundle.jit.deprecation import accept_deprecation
+from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle, Output, Padding
 from torchscript_bundle.serving.errors import ArtifactError
-from torchscript_bundle.serving.runtime import Runtime, choose_device, warm_up_shapes
+from torchscript_bundle.serving.runtime import Outputs, Runtime, choose_device, warm_up_shapes
 from torchscript_bundle.serving.tokenization import Row
 
 Artifact = Callable[[str], Path]
@@ -52,11 +55,53 @@ def test_each_row_gets_its_own_answer_whatever_runs_beside_it(
     runtime = Runtime(artifact(name), Bundle.load(artifact(name)), CPU, max_rows=3)
     rows = make_rows(40, 3, 16, 17, 64, 5, 33, 4)
     alone = [runtime.run([row])[0] for row in rows]
-    assert len({tuple(output.tolist()) for output in alone}) == len(rows)
-    for output, expected in zip(runtime.run(rows), alone, strict=True):
+    assert len({tuple(output.tolist()) for (output,) in alone}) == len(rows)
+    for (output,), (expected,) in zip(runtime.run(rows), alone, strict=True):
         # A batch's matrix products round otherwise than a row's, and these weights amplify it.
         scale = float(expected.abs().max())
         torch.testing.assert_close(output, expected, rtol=0, atol=1e-4 * scale)
+
+
+class Echo(torch.nn.Module):
+    """Gives each token's id back, how many there are, and each token's id twice over."""
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        twice = torch.stack((input_ids, input_ids), dim=2)
+        return input_ids * attention_mask, attention_mask.sum(dim=1, keepdim=True), twice
+
+
+def echo(folder: Path, bundle: Bundle, **options: Any) -> Runtime:
+    """A runtime of `Echo` as the module of a bundle."""
+    with accept_deprecation():
+        tracing.save(torch.jit.script(Echo()), folder / MODULE_FILE)
+    outputs = (Output("ids", per_token=True), Output("count"), Output("twice", per_token=True))
+    return Runtime(folder, replace(bundle, outputs=outputs), CPU, **options)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("bundle", [BUNDLE, STATIC])
+def test_outputs_for_each_token_are_those_of_real_tokens(
+    tmp_path: Path, bundle: Bundle, side: Literal["left", "right"]
+) -> None:
+    padded = replace(bundle, padding=Padding(side=side, token_id=999, type_id=0))
+    rows = make_rows(40, 3, 16, 8, 64, 9)
+    outputs = echo(tmp_path, padded, max_rows=4).run(rows)
+    assert [ids.tolist() for ids, _, _ in outputs] == [row.input_ids for row in rows]
+    assert [count.tolist() for _, count, _ in outputs] == [[len(row)] for row in rows]
+    twice = [[[index, index] for index in row.input_ids] for row in rows]
+    assert [pairs.tolist() for _, _, pairs in outputs] == twice
+
+
+def test_what_is_kept_of_a_row_is_the_narrowed_part(tmp_path: Path) -> None:
+    def narrow(row: Row, outputs: Outputs) -> Outputs:
+        assert len(outputs[0]) == len(row)
+        return (outputs[0][:1].clone(),)
+
+    rows = make_rows(9, 4)
+    outputs = echo(tmp_path, BUNDLE, max_rows=4, narrow=narrow).run(rows)
+    assert [ids.tolist() for (ids,) in outputs] == [row.input_ids[:1] for row in rows]
 
 
 def test_no_rows_give_no_answers(artifact: Artifact) -> None:
@@ -67,7 +112,7 @@ def test_loading_and_running_are_silent(artifact: Artifact) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         runtime = Runtime(artifact("bert"), Bundle.load(artifact("bert")), CPU, max_rows=8)
-        [output] = runtime.run(make_rows(9))
+        [(output,)] = runtime.run(make_rows(9))
     assert (output.dtype, output.shape, output.device) == (torch.float32, (3,), CPU)
 
 

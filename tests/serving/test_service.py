@@ -141,7 +141,10 @@ def test_text_that_is_too_long_can_be_an_error(artifact: Artifact, tmp_path: Pat
     strict = Service(change(artifact("bert"), tmp_path, config={"on_too_long": "error"}), CPU)
     before, long, after = strict.answer([GOOD, post(["We waited.", "a " * 63]), GOOD])
     assert (before.status, long.status, after.status) == (200, 413, 200)
-    assert "text 1 has 65 tokens; send at most 64" in read(long)["error"]
+    told = "item 1 of the list: the text has 65 tokens; send at most 64 (special tokens included)"
+    assert read(long)["error"] == told
+    alone = ask(strict, "a " * 63)[1]
+    assert alone["error"] == told.removeprefix("item 1 of the list: ")
     assert ask(strict, "a " * 62)[0] == 200
 
 

@@ -19,6 +19,7 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails
 
@@ -31,6 +32,10 @@ REPLACED = {
     "BetterTransformer": "torch's own fused attention is always used",
     "model_parallel": "the whole model runs on each worker's device; start more workers instead",
 }
+
+#: TorchServe asks for its API key wherever a path has `/token`, so that such a model cannot be
+#: described or scaled with the management key.
+RESERVED = "token"
 
 
 def _known_mode(mode: str) -> str:
@@ -102,6 +107,16 @@ class SetupConfig(BaseModel):
         description="What a text over max_length gets: its first tokens classified and "
         '`"truncated": true`, or a 413.',
     )
+    pooling: Literal["mean", "cls", "last"] | None = Field(
+        None,
+        description="Feature extraction: which tokens make the vector; null takes what a "
+        "sentence-transformers folder says, else mean.",
+    )
+    normalize_embeddings: bool | None = Field(
+        None,
+        description="Feature extraction: give vectors the length 1; null takes what a "
+        "sentence-transformers folder says, else false.",
+    )
     device: str = Field(
         "cpu",
         pattern=r"^(cpu|cuda(:\d+)?)$",
@@ -149,6 +164,25 @@ class SetupConfig(BaseModel):
                 raise ValueError(f"{length} is not between 4 and max_length ({longest})")
         return lengths
 
+    @model_validator(mode="after")
+    def _settings_of_the_mode(self) -> SetupConfig:
+        """Refuses a key that only another mode reads."""
+        own = MODES[self.mode].settings
+        for name, mode in MODES.items():
+            for key in mode.settings:
+                if key not in own and getattr(self, key) is not None:
+                    raise ValueError(f"{key} is for the mode {name}; remove it for {self.mode}")
+        return self
+
+    @field_validator("archive_name")
+    @classmethod
+    def _is_not_reserved(cls, name: str | None) -> str | None:
+        if name and name.startswith(RESERVED):
+            raise ValueError(
+                f"TorchServe takes /models/{RESERVED}... for its keys; begin otherwise"
+            )
+        return name
+
     @property
     def folder(self) -> Path:
         """The folder that paths in the config are relative to: the config file's own."""
@@ -172,7 +206,8 @@ class SetupConfig(BaseModel):
         if self.archive_name:
             return self.archive_name
         last = Path(self.model_name).name
-        return re.sub(r"[^A-Za-z0-9_.-]", "_", last).lstrip("_.-") or self.mode
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", last).lstrip("_.-") or self.mode
+        return f"model_{name}" if name.startswith(RESERVED) else name
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -234,6 +269,11 @@ def samples(config: SetupConfig) -> list[str]:
     """The sample texts of the artifacts folder, by file name; a stock one if it has none."""
     files = sorted(config.artifacts.glob("sample_text*.txt"))
     return [path.read_text(encoding="utf-8").strip() for path in files] or ["It works."]
+
+
+def content_type(sample: str) -> str:
+    """What a sample is sent as: JSON where it is an object or a list."""
+    return "application/json" if sample[:1] in ("{", "[") else "text/plain; charset=utf-8"
 
 
 def json_schema() -> str:

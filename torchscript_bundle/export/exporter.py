@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 import torch
@@ -60,11 +61,14 @@ def export(config: SetupConfig, output: Path) -> Bundle:
     labels = mode.labels(source.model.config, config.num_labels, config.artifacts)
     inputs = input_names(source.model, source.tokenizer)
     with _step(f"trace and compare with the eager model ({_millions(source.model)} parameters)"):
-        make_inputs = InputMaker(source.tokenizer, inputs, torch.device(config.device))
-        wrap = partial(mode.wrap, inputs=inputs)
+        make_inputs = InputMaker(
+            source.tokenizer, inputs, torch.device(config.device), pairs=mode.pairs
+        )
+        options = mode.options(source, config)
+        wrap = partial(mode.wrap, inputs=inputs, options=options)
         proof = prove(source.model, wrap, make_inputs, config.lengths)
     _tell(proof)
-    bundle = _describe(config, source, proof, inputs, labels)
+    bundle = _describe(config, source, proof, inputs, labels, options)
     with _written_whole(output) as folder:
         return _write(folder, config, source, proof, bundle)
 
@@ -95,14 +99,16 @@ def _describe(
     proof: Proof,
     inputs: tuple[str, ...],
     labels: tuple[str, ...],
+    options: dict[str, Any],
 ) -> Bundle:
     tokenizer = source.tokenizer
     return Bundle(
         format_version=FORMAT_VERSION,
         mode=config.mode,
         inputs=inputs,
+        outputs=MODES[config.mode].outputs,
         labels=labels,
-        mode_options=MODES[config.mode].options(source.model.config),
+        mode_options=options,
         min_length=proof.min_length,
         max_length=config.max_length,
         traced_lengths=proof.lengths,

@@ -51,12 +51,14 @@ class Source:
         tokenizer: backed by the tokenizers library.
         name: `model_name` as the config has it.
         revision: commit of a Hub model, None for a folder.
+        folder: the model's files on this disk.
     """
 
     model: Any
     tokenizer: PreTrainedTokenizerBase
     name: str
     revision: str | None
+    folder: Path
 
 
 def load_source(config: SetupConfig) -> Source:
@@ -75,7 +77,7 @@ def load_source(config: SetupConfig) -> Source:
     tokenizer = _load_tokenizer(folder, config)
     model = _load_model(folder, config)
     _check_fit(model, tokenizer, config)
-    return Source(model.to(config.device), tokenizer, config.model_name, revision)
+    return Source(model.to(config.device), tokenizer, config.model_name, revision, folder)
 
 
 def _check_device(device: str) -> None:
@@ -246,7 +248,7 @@ def _with_case(folder: Path, config: SetupConfig, wanted: bool) -> PreTrainedTok
 
 
 def _load_model(folder: Path, config: SetupConfig) -> Any:
-    """The eager model in float32, every one of its weights from the checkpoint."""
+    """The eager model in float32, every weight that its answers need from the checkpoint."""
     auto_class = getattr(transformers, MODES[config.mode].auto_class)
     try:
         model, loading = auto_class.from_pretrained(
@@ -264,7 +266,8 @@ def _load_model(folder: Path, config: SetupConfig) -> Any:
             f"the weights of {config.model_name} do not fit its config.json: {key} is "
             f"{list(saved)}, the config asks for {list(configured)}; correct config.json"
         )
-    missing = sorted(loading["missing_keys"])
+    unused = tuple(MODES[config.mode].unused_weights)
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith(unused))
     if missing:
         raise ExportError(
             f"{config.model_name} has no weights for {', '.join(missing[:3])}"

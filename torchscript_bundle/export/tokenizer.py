@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle
@@ -66,6 +67,20 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     return {role: index for role, index in ids.items() if index is not None}
 
 
+def check_methods(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> None:
+    """Refuses a tokenizer whose class spells tokens in its own Python, which a worker lacks.
+
+    Raises:
+        ExportError: it names the method.
+    """
+    for name in names:
+        if getattr(type(tokenizer), name) is not getattr(PreTrainedTokenizerFast, name):
+            raise ExportError(
+                f"{type(tokenizer).__name__} has a {name} of its own, in Python, so its tokens "
+                "cannot be spelled from tokenizer.json alone; choose another model"
+            )
+
+
 def check_tokenizer(
     tokenizer: PreTrainedTokenizerBase, folder: Path, bundle: Bundle, samples: Sequence[str]
 ) -> int:
@@ -78,7 +93,7 @@ def check_tokenizer(
         samples: texts to try besides `TRIALS`.
 
     Returns:
-        The number of texts compared.
+        The number of texts, and pairs of them, that were compared.
 
     Raises:
         ExportError: a text gets other ids or types; its number is named.
@@ -88,9 +103,11 @@ def check_tokenizer(
     saved.no_padding()
     saved.enable_truncation(bundle.max_length, direction=bundle.truncation_side)
     typed = "token_type_ids" in bundle.inputs
-    for number, (text, row) in enumerate(zip(texts, saved.encode_batch(texts), strict=True)):
+    trials = [*((text, None) for text in texts), *pairwise(texts)]
+    for number, (text, pair) in enumerate(trials):
+        row = saved.encode(text, pair)
         expected = tokenizer(
-            text, truncation=True, max_length=bundle.max_length, return_token_type_ids=typed
+            text, pair, truncation=True, max_length=bundle.max_length, return_token_type_ids=typed
         )
         same_types = not typed or row.type_ids == expected["token_type_ids"]
         if row.ids != expected["input_ids"] or not same_types:
@@ -98,4 +115,4 @@ def check_tokenizer(
                 f"the saved tokenizer.json tokenizes trial text {number} otherwise than "
                 f"{type(tokenizer).__name__} does; this tokenizer cannot be served exactly"
             )
-    return len(texts)
+    return len(trials)

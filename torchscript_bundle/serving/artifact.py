@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 from torchscript_bundle.serving.errors import ArtifactError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 BUNDLE_FILE = "bundle.json"
 MODULE_FILE = "traced_model.pt"
 TOKENIZER_FILE = "tokenizer.json"
@@ -35,6 +35,19 @@ class Padding:
 
 
 @dataclass(frozen=True)
+class Output:
+    """One member of the tuple that `forward` returns, rows first.
+
+    Attributes:
+        name: what it is, such as `logits`.
+        per_token: whether it has an entry for each token (`[batch, length, ...]`), padding too.
+    """
+
+    name: str
+    per_token: bool = False
+
+
+@dataclass(frozen=True)
 class Bundle:
     """`bundle.json`: everything serving needs to know about the module beside it.
 
@@ -42,6 +55,7 @@ class Bundle:
         format_version: version of this contract.
         mode: the task, a key of `serving.modes.MODES`.
         inputs: names of `forward`'s arguments in order, each int64 `[batch, length]`.
+        outputs: what `forward` returns, in order.
         labels: label of each class, by index.
         mode_options: facts that only this mode's code reads.
         min_length: shortest length verified; shorter rows are padded to it (tokens).
@@ -65,6 +79,7 @@ class Bundle:
     format_version: int
     mode: str
     inputs: tuple[str, ...]
+    outputs: tuple[Output, ...]
     labels: tuple[str, ...]
     mode_options: dict[str, Any]
     min_length: int
@@ -109,6 +124,7 @@ class Bundle:
         forms: dict[str, Callable[[Any], object]] = {
             "padding": lambda value: Padding(**value),
             "inputs": tuple,
+            "outputs": lambda value: tuple(Output(**each) for each in value),
             "labels": tuple,
             "traced_lengths": tuple,
         }

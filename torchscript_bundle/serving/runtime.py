@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +17,9 @@ from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.tokenization import Row
 
 logger = logging.getLogger(__name__)
+
+#: One row's outputs, in the order of `Bundle.outputs`.
+Outputs = tuple[torch.Tensor, ...]
 
 #: The profiling executor compiles on the first calls at any shape and is fast from the third on.
 WARM_UP_CALLS = 3
@@ -47,15 +50,24 @@ class Runtime:
         bundle: its `bundle.json`.
         device: where the module runs.
         max_rows: most rows in one forward pass.
+        narrow: what is kept of a row's outputs; None keeps them whole.
 
     Raises:
         ArtifactError: the module cannot be loaded by the installed torch.
     """
 
-    def __init__(self, folder: Path, bundle: Bundle, device: torch.device, max_rows: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Bundle,
+        device: torch.device,
+        max_rows: int,
+        narrow: Callable[[Row, Outputs], Outputs] | None = None,
+    ) -> None:
         self._bundle = bundle
         self._device = device
         self._max_rows = max_rows
+        self._narrow = narrow or (lambda _, outputs: outputs)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
@@ -69,18 +81,25 @@ class Runtime:
         self._module.eval()
 
     @torch.inference_mode()
-    def run(self, rows: Sequence[Row]) -> list[torch.Tensor]:
-        """The module's main output for each row, in order, on the CPU.
+    def run(self, rows: Sequence[Row]) -> list[Outputs]:
+        """The module's outputs for each row, in order, on the device, without padding.
 
         A padded batch gives each row what it gets alone; neighbours only share the pass.
         """
-        results: list[torch.Tensor | None] = [None] * len(rows)
+        results: list[Outputs] = [()] * len(rows)
         for indices in plan_batches([len(row) for row in rows], self._bundle, self._max_rows):
             inputs = pad_batch([rows[index] for index in indices], self._bundle)
-            output = self._module(*(tensor.to(self._device) for tensor in inputs))[0].cpu()
-            for index, result in zip(indices, output, strict=True):
-                results[index] = result
-        return [result for result in results if result is not None]
+            outputs = self._module(*(tensor.to(self._device) for tensor in inputs))
+            for at, index in enumerate(indices):
+                taken = self._take(outputs, at, len(rows[index]))
+                results[index] = self._narrow(rows[index], taken)
+        return results
+
+    def _take(self, outputs: Outputs, at: int, length: int) -> Outputs:
+        """One row of a batch: of an output with an entry for each token, those of real tokens."""
+        real = slice(-length, None) if self._bundle.padding.side == "left" else slice(length)
+        pairs = zip(self._bundle.outputs, outputs, strict=True)
+        return tuple(tensor[at][real] if spec.per_token else tensor[at] for spec, tensor in pairs)
 
     def warm_up(self, text: Row) -> None:
         """Runs every shape that will be used (a sample of them where lengths are dynamic).

@@ -23,8 +23,10 @@ from torchscript_bundle.serving.http import (
     prefers_plain_text,
 )
 from torchscript_bundle.serving.modes import MODES
-from torchscript_bundle.serving.modes.base import ModeRequest
-from torchscript_bundle.serving.runtime import Runtime
+from torchscript_bundle.serving.modes.base import ChecksRows, Computed, Narrows, Query, ReadsTokens
+from torchscript_bundle.serving.protocols import read_call
+from torchscript_bundle.serving.protocols.call import Call
+from torchscript_bundle.serving.runtime import Outputs, Runtime
 from torchscript_bundle.serving.tokenization import Row, TextEncoder
 
 logger = logging.getLogger(__name__)
@@ -37,10 +39,22 @@ DESCRIBED = ("mode", "labels", "max_length", "precision", "versions", "source")
 
 @dataclass(frozen=True)
 class Tokenized:
-    """A request that is ready for the model: what the mode understood, and a row for each text."""
+    """A request that is ready for the model.
 
-    request: ModeRequest
-    rows: list[Row]
+    Attributes:
+        call: what it asks for.
+        queries: what the mode understood of each item.
+        rows: for each text of each item, its rows.
+    """
+
+    call: Call
+    queries: list[Query]
+    rows: list[list[list[Row]]]
+
+    @property
+    def flat(self) -> list[Row]:
+        """All rows, in order."""
+        return [row for texts in self.rows for windows in texts for row in windows]
 
 
 class Service:
@@ -49,12 +63,13 @@ class Service:
     Args:
         folder: the artifact's folder, or the unpacked archive.
         device: where the module runs.
+        model_name: what the model is called in URLs.
 
     Raises:
         ArtifactError: the artifact cannot be served; the message names the file and the fix.
     """
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
+    def __init__(self, folder: Path, device: torch.device, model_name: str = "") -> None:
         self._bundle = Bundle.load(folder)
         self._bundle.check_files(folder)
         options = ServingOptions.load(folder)
@@ -63,12 +78,21 @@ class Service:
                 f"bundle.json: mode {self._bundle.mode!r} is not served; known are "
                 f"{', '.join(MODES)}; {REMAKE}"
             )
-        self._mode = MODES[self._bundle.mode](self._bundle, options.max_client_batch)
+        self._model_name = model_name
+        self._max_texts = options.max_client_batch
+        self._mode = MODES[self._bundle.mode](self._bundle)
         self._encoder = TextEncoder(
-            folder, self._bundle, truncate=options.on_too_long == "truncate"
+            folder,
+            self._bundle,
+            truncate=options.on_too_long == "truncate",
+            truncation=self._mode.truncation,
+            max_windows=self._max_texts,
         )
-        self._runtime = Runtime(folder, self._bundle, device, options.batch_size)
-        self._runtime.warm_up(self._encoder.encode(["a"])[0])
+        if isinstance(self._mode, ReadsTokens):
+            self._mode.set_tokenizer(self._encoder.tokenizer)
+        narrow = self._mode.narrow if isinstance(self._mode, Narrows) else None
+        self._runtime = Runtime(folder, self._bundle, device, options.batch_size, narrow)
+        self._runtime.warm_up(self._encoder.encode("a")[0])
 
     def answer(self, requests: Sequence[HttpRequest]) -> list[HttpResponse]:
         """One response for each request, in order; a bad one never touches its neighbours."""
@@ -87,28 +111,60 @@ class Service:
             raise RequestError(
                 404, "this archive holds no explanations; POST the text to /predictions instead"
             )
-        decoded = self._mode.decode(decode_body(request))
-        rows = self._encoder.encode(decoded.texts)
-        for at, row in enumerate(rows):
-            if not row.input_ids:
-                raise RequestError(422, f"text {at} has no tokens; send at least one word")
-            if self._bundle.reads_padding and len(row) < self._bundle.min_length:
-                raise RequestError(
-                    422,
-                    f"text {at} has {len(row)} tokens; this model takes at least "
-                    f"{self._bundle.min_length} (special tokens included)",
-                )
-            if row.too_long:
-                raise RequestError(
-                    413,
-                    f"text {at} has {len(row)} tokens; send at most {self._bundle.max_length} "
-                    "(special tokens included)",
-                )
-        return Tokenized(decoded, rows)
+        call = read_call(decode_body(request), self._mode, self._model_name)
+        if not call.items:
+            raise RequestError(422, "the list is empty; send at least one text")
+        self._check_count(len(call.items))
+        decoded = [
+            self._decode_item(item, call, f"item {at} of the list: " if call.listed else "")
+            for at, item in enumerate(call.items)
+        ]
+        tokenized = Tokenized(call, [query for query, _ in decoded], [rows for _, rows in decoded])
+        count = len(tokenized.flat)
+        if count > self._max_texts:
+            raise RequestError(
+                413,
+                f"the texts make {count} windows of {self._bundle.max_length} tokens; send fewer "
+                f"or shorter texts, {self._max_texts} windows at a time",
+            )
+        return tokenized
 
-    def _predict_apart(
-        self, ready: Sequence[Tokenized]
-    ) -> Sequence[list[torch.Tensor] | HttpResponse]:
+    def _decode_item(self, item: object, call: Call, where: str) -> tuple[Query, list[list[Row]]]:
+        try:
+            query = self._mode.decode(item, call.parameters)
+            self._check_count(len(query.texts))
+            rows = [self._encoder.encode(text, query.stride) for text in query.texts]
+            for row in (row for windows in rows for row in windows):
+                self._check_row(row)
+            if isinstance(self._mode, ChecksRows):
+                self._mode.check(query, rows)
+        except RequestError as error:
+            raise RequestError(error.status, where + error.message) from None
+        return query, rows
+
+    def _check_count(self, count: int) -> None:
+        if count > self._max_texts:
+            raise RequestError(
+                413, f"{count} texts in one request; send at most {self._max_texts} at a time"
+            )
+
+    def _check_row(self, row: Row) -> None:
+        if not row.input_ids:
+            raise RequestError(422, "the text has no tokens; send at least one word")
+        if self._bundle.reads_padding and len(row) < self._bundle.min_length:
+            raise RequestError(
+                422,
+                f"the text has {len(row)} tokens; this model takes at least "
+                f"{self._bundle.min_length} (special tokens included)",
+            )
+        if row.too_long:
+            raise RequestError(
+                413,
+                f"the text has {len(row)} tokens; send at most {self._bundle.max_length} "
+                "(special tokens included)",
+            )
+
+    def _predict_apart(self, ready: Sequence[Tokenized]) -> Sequence[list[Outputs] | HttpResponse]:
         """What `_predict` gives; where that fails, each request is run alone and fails alone."""
         together = _guard(self._predict, ready)
         if not isinstance(together, HttpResponse):
@@ -116,25 +172,32 @@ class Service:
         alone = [_guard(self._predict, [item]) for item in ready]
         return [each if isinstance(each, HttpResponse) else each[0] for each in alone]
 
-    def _predict(self, ready: Sequence[Tokenized]) -> list[list[torch.Tensor]]:
-        """The module's output for each row of each request; all rows share the batches."""
-        outputs = iter(self._runtime.run([row for item in ready for row in item.rows]))
-        return [[next(outputs) for _ in item.rows] for item in ready]
+    def _predict(self, ready: Sequence[Tokenized]) -> list[list[Outputs]]:
+        """The module's outputs for each row of each request; all rows share the batches."""
+        outputs = iter(self._runtime.run([row for item in ready for row in item.flat]))
+        return [[next(outputs) for _ in item.flat] for item in ready]
 
     def _respond(
-        self, request: HttpRequest, item: Tokenized, output: list[torch.Tensor] | HttpResponse
+        self, request: HttpRequest, item: Tokenized, outputs: list[Outputs] | HttpResponse
     ) -> HttpResponse:
-        if isinstance(output, HttpResponse):
-            return output
-        return _guard(self._encode, request, item, output)
+        if isinstance(outputs, HttpResponse):
+            return outputs
+        return _guard(self._encode, request, item, outputs)
 
     def _encode(
-        self, request: HttpRequest, item: Tokenized, outputs: list[torch.Tensor]
+        self, request: HttpRequest, item: Tokenized, outputs: list[Outputs]
     ) -> HttpResponse:
-        answer = self._mode.encode(item.request, item.rows, outputs)
+        left = iter(outputs)
+        answers = [
+            self._mode.encode(
+                query, [[Computed(row, next(left)) for row in windows] for windows in texts]
+            )
+            for query, texts in zip(item.queries, item.rows, strict=True)
+        ]
         if prefers_plain_text(request.accept):
-            return HttpResponse(200, TEXT, self._mode.plain_text(answer).encode("utf-8"))
-        return _json_response(200, answer)
+            lines = "\n".join(map(self._mode.plain_text, answers))
+            return HttpResponse(200, TEXT, lines.encode("utf-8"))
+        return _json_response(200, item.call.reply(answers))
 
     def describe(self) -> dict[str, Any]:
         """What this archive serves, for TorchServe's describe call."""

@@ -1,4 +1,4 @@
-"""Checks on what a request holds that every mode needs: keys and texts."""
+"""Checks on what a request holds that every mode needs: keys, texts, parameters."""
 
 from __future__ import annotations
 
@@ -12,30 +12,10 @@ JSON_TYPES = {
     "bool": "a boolean",
     "int": "a number",
     "float": "a number",
+    "str": "a string",
     "list": "a list",
     "dict": "an object",
 }
-
-
-def take_texts(value: object, max_texts: int) -> Sequence[str]:
-    """A text or a list of texts as a sequence of texts.
-
-    Raises:
-        RequestError: 422 for another type or an empty text, 413 for more than `max_texts`.
-    """
-    if isinstance(value, str):
-        return [_check_text(value, "the text")]
-    if not isinstance(value, list):
-        raise RequestError(
-            422, f"the text is {_type_name(value)}; send a string or a list of strings"
-        )
-    if not value:
-        raise RequestError(422, "the list of texts is empty; send at least one text")
-    if len(value) > max_texts:
-        raise RequestError(
-            413, f"{len(value)} texts in one request; send at most {max_texts} at a time"
-        )
-    return [_check_text(text, f"text {at} of the list") for at, text in enumerate(value)]
 
 
 def check_keys(value: dict[str, object], known: Iterable[str], where: str = "") -> None:
@@ -47,13 +27,18 @@ def check_keys(value: dict[str, object], known: Iterable[str], where: str = "") 
     """
     names = tuple(known)
     if not value.keys() <= set(names):
-        listed = ", ".join(f'"{where}{name}"' for name in names)
+        listed = ", ".join(f'"{where}{name}"' for name in names) or "none"
         raise RequestError(422, f"the object has a key that is not known; known are {listed}")
 
 
-def _check_text(value: object, what: str) -> str:
+def check_text(value: object, what: str = "the text") -> str:
+    """A text with something in it.
+
+    Raises:
+        RequestError: 422 for another type, white space alone, or half a character.
+    """
     if not isinstance(value, str):
-        raise RequestError(422, f"{what} is {_type_name(value)}; send strings")
+        raise RequestError(422, f"{what} is {type_name(value)}; send a string")
     if not value.strip():
         raise RequestError(422, f"{what} is empty; send at least one word")
     try:
@@ -65,5 +50,55 @@ def _check_text(value: object, what: str) -> str:
     return value
 
 
-def _type_name(value: object) -> str:
+def check_item(item: object, keys: Sequence[str], required: Sequence[str]) -> dict[str, object]:
+    """An item that is an object.
+
+    Raises:
+        RequestError: 422 for another type, an unknown key, or one that is missing.
+    """
+    form = "{" + ", ".join(f'"{key}": "..."' for key in required) + "}"
+    if not isinstance(item, dict):
+        raise RequestError(422, f"the input is {type_name(item)}; send {form}")
+    check_keys(item, keys)
+    missing = [key for key in required if key not in item]
+    if missing:
+        raise RequestError(422, f"the input has no {', '.join(missing)}; send {form}")
+    return item
+
+
+def check_whole(value: object, name: str, least: int, most: int) -> int:
+    """A whole number within bounds.
+
+    Raises:
+        RequestError: 422.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise RequestError(422, f"{name} must be a whole number from {least} to {most}")
+    return value
+
+
+def check_boolean(value: object, name: str) -> bool:
+    """True or false.
+
+    Raises:
+        RequestError: 422.
+    """
+    if not isinstance(value, bool):
+        raise RequestError(422, f"{name} must be true or false")
+    return value
+
+
+def check_choice(value: object, name: str, choices: Sequence[str]) -> str:
+    """One of some words.
+
+    Raises:
+        RequestError: 422 that lists them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise RequestError(422, f"{name} must be one of {', '.join(choices)}")
+    return value
+
+
+def type_name(value: object) -> str:
+    """What JSON calls the type of a value."""
     return JSON_TYPES.get(type(value).__name__, "of another type")

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle
-from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.errors import ArtifactError, RequestError
+
+#: Most tokens that tokenizers may hold of a pair. It keeps what it cuts off: where both are cut,
+#: each piece of one beside each piece of the other, a kilobyte a token.
+MOST_KEPT = 2**16
+
+#: A text, or two that belong together, such as a question and its context.
+TextInput = str | tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """What becomes of a text that is too long.
+
+    Attributes:
+        strategy: which text of a pair is cut.
+        windows: take the whole text in windows that overlap, rather than its beginning alone; of
+            a pair, only one text can be taken so.
+    """
+
+    strategy: Literal["longest_first", "only_first", "only_second"] = "longest_first"
+    windows: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """One text as tokens, special tokens included, not padded.
+    """One text, or one window of it, as tokens, special tokens included, not padded.
 
     Attributes:
         input_ids: `[length]`.
         type_ids: `[length]`, the segment of each token.
         truncated: whether the text was cut to `max_length` tokens.
         too_long: whether it has more than `max_length` tokens and was not cut.
+        encoding: what the tokenizer said of each token: offsets, words, which text it is of.
     """
 
     input_ids: list[int]
     type_ids: list[int]
     truncated: bool
     too_long: bool
+    encoding: Encoding | None = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -48,12 +72,22 @@ class TextEncoder:
         folder: the artifact's folder.
         bundle: its `bundle.json`.
         truncate: cut long texts to `max_length`; else only mark them.
+        truncation: how they are cut.
+        max_windows: most windows of one text.
 
     Raises:
         ArtifactError: tokenizer.json cannot be read by the installed tokenizers.
     """
 
-    def __init__(self, folder: Path, bundle: Bundle, *, truncate: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Bundle,
+        *,
+        truncate: bool,
+        truncation: Truncation = Truncation(),
+        max_windows: int = 64,
+    ) -> None:
         path = folder / TOKENIZER_FILE
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
@@ -61,18 +95,110 @@ class TextEncoder:
             raise ArtifactError(f"{path} cannot be read by tokenizers: {error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._max_length = bundle.max_length
-        if truncate:
-            self._tokenizer.enable_truncation(bundle.max_length, direction=bundle.truncation_side)
+        self._bundle = bundle
+        self._truncate = truncate or truncation.windows
+        self._truncation = truncation
+        self._max_windows = max_windows
+        if self._truncate:
+            self._enable_truncation(stride=0)
 
-    def encode(self, texts: Sequence[str]) -> list[Row]:
-        """One row for each text, in order."""
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The artifact's tokenizer, for what modes ask of it beside encoding."""
+        return self._tokenizer
+
+    def encode(self, text: TextInput, stride: int = 0) -> list[Row]:
+        """The row of a text, or one for each of its windows.
+
+        Args:
+            text: one, or a pair.
+            stride: tokens that a window shares with the one before it.
+
+        Raises:
+            RequestError: 413 where the text of a pair that must not be cut leaves no room, where
+                there are too many windows, or where the texts of a pair are far too long.
+        """
+        first, second = text if isinstance(text, tuple) else (text, None)
+        if second is not None and self._truncate and self._truncation.strategy == "longest_first":
+            self._check_pieces(first, second)
+        encoding = self._tokenize(first, second)
+        if self._truncation.windows and encoding.overflowing:
+            self._check_windows(encoding, stride)
+            if stride:
+                encoding = self._tokenize_overlapping(first, second, stride)
+        windows = [encoding, *encoding.overflowing] if self._truncation.windows else [encoding]
         return [
             Row(
-                input_ids=encoding.ids,
-                type_ids=encoding.type_ids,
-                truncated=bool(encoding.overflowing),
-                too_long=len(encoding.ids) > self._max_length,
+                input_ids=window.ids,
+                type_ids=window.type_ids,
+                truncated=len(windows) == 1 and bool(encoding.overflowing),
+                too_long=len(window.ids) > self._bundle.max_length,
+                encoding=window,
             )
-            for encoding in self._tokenizer.encode_batch(list(texts))
+            for window in windows
         ]
+
+    def _tokenize(self, first: str, second: str | None) -> Encoding:
+        try:
+            return self._tokenizer.encode(first, second)
+        except Exception as error:  # tokenizers raises bare Exception
+            if "runcation" not in str(error):
+                raise
+            raise RequestError(
+                413,
+                f"the texts together are over {self._bundle.max_length} tokens and the one that "
+                "may be cut is too short for that; shorten the other",
+            ) from None
+
+    def _tokenize_overlapping(self, first: str, second: str | None, stride: int) -> Encoding:
+        self._enable_truncation(stride)
+        try:
+            return self._tokenize(first, second)
+        finally:
+            self._enable_truncation(stride=0)
+
+    def _check_pieces(self, first: str, second: str) -> None:
+        """Refuses a pair that would fill the memory while it is cut."""
+        pieces = math.prod(
+            1 + len(self._tokenizer.encode(text, add_special_tokens=False).overflowing)
+            for text in (first, second)
+        )
+        if pieces * self._bundle.max_length > MOST_KEPT:
+            raise RequestError(
+                413,
+                f"the texts of the pair are far over {self._bundle.max_length} tokens; "
+                "shorten them",
+            )
+
+    def _check_windows(self, encoding: Encoding, stride: int) -> None:
+        """Refuses too many windows before they are made, and those with nothing new in them.
+
+        Args:
+            encoding: the text in windows that do not overlap.
+            stride: tokens that they are to share.
+        """
+        owner = 0 if self._truncation.strategy == "only_first" else encoding.n_sequences - 1
+        sizes = [each.sequence_ids.count(owner) for each in (encoding, *encoding.overflowing)]
+        room = sizes[0]
+        if stride >= room:
+            raise RequestError(
+                413,
+                f"a window has room for {room} tokens of the text, which is no more than the "
+                f"{stride} that it shares with the one before it; share fewer, or shorten what "
+                "stands in every window",
+            )
+        count = 1 + math.ceil((sum(sizes) - room) / (room - stride))
+        if count > self._max_windows:
+            raise RequestError(
+                413,
+                f"the text makes {count} windows of {self._bundle.max_length} tokens; send a "
+                f"shorter one, {self._max_windows} windows at a time",
+            )
+
+    def _enable_truncation(self, stride: int) -> None:
+        self._tokenizer.enable_truncation(
+            self._bundle.max_length,
+            stride=stride,
+            strategy=self._truncation.strategy,
+            direction="right" if self._truncation.windows else self._bundle.truncation_side,
+        )

@@ -50,7 +50,16 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (DEEPSEEK, {"index_topk": 100}),
 ]
 
-each_case = pytest.mark.parametrize(("name", "options"), CASES)
+#: Those of Funnel and DeepSeek take seconds each: beyond their plain config, only with --slow.
+each_case = pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(
+            name, options, marks=pytest.mark.slow if options and name in (FUNNEL, DEEPSEEK) else ()
+        )
+        for name, options in CASES
+    ],
+)
 
 
 def make(name: str, options: dict[str, Any]) -> Any:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import pipeline
 
-from tests.serving.helpers import BUNDLE, ask, post, raw, read
+from tests.serving.helpers import BUNDLE, CPU, ask, change, post, raw, read
+from torchscript_bundle.serving.modes.base import Computed
 from torchscript_bundle.serving.modes.sequence_classification import SequenceClassification
 from torchscript_bundle.serving.service import Service
 from torchscript_bundle.serving.tokenization import Row
@@ -25,6 +26,15 @@ TEXTS = [
     "你好 \U0001f600 <s> [SEP]",
     "x",
     "It works as described; " * 30,
+]
+
+
+PAIRS = [
+    ("The film was long.", "It works as described."),
+    ("a", "cold soup " * 60),
+    ("Not bad at all. " * 30, "a"),
+    ("cold soup " * 40, "Not bad at all. " * 30),
+    ("It works [SEP] </s>", "</s> [CLS] it does not"),
 ]
 
 
@@ -59,6 +69,50 @@ def test_answers_equal_those_of_transformers(
         assert len(answer) == len(expected)
         for entry, other in zip(answer, expected, strict=True):
             assert entry == {**other, **cut, "score": pytest.approx(other["score"], abs=1e-5)}
+
+
+@pytest.mark.parametrize(
+    "name", ["bert", "bert_cut_left", "distilbert", "roberta", "fixed_length", "bart", "convbert"]
+)
+def test_answers_to_pairs_equal_those_of_transformers(
+    service: Named, oracle: Callable[[str], Any], name: str
+) -> None:
+    items = [{"text": text, "text_pair": pair} for text, pair in PAIRS]
+    status, answers = ask(service(name), {"inputs": items, "top_k": None})
+    assert status == 200
+    tokenizer = oracle(name).tokenizer
+    assert len({str(answer) for answer in answers}) == len(PAIRS)
+    for item, answer in zip(items, answers, strict=True):
+        over = len(tokenizer(*item.values())["input_ids"]) > 64
+        cut = {"truncated": True} if over else {}
+        expected = oracle(name)(item, truncation=True, max_length=64, top_k=None)
+        assert len(answer) == len(expected)
+        for entry, other in zip(answer, expected, strict=True):
+            assert entry == {**other, **cut, "score": pytest.approx(other["score"], abs=1e-5)}
+
+
+def test_pair_is_another_input_than_its_text(service: Named) -> None:
+    pair = {"text": TEXTS[0], "text_pair": TEXTS[1]}
+    status, alone = ask(service("bert"), TEXTS[0])
+    assert status == 200
+    for payload in (pair, {"inputs": pair}, {"data": pair}):
+        status, answer = ask(service("bert"), payload)
+        assert status == 200
+        assert sorted(answer) == ["label", "score"]
+        assert answer["score"] != pytest.approx(alone["score"], abs=1e-3)
+    assert ask(service("bert"), {"inputs": {"text": TEXTS[0]}}) == (200, alone)
+
+
+def test_pair_that_is_too_long_can_be_an_error(
+    artifact: Callable[[str], Path], tmp_path: Path
+) -> None:
+    strict = Service(change(artifact("bert"), tmp_path, config={"on_too_long": "error"}), CPU)
+    assert ask(strict, {"text": "a " * 30, "text_pair": "b " * 31})[0] == 200
+    status, answer = ask(strict, [{"text": "a " * 31, "text_pair": "b " * 31}])
+    assert (status, answer["error"]) == (
+        413,
+        "item 0 of the list: the text has 65 tokens; send at most 64 (special tokens included)",
+    )
 
 
 def test_single_text_gets_the_best_label_alone(
@@ -121,13 +175,26 @@ def test_top_k_out_of_the_range_of_a_float_is_refused(service: Named) -> None:
         (5, "a number"),
         ([], "empty"),
         ("", "empty"),
-        ({}, '"text", "inputs", "data"'),
-        ({"top_k": 1}, '"text", "inputs", "data"'),
-        ({"text": "a", "inputs": "b"}, "one of the keys"),
+        ([None], "item 0 of the list: the text is null"),
+        ({}, 'send one input: an object with "text", "text_pair", or the same under "inputs"'),
+        ({"top_k": 1}, 'send one input: an object with "text", "text_pair"'),
+        ({"text": "a", "inputs": "b"}, "send one input"),
         ({"text": 5}, "a number"),
-        ({"text": ["a", {"text": "b"}]}, "text 1 of the list is an object"),
+        ({"text": {"text": "a", "secret": "b"}}, 'known are "text", "text_pair"'),
+        ({"text": ["a", {"secret": "b"}]}, "item 1 of the list: the object has a key"),
+        ({"text": ["a", ["b"]]}, "item 1 of the list: the text is a list"),
+        (["a", {"text": 5}], "item 1 of the list: the text is a number"),
+        ({"text_pair": "a"}, 'the input has no text; send {"text": "..."}'),
+        ({"text": "a", "text_pair": None}, "text_pair is null; send a string"),
+        ({"text": "a", "text_pair": " "}, "text_pair is empty; send at least one word"),
+        ({"text": "", "text_pair": "a"}, "the text is empty"),
+        ({"text": ["a"], "text_pair": ["b"]}, "the text is a list; send a string"),
+        ({"text": "a", "text_pair": "\ud800"}, "text_pair has half of a surrogate pair"),
         ({"text": "\ud800"}, "surrogate"),
-        ({"text": "a", "secret": 1}, '"text", "inputs", "data", "top_k", "parameters"'),
+        (
+            {"text": "a", "secret": 1},
+            '"text", "text_pair", "inputs", "data", "top_k", "parameters"',
+        ),
         ({"text": "a", "Top_K": 1}, "not known"),
         ({"text": "a", "parameters": {"secret": 1}}, '"parameters.top_k"'),
         ({"text": "a", "parameters": None}, "parameters must be an object"),
@@ -148,9 +215,9 @@ def test_truncation_is_told_with_every_label(service: Named) -> None:
 
 
 def test_labels_that_tie_come_in_the_order_of_the_model() -> None:
-    mode = SequenceClassification(BUNDLE, max_texts=1)
-    row = Row([2, 3], [0, 0], False, False)
-    answer = mode.encode(mode.decode({"text": "a", "top_k": None}), [row], [torch.zeros(3)])
+    mode = SequenceClassification(BUNDLE)
+    text = Computed(Row([2, 3], [0, 0], False, False), (torch.zeros(3),))
+    answer = mode.encode(mode.decode("a", {"top_k": None}), [[text]])
     assert [entry["label"] for entry in answer] == ["SAD", "SO-SO", "GLAD"]
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+
+from torchscript_bundle.serving.artifact import Output
+
+if TYPE_CHECKING:  # both read the registry of modes
+    from torchscript_bundle.export.config import SetupConfig
+    from torchscript_bundle.export.source import Source
 
 
 class ExportMode(Protocol):
@@ -20,8 +26,39 @@ class ExportMode(Protocol):
     def auto_class(self) -> str:
         """Name of the transformers Auto class that loads a model with this task's head."""
 
-    def wrap(self, model: torch.nn.Module, inputs: Sequence[str]) -> torch.nn.Module:
-        """A module that takes the named inputs by position and returns a tuple of tensors."""
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What the wrapped module returns, in order."""
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the model always gets two texts together, such as a question and its context."""
+
+    @property
+    def settings(self) -> Sequence[str]:
+        """Keys of setup_config.json that this mode reads and no other."""
+
+    @property
+    def unused_weights(self) -> Sequence[str]:
+        """How names of weights begin that the answers do not need, so that they may be missing."""
+
+    def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
+        """What this mode's serving code needs to know (`Bundle.mode_options`), ready for JSON.
+
+        Raises:
+            ExportError: the model or its tokenizer lacks what this mode needs.
+        """
+
+    def wrap(
+        self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
+    ) -> torch.nn.Module:
+        """A module that takes the named inputs by position and returns a tuple of tensors.
+
+        Args:
+            model: as transformers loaded it.
+            inputs: int64 `[batch, length]` each.
+            options: what `options` gave.
+        """
 
     def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
         """The labels by index; empty for a mode that has none.
@@ -29,6 +66,3 @@ class ExportMode(Protocol):
         Raises:
             ExportError: the config, the artifacts folder and the model disagree.
         """
-
-    def options(self, model_config: Any) -> dict[str, Any]:
-        """What this mode's serving code needs to know about the model (`Bundle.mode_options`)."""

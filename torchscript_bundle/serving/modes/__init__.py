@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from torchscript_bundle.serving.modes.base import Mode
+from torchscript_bundle.serving.modes.feature_extraction import FeatureExtraction
+from torchscript_bundle.serving.modes.fill_mask import FillMask
+from torchscript_bundle.serving.modes.question_answering import QuestionAnswering
+from torchscript_bundle.serving.modes.reranking import Reranking
 from torchscript_bundle.serving.modes.sequence_classification import SequenceClassification
+from torchscript_bundle.serving.modes.token_classification import TokenClassification
+from torchscript_bundle.serving.modes.zero_shot_classification import ZeroShotClassification
 
 MODES: dict[str, type[Mode]] = {
     "sequence_classification": SequenceClassification,
+    "fill_mask": FillMask,
+    "token_classification": TokenClassification,
+    "question_answering": QuestionAnswering,
+    "zero_shot_classification": ZeroShotClassification,
+    "feature_extraction": FeatureExtraction,
+    "reranking": Reranking,
 }

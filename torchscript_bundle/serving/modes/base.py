@@ -2,46 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-import torch
+from tokenizers import Tokenizer
 
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.tokenization import Row
+from torchscript_bundle.serving.runtime import Outputs
+from torchscript_bundle.serving.tokenization import Row, TextInput, Truncation
 
 
 @dataclass(frozen=True)
-class ModeRequest:
-    """A request that a mode has understood.
+class Query:
+    """One item of a request, as a mode has understood it.
 
     Attributes:
-        texts: what to run through the model, in the client's order.
+        texts: what to run through the model, in the order in which `encode` wants them back.
         options: whatever the mode needs again to form the answer.
+        stride: tokens that the windows of a long text share, for a mode that takes windows.
     """
 
-    texts: Sequence[str]
-    options: Any
+    texts: Sequence[TextInput]
+    options: Any = None
+    stride: int = 0
+
+
+@dataclass(frozen=True)
+class Computed:
+    """One row (a text, or a window of it) and what the module answers to it."""
+
+    row: Row
+    outputs: Outputs
 
 
 class Mode(Protocol):
     """All that is special about one task: what a request means and what its answer looks like."""
 
-    def __init__(self, bundle: Bundle, max_texts: int) -> None:
-        """Takes the artifact's facts and the most texts that one request may carry."""
+    @property
+    def item_keys(self) -> Sequence[str]:
+        """Keys of an item that is an object. With `text` among them, it may be a string too."""
 
-    def decode(self, payload: object) -> ModeRequest:
-        """Understands a request's value (a text, or parsed JSON).
+    @property
+    def parameters(self) -> Sequence[str]:
+        """Names of the parameters that a request may set."""
+
+    @property
+    def truncation(self) -> Truncation:
+        """What becomes of texts that are too long."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        """Takes the artifact's facts.
 
         Raises:
-            RequestError: 422 for a wrong form, 413 for too many texts.
+            ArtifactError: a fact that this mode needs is missing or wrong.
         """
 
-    def encode(
-        self, request: ModeRequest, rows: Sequence[Row], outputs: Sequence[torch.Tensor]
-    ) -> Any:
-        """The answer, ready for JSON, from each text's tokens and the module's output for it."""
+    def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
+        """Understands one item of a request: a string, or an object with some of `item_keys`.
+
+        Args:
+            item: as JSON had it, its type not checked yet; an object has known keys only.
+            parameters: those that the request set; their values are not checked yet.
+
+        Raises:
+            RequestError: 422 for a wrong form.
+        """
+
+    def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
+        """The answer to an item, ready for JSON.
+
+        Args:
+            query: what `decode` made of it.
+            computed: for each of its texts, the rows (one, or one for each window).
+        """
 
     def plain_text(self, answer: Any) -> str:
         """The same answer in as few words as can be, for clients that accept text/plain."""
+
+
+@runtime_checkable
+class ReadsTokens(Protocol):
+    """A mode that also asks which tokens there are and what they spell."""
+
+    def set_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Takes the artifact's tokenizer, before the first request."""
+
+
+@runtime_checkable
+class Narrows(Protocol):
+    """A mode that needs little of large outputs; the rest is freed with the batch it came from."""
+
+    def narrow(self, row: Row, outputs: Outputs) -> Outputs:
+        """What `encode` needs of a row's outputs: copies, not views."""
+
+
+@runtime_checkable
+class ChecksRows(Protocol):
+    """A mode that can tell only from the tokens whether it has an answer to an item."""
+
+    def check(self, query: Query, rows: Sequence[Sequence[Row]]) -> None:
+        """Looks at an item's rows before they are run.
+
+        Args:
+            query: what `decode` made of the item.
+            rows: for each of its texts, the rows (one, or one for each window).
+
+        Raises:
+            RequestError: 413 or 422.
+        """

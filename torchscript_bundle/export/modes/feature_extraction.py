@@ -1,0 +1,162 @@
+"""Feature extraction: one vector for each text, pooled and normalised inside the module.
+
+A sentence-transformers folder says how; a plain base model is pooled by the mean of its tokens.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.pooling import wrap_pooled
+from torchscript_bundle.export.sentence_folder import (
+    Module,
+    check_transformer,
+    read_model_config,
+    read_modules,
+    read_prompts,
+)
+from torchscript_bundle.serving.artifact import Output
+
+if TYPE_CHECKING:
+    from torchscript_bundle.export.config import SetupConfig
+    from torchscript_bundle.export.source import Source
+
+logger = logging.getLogger(__name__)
+
+#: What sentence-transformers calls the poolings that there are here, in its new and old files.
+OURS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
+OLD_KEY = "pooling_mode_"
+OLD_NAMES = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "lasttoken"}
+#: What a Normalize module may be told of: the vector of the whole text.
+NORMALIZE_KEYS = ("module_input_name", "module_output_name")
+
+
+class FeatureExtraction:
+    """See the module."""
+
+    artifacts_dir = "Embedding_artifacts"
+    auto_class = "AutoModel"
+    outputs = (Output("embedding"),)
+    pairs = False
+    #: Keys of setup_config.json that are this mode's alone.
+    settings = ("pooling", "normalize_embeddings")
+    #: Weights that the vectors do not pass through, so that a checkpoint may lack them.
+    unused_weights = ("pooler.",)
+
+    def wrap(
+        self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
+    ) -> torch.nn.Module:
+        try:
+            return wrap_pooled(model, inputs, options["pooling"], options["normalized"])
+        except ValueError as error:
+            raise ExportError(f"this is no text encoder: {error}; choose another model") from error
+
+    def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
+        """None: a vector has no classes."""
+        return ()
+
+    def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
+        """How texts are pooled, and the prompts that may be put before them."""
+        if getattr(source.model.config, "is_encoder_decoder", False):
+            raise ExportError(
+                f"{source.name} is an encoder with a decoder, whose last layer is the decoder's; "
+                "choose a model that is an encoder or a decoder alone"
+            )
+        modules = read_modules(source)
+        _check_steps(source, modules)
+        check_transformer(source, config)
+        prompts, default = _prompts(source, modules)
+        return {
+            "pooling": _pooling(source, config, modules),
+            "normalized": _normalized(source, config, modules),
+            "prompts": prompts,
+            "default_prompt": default,
+        }
+
+
+def _check_steps(source: Source, modules: Sequence[Module]) -> None:
+    """Refuses what is more, or in another order, than Transformer, Pooling and Normalize."""
+    kinds = [module.kind for module in modules]
+    if kinds not in ([], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise ExportError(
+            f"{source.name} has the sentence-transformers modules {', '.join(kinds)}; exported are "
+            "Transformer, Pooling and, after them, Normalize: choose a model without others"
+        )
+    names = {module.config.get(key) for module in modules[2:] for key in NORMALIZE_KEYS}
+    if names - {None, "sentence_embedding"}:
+        raise ExportError(
+            f"{source.name} normalises something else than the text's vector; choose another model"
+        )
+    if read_model_config(source).get("truncate_dim"):
+        raise ExportError(
+            f"{source.name} shortens its vectors (truncate_dim), which is not done here; choose "
+            "another model, or remove the key from its config_sentence_transformers.json"
+        )
+
+
+def _prompts(source: Source, modules: Sequence[Module]) -> tuple[dict[str, str], str]:
+    """Prompts by name, and the default one, as far as they can be followed."""
+    prompts, default = read_prompts(source) if modules else ({}, "")
+    if not prompts or modules[1].config.get("include_prompt", True):
+        return prompts, default
+    if default:
+        raise ExportError(
+            f"{source.name} leaves its default prompt out of its pooling (include_prompt false), "
+            "which is not done here; choose another model"
+        )
+    logger.warning(
+        "the prompts of %s are not served: it leaves them out of its pooling", source.name
+    )
+    return {}, ""
+
+
+def _pooling(source: Source, config: SetupConfig, modules: Sequence[Module]) -> str:
+    """The config's, else the folder's, else the mean of the tokens."""
+    named = _named_poolings(modules[1].config) if modules else ("mean",)
+    own = OURS.get(named[0]) if len(named) == 1 else None
+    if config.pooling is None and own is None:
+        raise ExportError(
+            f"{source.name} is pooled by {' and '.join(named)}; exported are {', '.join(OURS)}, "
+            "one at a time: choose another model"
+        )
+    if config.pooling is not None and modules and config.pooling != own:
+        _warn(source, "pooling", config.pooling, " and ".join(named))
+    return config.pooling or own or "mean"
+
+
+def _named_poolings(pooling: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the config of a Pooling module says, in the words of today's files.
+
+    Source: sentence_transformers' Pooling.load_config.
+    """
+    said = pooling.get("pooling_mode")
+    if said is None:
+        old = [key.removeprefix(OLD_KEY) for key in pooling if key.startswith(OLD_KEY)]
+        active = [name for name in old if pooling[OLD_KEY + name]]
+        return tuple(OLD_NAMES.get(name, name) for name in active) or ("mean",)
+    return tuple(map(str, said)) if isinstance(said, list) else (str(said),)
+
+
+def _normalized(source: Source, config: SetupConfig, modules: Sequence[Module]) -> bool:
+    """The config's, else whether the folder ends in Normalize."""
+    own = any(module.kind == "Normalize" for module in modules)
+    wanted = config.normalize_embeddings
+    if wanted is not None and modules and wanted != own:
+        _warn(source, "normalize_embeddings", str(wanted).lower(), str(own).lower())
+    return own if wanted is None else wanted
+
+
+def _warn(source: Source, key: str, wanted: str, own: str) -> None:
+    logger.warning(
+        "%s %s is applied, %s itself says %s: vectors differ from the model's own",
+        key,
+        wanted,
+        source.name,
+        own,
+    )

@@ -1,0 +1,60 @@
+"""Fill mask: logits over the vocabulary for each token of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tokenizers import models
+
+from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.tokenizer import check_methods
+from torchscript_bundle.export.wrappers import wrap_model
+from torchscript_bundle.serving.artifact import Output
+
+if TYPE_CHECKING:
+    from torchscript_bundle.export.config import SetupConfig
+    from torchscript_bundle.export.source import Source
+
+
+class FillMask:
+    """See the module."""
+
+    artifacts_dir = "Fill_mask_artifacts"
+    auto_class = "AutoModelForMaskedLM"
+    outputs = (Output("logits", per_token=True),)
+    pairs = False
+    settings = ()
+    unused_weights = ()
+
+    def wrap(
+        self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
+    ) -> torch.nn.Module:
+        return wrap_model(model, inputs)
+
+    def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
+        """None: the vocabulary takes their place."""
+        return ()
+
+    def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
+        """The mask, and whether spaces before punctuation are removed from the filled texts.
+
+        Source: transformers' TokenizersBackend._decode.
+        """
+        tokenizer = source.tokenizer
+        if tokenizer.mask_token_id is None:
+            raise ExportError(
+                f"the tokenizer of {source.name} has no mask token; choose a model trained to fill "
+                "masks, or set its mask_token and save it again"
+            )
+        check_methods(tokenizer, ("decode", "_decode", "clean_up_tokenization"))
+        byte_pairs = isinstance(tokenizer.backend_tokenizer.model, models.BPE)
+        forced = tokenizer.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output
+        return {
+            "mask_token": tokenizer.mask_token,
+            "mask_token_id": tokenizer.mask_token_id,
+            "clean_up_spaces": bool(tokenizer.clean_up_tokenization_spaces)
+            and (forced or not byte_pairs),
+        }

@@ -1,0 +1,96 @@
+"""Feature extraction: a text -> a vector, pooled and normalised by the module itself.
+
+Answers as the Hugging Face feature-extraction task does for sentence embeddings: a list of numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from torchscript_bundle.serving.artifact import REMAKE, Bundle
+from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.modes.base import Computed, Query
+from torchscript_bundle.serving.texts import check_boolean, check_choice, check_item, check_text
+from torchscript_bundle.serving.tokenization import Row, Truncation
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a vector is to be made.
+
+    Attributes:
+        normalize: give it the length 1.
+        truncate: take the beginning of a text that is too long, rather than refuse it.
+    """
+
+    normalize: bool
+    truncate: bool
+
+
+class FeatureExtraction:
+    """See the module."""
+
+    item_keys = ("text",)
+    parameters = ("normalize", "prompt_name", "truncate")
+    truncation = Truncation()
+
+    def __init__(self, bundle: Bundle) -> None:
+        forms = {"normalized": bool, "prompts": dict, "default_prompt": str}
+        for name, form in forms.items():
+            if not isinstance(bundle.mode_options.get(name), form):
+                raise ArtifactError(f"bundle.json: mode_options.{name} is missing; {REMAKE}")
+        self._normalized: bool = bundle.mode_options["normalized"]
+        self._prompts: dict[str, str] = bundle.mode_options["prompts"]
+        self._default_prompt: str = bundle.mode_options["default_prompt"]
+        self._max_length = bundle.max_length
+
+    def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
+        wanted = Wanted(
+            normalize=self._check_normalize(parameters.get("normalize", self._normalized)),
+            truncate=check_boolean(parameters.get("truncate", True), "truncate"),
+        )
+        prompt = self._default_prompt
+        if "prompt_name" in parameters:
+            prompt = self._check_prompt(parameters["prompt_name"])
+        if isinstance(item, dict):
+            item = check_item(item, self.item_keys, required=("text",))["text"]
+        return Query([prompt + check_text(item)], wanted)
+
+    def _check_normalize(self, value: object) -> bool:
+        normalize = check_boolean(value, "normalize")
+        if self._normalized and not normalize:
+            raise RequestError(
+                422, "this model normalises its vectors itself; leave normalize out, or send true"
+            )
+        return normalize
+
+    def _check_prompt(self, value: object) -> str:
+        if not self._prompts:
+            raise RequestError(422, "this model has no prompts; leave prompt_name out")
+        return self._prompts[check_choice(value, "prompt_name", tuple(self._prompts))]
+
+    def check(self, query: Query, rows: Sequence[Sequence[Row]]) -> None:
+        [[row]] = rows
+        wanted: Wanted = query.options
+        if row.truncated and not wanted.truncate:
+            raise RequestError(
+                413,
+                f"the text has more than {self._max_length} tokens (special tokens included) and "
+                "truncate is false; send a shorter text",
+            )
+
+    def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
+        [[text]] = computed
+        wanted: Wanted = query.options
+        vector = text.outputs[0].float()
+        if wanted.normalize and not self._normalized:
+            vector = torch.nn.functional.normalize(vector, dim=-1)
+        return vector.tolist()
+
+    def plain_text(self, answer: Any) -> str:
+        return json.dumps(answer)

@@ -1,0 +1,189 @@
+"""Fill mask: texts with a mask -> the tokens that fit best in its place.
+
+Answers as the Hugging Face fill-mask task does: for a text with one mask a list of
+`{"score", "token", "token_str", "sequence"}`, for a text with several a list of such lists.
+
+Source: transformers' FillMaskPipeline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+
+from torchscript_bundle.serving.artifact import REMAKE, Bundle
+from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.modes.base import Computed, Query
+from torchscript_bundle.serving.runtime import Outputs
+from torchscript_bundle.serving.texts import check_item, check_text, check_whole
+from torchscript_bundle.serving.tokenization import Row, Truncation
+
+MAX_TOP_K = 100
+MAX_TARGETS = 100
+#: Each is a whole text of its own in the answer.
+MAX_PROPOSALS = 100
+
+#: Source: PreTrainedTokenizerBase.clean_up_tokenization.
+CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How many proposals for each mask, and from which token ids (None: from all)."""
+
+    top_k: int
+    targets: list[int] | None
+
+
+class FillMask:
+    """See the module."""
+
+    item_keys = ("text",)
+    parameters = ("top_k", "targets")
+    truncation = Truncation()
+
+    def __init__(self, bundle: Bundle) -> None:
+        missing = [
+            name
+            for name in ("mask_token", "mask_token_id", "clean_up_spaces")
+            if name not in bundle.mode_options
+        ]
+        if missing:
+            raise ArtifactError(f"bundle.json: mode_options lacks {', '.join(missing)}; {REMAKE}")
+        self._mask: str = bundle.mode_options["mask_token"]
+        self._mask_id: int = bundle.mode_options["mask_token_id"]
+        self._clean_up: bool = bundle.mode_options["clean_up_spaces"]
+        self._padding_id = bundle.padding.token_id
+        self._unknown_id = bundle.special_ids.get("unk")
+        self._max_length = bundle.max_length
+
+    def set_tokenizer(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
+        if isinstance(item, dict):
+            item = check_item(item, self.item_keys, required=self.item_keys)["text"]
+        text = check_text(item)
+        top_k = check_whole(parameters.get("top_k", 5), "top_k", 1, MAX_TOP_K)
+        targets = self._check_targets(parameters["targets"]) if "targets" in parameters else None
+        if targets is not None:
+            top_k = min(top_k, len(targets))
+        return Query([text], Options(top_k, targets))
+
+    def _check_targets(self, value: object) -> list[int]:
+        if not isinstance(value, list) or not 1 <= len(value) <= MAX_TARGETS:
+            raise RequestError(422, f"targets must be a list of 1 to {MAX_TARGETS} strings")
+        return sorted({self._target_id(target, at) for at, target in enumerate(value)})
+
+    def _target_id(self, value: object, at: int) -> int:
+        """The token of a target: the vocabulary's, or the only one that its text becomes.
+
+        transformers takes the first of several tokens, so that the score would be another word's.
+        """
+        target = check_text(value, f"target {at}")
+        known = self._tokenizer.token_to_id(target)
+        ids = [known] if known is not None else self._ids(target)
+        if len(ids) != 1 or (known is None and ids[0] == self._unknown_id):
+            raise RequestError(
+                422,
+                f"target {at} is not one token of the model's vocabulary; send words that are, or "
+                "leave targets out to get the best of all tokens",
+            )
+        return ids[0]
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def check(self, query: Query, rows: Sequence[Sequence[Row]]) -> None:
+        [[row]] = rows
+        cut = row.encoding.overflowing if row.encoding is not None else []
+        if any(self._mask_id in part.ids for part in cut):
+            raise RequestError(
+                413,
+                f"a mask is in what is cut from a text of more than {self._max_length} tokens "
+                "(special tokens included); send a shorter text",
+            )
+        masks = len(self._positions(row))
+        if not masks:
+            raise RequestError(
+                422, f"the text has no mask; write {self._mask} in place of the token to be filled"
+            )
+        if masks * query.options.top_k > MAX_PROPOSALS:
+            raise RequestError(
+                413,
+                f"{masks} masks with top_k {query.options.top_k} ask for more than "
+                f"{MAX_PROPOSALS} texts; send fewer masks or a lower top_k",
+            )
+
+    def _positions(self, row: Row) -> list[int]:
+        return [at for at, token_id in enumerate(row.input_ids) if token_id == self._mask_id]
+
+    def narrow(self, row: Row, outputs: Outputs) -> Outputs:
+        """Logits `[length, vocabulary]` -> those of the masks, `[masks, vocabulary]`."""
+        return (outputs[0][self._positions(row)],)
+
+    def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
+        [[text]] = computed
+        options: Options = query.options
+        scores = torch.softmax(text.outputs[0].float(), dim=-1)
+        if options.targets is not None:
+            scores = scores[:, options.targets]
+        best = torch.topk(scores, min(options.top_k, scores.shape[-1]))
+        tokens = [
+            at if options.targets is None else [options.targets[index] for index in at]
+            for at in best.indices.tolist()
+        ]
+        rows = [
+            self._proposals(text.row, position, *proposed)
+            for position, *proposed in zip(
+                self._positions(text.row), tokens, best.values.tolist(), strict=True
+            )
+        ]
+        return rows[0] if len(rows) == 1 else rows
+
+    def _proposals(
+        self, row: Row, position: int, tokens: list[int], scores: list[float]
+    ) -> list[dict[str, Any]]:
+        """The entries for one mask, the best first. Source: postprocess."""
+        # The other masks of a text are special tokens and would be dropped with them.
+        single = row.input_ids.count(self._mask_id) == 1
+        filled = [
+            [*row.input_ids[:position], token, *row.input_ids[position + 1 :]] for token in tokens
+        ]
+        kept = [[each for each in ids if each != self._padding_id] for ids in filled]
+        truncated = {"truncated": True} if row.truncated else {}
+        return [
+            {
+                "score": score,
+                "token": token,
+                "token_str": self._spell([token], skip_special_tokens=False),
+                "sequence": self._spell(ids, skip_special_tokens=single),
+                **truncated,
+            }
+            for token, score, ids in zip(tokens, scores, kept, strict=True)
+        ]
+
+    def _spell(self, ids: list[int], skip_special_tokens: bool) -> str:
+        """Source: TokenizersBackend._decode."""
+        text = str(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
+        return clean_up(text) if self._clean_up else text
+
+    def plain_text(self, answer: Any) -> str:
+        """The best token of each mask, a line each."""
+        if isinstance(answer[0], list):
+            return "\n".join(self.plain_text(each) for each in answer)
+        return str(answer[0]["token_str"])
+
+
+def clean_up(text: str) -> str:
+    """Without the spaces that a tokenizer puts before punctuation and English endings.
+
+    Source: PreTrainedTokenizerBase.clean_up_tokenization.
+    """
+    for each in CLEANED:
+        text = text.replace(each, each.strip())
+    return text

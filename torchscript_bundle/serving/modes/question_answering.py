@@ -1,0 +1,181 @@
+"""Extractive question answering: a question and its context -> the part that answers it.
+
+Answers as the Hugging Face question-answering task does: `{"score", "start", "end", "answer"}`,
+or the best answers in a list where `top_k` is over one. Source of the formula: transformers 4's
+QuestionAnsweringPipeline (`postprocess`, `select_starts_ends`, `decode_spans`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tokenizers import Encoding, Tokenizer
+
+from torchscript_bundle.serving.artifact import REMAKE, Bundle
+from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.modes.base import Computed, Query
+from torchscript_bundle.serving.modes.room import check_leaves_room
+from torchscript_bundle.serving.texts import check_boolean, check_item, check_text, check_whole
+from torchscript_bundle.serving.tokenization import Truncation
+
+DOC_STRIDE = 128
+MAX_ANSWER_LEN = 15
+MOST_ANSWERS = 100
+LONGEST_ANSWER = 256
+
+#: First and last character (exclusive) of an answer in the context.
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a request asks of one context."""
+
+    context: str
+    top_k: int
+    max_answer_len: int
+    handle_impossible_answer: bool
+
+
+class QuestionAnswering:
+    """See the module."""
+
+    item_keys = ("question", "context")
+    parameters = ("top_k", "max_answer_len", "handle_impossible_answer", "doc_stride")
+
+    def __init__(self, bundle: Bundle) -> None:
+        missing = {"null_token", "has_words"} - bundle.mode_options.keys()
+        if missing:
+            raise ArtifactError(f"bundle.json: mode_options lacks {sorted(missing)}; {REMAKE}")
+        self._null_token: int | None = bundle.mode_options["null_token"]
+        self._has_words: bool = bundle.mode_options["has_words"]
+        self._longest_answer = min(LONGEST_ANSWER, bundle.max_length)
+        self._half = bundle.max_length // 2
+        # Models that are padded on the left were fine-tuned with the context before the question.
+        # Source: transformers' examples/pytorch/question-answering/run_qa.py, pad_on_right.
+        self._question_first = bundle.padding.side == "right"
+        strategy = Truncation("only_second", windows=True)
+        self.truncation = strategy if self._question_first else Truncation("only_first", True)
+
+    def set_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Takes the artifact's tokenizer, before the first request."""
+        self._tokenizer = tokenizer
+
+    def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
+        checked = check_item(item, self.item_keys, required=self.item_keys)
+        question = check_text(checked["question"], "question")
+        context = check_text(checked["context"], "context")
+        check_leaves_room(self._tokenizer, question, self._half, "the question")
+        longest, widest = self._longest_answer, self._half
+        length = parameters.get("max_answer_len", min(MAX_ANSWER_LEN, longest))
+        stride = parameters.get("doc_stride", min(DOC_STRIDE, widest))
+        impossible = parameters.get("handle_impossible_answer", False)
+        ask = Ask(
+            context,
+            check_whole(parameters.get("top_k", 1), "top_k", 1, MOST_ANSWERS),
+            check_whole(length, "max_answer_len", 1, longest),
+            check_boolean(impossible, "handle_impossible_answer"),
+        )
+        if ask.handle_impossible_answer and self._null_token is None:
+            raise RequestError(
+                422,
+                "this model has no token that stands for no answer; "
+                "leave handle_impossible_answer out",
+            )
+        texts = (question, context) if self._question_first else (context, question)
+        return Query([texts], ask, check_whole(stride, "doc_stride", 0, widest))
+
+    def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
+        [windows] = computed
+        ask: Ask = query.options
+        best: dict[Span, float] = {}
+        null_score = 1.0
+        for window in windows:
+            null, found = self._read_window(window, ask)
+            null_score = min(null_score, null)
+            for span, score in found:
+                best[span] = max(score, best.get(span, 0.0))
+        if not best:
+            raise RequestError(422, "the context has no tokens; send at least one word")
+        ranked = sorted(best.items(), key=lambda entry: (-entry[1], entry[0]))[: ask.top_k]
+        answers = [
+            {"score": score, "start": start, "end": end, "answer": ask.context[start:end]}
+            for (start, end), score in ranked
+        ]
+        if ask.handle_impossible_answer:
+            answers.append({"score": null_score, "start": 0, "end": 0, "answer": ""})
+            answers.sort(key=lambda answer: -answer["score"])  # type: ignore[operator]
+        return answers[0] if ask.top_k == 1 else answers[: ask.top_k]
+
+    def _read_window(self, window: Computed, ask: Ask) -> tuple[float, list[tuple[Span, float]]]:
+        """The score of "no answer" in a window, and its best answers."""
+        encoding = window.row.encoding
+        assert encoding is not None
+        owner = 1 if self._question_first else 0
+        context = [at for at, text in enumerate(encoding.sequence_ids) if text == owner]
+        null = self._null_position(encoding)
+        kept = torch.tensor(null + context, dtype=torch.int64)
+        starts, ends = (
+            torch.softmax(logits.float().cpu()[kept], dim=-1) for logits in window.outputs
+        )
+        null_score = (starts[0] * ends[0]).item() if null else 1.0
+        spans = [self._characters(encoding, at, owner) for at in context]
+        scores = starts[len(null) :], ends[len(null) :]
+        return null_score, best_spans(*scores, spans, ask.max_answer_len, ask.top_k)
+
+    def _null_position(self, encoding: Encoding) -> list[int]:
+        """Where the token for "no answer" is; a text that spells it does not count."""
+        tokens = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
+        return [
+            at
+            for at, (index, special) in enumerate(tokens)
+            if special and index == self._null_token
+        ][:1]
+
+    def _characters(self, encoding: Encoding, at: int, owner: int) -> Span:
+        """Characters of the word that a token is of; of the token, where words are not known."""
+        word = encoding.token_to_word(at) if self._has_words else None
+        span: Span | None = None if word is None else encoding.word_to_chars(word, owner)
+        return span or encoding.offsets[at]
+
+    def plain_text(self, answer: Any) -> str:
+        if isinstance(answer, list):
+            return "\n".join(self.plain_text(entry) for entry in answer)
+        return " ".join(answer["answer"].split())
+
+
+def best_spans(
+    starts: torch.Tensor, ends: torch.Tensor, spans: Sequence[Span], longest: int, top_k: int
+) -> list[tuple[Span, float]]:
+    """The best spans of a window, the best first.
+
+    The score of a span is that of its first token as a start times that of its last as an end; of
+    spans of tokens that are the same characters, the best counts.
+
+    Args:
+        starts: `[tokens]`, the probability that an answer starts at each token of the context.
+        ends: `[tokens]`, the same of its end.
+        spans: the characters that each token stands for.
+        longest: most tokens in an answer.
+        top_k: how many to return; fewer where there are fewer.
+    """
+    count = len(spans)
+    if not count:
+        return []
+    begin, end = torch.tensor(spans, dtype=torch.int64).unbind(1)
+    first = torch.arange(count)[:, None]
+    last = first + torch.arange(min(longest, count))[None, :]
+    inside = last < count
+    last = last.clamp(max=count - 1)
+    scores = (starts[:, None] * ends[last])[inside]
+    begins, finishes = begin[first].expand_as(last)[inside], end[last][inside]
+    real = begins < finishes
+    width = int(end.max()) + 1
+    keys, groups = torch.unique((begins * width + finishes)[real], return_inverse=True)
+    merged = torch.zeros(len(keys)).scatter_reduce(0, groups, scores[real], "amax")
+    top = torch.topk(merged, min(top_k, len(keys)))
+    chosen = [divmod(key, width) for key in keys[top.indices].tolist()]
+    return list(zip(chosen, top.values.tolist(), strict=True))

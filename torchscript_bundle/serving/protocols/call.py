@@ -1,0 +1,57 @@
+"""What a request asks for, free of the protocol that it speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.modes.base import Mode
+from torchscript_bundle.serving.texts import check_keys
+
+PARAMETERS = "parameters"
+
+
+@dataclass(frozen=True)
+class Call:
+    """Items to answer, and how their answers are put together.
+
+    Attributes:
+        items: strings or objects, not checked yet.
+        parameters: by name; the names are the mode's.
+        reply: the value of the response, from the answers to the items, in order.
+        listed: whether the client sent a list, so that an error says which item it is about.
+    """
+
+    items: Sequence[object]
+    parameters: Mapping[str, object]
+    reply: Callable[[list[Any]], Any]
+    listed: bool = True
+
+
+def read_parameters(holders: Iterable[Mapping[str, object]], mode: Mode) -> dict[str, object]:
+    """The parameters of a request, wherever it gives them.
+
+    Args:
+        holders: objects that may have an object under the key `parameters`.
+        mode: says which there are.
+
+    Raises:
+        RequestError: 422 for an unknown parameter, or one that is given twice.
+    """
+    found: dict[str, object] = {}
+    for holder in holders:
+        parameters = holder.get(PARAMETERS, {})
+        if not isinstance(parameters, dict):
+            raise RequestError(422, f"parameters must be an object, {_known(mode)}")
+        check_keys(parameters, mode.parameters, where="parameters.")
+        for name, value in parameters.items():
+            if name in found:
+                raise RequestError(422, f"{name} is given twice; send it once")
+            found[name] = value
+    return found
+
+
+def _known(mode: Mode) -> str:
+    return "with " + " or ".join(mode.parameters) if mode.parameters else "and empty for this model"

@@ -1,0 +1,54 @@
+"""The form of the TorchServe example and of Hugging Face's inference endpoints.
+
+A text, an object or a list of either; as it is, or under `inputs` or `data` beside `parameters`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.modes.base import Mode
+from torchscript_bundle.serving.protocols.call import PARAMETERS, Call, read_parameters
+from torchscript_bundle.serving.texts import check_keys
+
+#: Keys of the object around items.
+WRAPPERS = ("inputs", "data")
+
+
+def read(payload: object, mode: Mode) -> Call:
+    """See the module.
+
+    Raises:
+        RequestError: 422 for unknown keys, or for no input or two of them.
+    """
+    if not isinstance(payload, dict):
+        return _call(payload, {})
+    check_keys(payload, (*mode.item_keys, *WRAPPERS, *mode.parameters, PARAMETERS))
+    beside = {key: payload[key] for key in mode.parameters if key in payload}
+    parameters = read_parameters([payload, {PARAMETERS: beside}], mode)
+    item = {key: payload[key] for key in mode.item_keys if key in payload}
+    wrapped = [key for key in WRAPPERS if key in payload]
+    if len(wrapped) + bool(item) != 1:
+        raise RequestError(422, f"send one input: {_forms(mode)}")
+    if wrapped:
+        return _call(payload[wrapped[0]], parameters)
+    # {"text": ["one", "two"]} is as old as the TorchServe example.
+    if list(item) == ["text"]:
+        return _call(item["text"], parameters)
+    return Call([item], parameters, _first, listed=False)
+
+
+def _call(value: object, parameters: dict[str, object]) -> Call:
+    if isinstance(value, list):
+        return Call(value, parameters, list)
+    return Call([value], parameters, _first, listed=False)
+
+
+def _first(answers: list[Any]) -> Any:
+    return answers[0]
+
+
+def _forms(mode: Mode) -> str:
+    keys = ", ".join(f'"{key}"' for key in mode.item_keys)
+    return f'an object with {keys}, or the same under "inputs" or "data"'
