@@ -38,3 +38,17 @@ def test_every_target_that_the_documents_name_exists() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_line_counts_of_the_mode_that_is_walked_through_are_true() -> None:
+    page = (ROOT / "docs" / "adding-a-mode.md").read_text(encoding="utf-8")
+    counts = re.findall(r"\| \[(\S+\.py)\]\(\S+\) \| (\d+) \|", page)
+    assert len(counts) == 2
+    for path, count in counts:
+        assert len((ROOT / path).read_text(encoding="utf-8").splitlines()) == int(count), path
+    for side, line in (
+        ("export", '"reranking": Reranking(),'),
+        ("serving", '"reranking": Reranking,'),
+    ):
+        registry = ROOT / "torchscript_bundle" / side / "modes" / "__init__.py"
+        assert line in page and line in registry.read_text(encoding="utf-8")
