@@ -58,7 +58,7 @@ def test_any_key_of_the_example_may_be_left_out(tmp_path: Path, key: str) -> Non
         ({"model_name": ""}, ["model_name", "at least 1 character"]),
         ({"num_labels": "two"}, ["num_labels", "valid integer", '"two"']),
         ({"num_labels": True}, ["num_labels", "whole number", "true"]),
-        ({"num_labels": 0}, ["num_labels", "greater than or equal to 1", "got 0"]),
+        ({"num_labels": -1}, ["num_labels", "greater than or equal to 0", "got -1"]),
         ({"num_labels": 1.5}, ["num_labels", "valid integer", "1.5"]),
         ({"max_length": 3}, ["max_length", "greater than or equal to 4", "got 3"]),
         ({"max_length": 100_001}, ["max_length", "less than or equal to 100000"]),
@@ -86,7 +86,13 @@ def test_refuses_with_the_key_and_what_it_may_be(
 
 def test_says_all_that_is_wrong_at_once(tmp_path: Path) -> None:
     path = tmp_path / "setup_config.json"
-    wrong = {"num_labels": 0, "modle_name": "x", "mode": 5, "traced_lengths": [99], "max_length": 9}
+    wrong = {
+        "num_labels": -1,
+        "modle_name": "x",
+        "mode": 5,
+        "traced_lengths": [99],
+        "max_length": 9,
+    }
     path.write_text(json.dumps(wrong))
     with refused() as refusal:
         load_config(path)

@@ -219,6 +219,12 @@ def test_labels_beside_the_config(model: Path, tmp_path: Path) -> None:
         export(config_for(tmp_path, model), tmp_path / "Transformer_model")
 
 
+def test_no_number_of_labels_is_the_models_own(model: Path, tmp_path: Path) -> None:
+    """The TorchServe example writes "0" for tasks without labels."""
+    bundle = export(config_for(tmp_path, model, num_labels="0"), tmp_path / "artifact")
+    assert bundle.labels == ("SAD", "SO-SO", "GLAD")
+
+
 def test_says_what_became_of_old_keys_and_what_was_proven(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -92,7 +92,10 @@ class SetupConfig(BaseModel):
         None, description="Lower-case the text; null leaves it to the tokenizer."
     )
     num_labels: Int | None = Field(
-        None, ge=1, description="Number of labels, checked against the model; null takes its own."
+        None,
+        ge=0,
+        description="Number of labels, checked against the model; null takes its own, and so does "
+        "0, which the TorchServe example writes for tasks without labels.",
     )
     max_length: Int = Field(
         150, ge=4, le=100_000, description="Longest text, in tokens, special tokens included."

@@ -58,7 +58,7 @@ def export(config: SetupConfig, output: Path) -> Bundle:
     with _step(f"load {config.model_name}"):
         source = load_source(config)
     mode = MODES[config.mode]
-    labels = mode.labels(source.model.config, config.num_labels, config.artifacts)
+    labels = mode.labels(source.model.config, config.num_labels or None, config.artifacts)
     inputs = input_names(source.model, source.tokenizer)
     with _step(f"trace and compare with the eager model ({_millions(source.model)} parameters)"):
         make_inputs = InputMaker(
