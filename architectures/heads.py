@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from transformers.models.auto import modeling_auto
 
+from torchscript_bundle.export.modes import MODES
+
 
 @dataclass(frozen=True)
 class Head:
@@ -27,23 +29,22 @@ class Head:
     pairs: bool = False
 
 
+def _of_mode(name: str, architectures: Mapping[str, str | tuple[str, ...]]) -> Head:
+    """The head that the exporter gives to a mode."""
+    mode = MODES[name]
+    outputs = tuple(output.name for output in mode.outputs)
+    return Head(mode.auto_class, architectures, outputs, pairs=mode.pairs)
+
+
 HEADS: dict[str, Head] = {
-    "sequence_classification": Head(
-        "AutoModelForSequenceClassification",
-        modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-    ),
-    "token_classification": Head(
-        "AutoModelForTokenClassification",
-        modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
-    ),
-    "question_answering": Head(
-        "AutoModelForQuestionAnswering",
-        modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
-        outputs=("start_logits", "end_logits"),
-        pairs=True,
-    ),
-    "fill_mask": Head("AutoModelForMaskedLM", modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
-    "text_generation": Head(
-        "AutoModelForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, framed=False
-    ),
+    name: _of_mode(name, architectures)
+    for name, architectures in (
+        ("sequence_classification", modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
+        ("token_classification", modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES),
+        ("question_answering", modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES),
+        ("fill_mask", modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+    )
 }
+HEADS["text_generation"] = Head(
+    "AutoModelForCausalLM", modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, framed=False
+)
