@@ -150,7 +150,15 @@ class SetupConfig(BaseModel):
     startup_timeout: Int = Field(
         120, ge=1, le=86_400, description="A worker that loads longer is restarted (seconds)."
     )
-    captum_explanation: bool = Field(False, description="Accepted; not exported yet.")
+    captum_explanation: bool = Field(
+        False, description="Also explain answers, at /explanations; the worker then needs captum."
+    )
+    explanation_steps: Int = Field(
+        50, ge=2, le=1000, description="Most steps of an explanation, and how many it takes."
+    )
+    explanation_batch_size: Int = Field(
+        16, ge=1, le=1024, description="Most rows in one pass of an explanation."
+    )
     embedding_name: str | None = Field(None, description="Accepted; nothing needs it any more.")
     FasterTransformer: bool = Field(False, description="Accepted; " + REPLACED["FasterTransformer"])
     BetterTransformer: bool = Field(False, description="Accepted; " + REPLACED["BetterTransformer"])
@@ -175,6 +183,15 @@ class SetupConfig(BaseModel):
             for key in mode.settings:
                 if key not in own and getattr(self, key) is not None:
                     raise ValueError(f"{key} is for the mode {name}; remove it for {self.mode}")
+        return self
+
+    @model_validator(mode="after")
+    def _has_something_to_explain(self) -> SetupConfig:
+        if self.captum_explanation and not MODES[self.mode].explained:
+            raise ValueError(
+                f"captum_explanation: answers of {self.mode} have no score to explain; set it to "
+                "false"
+            )
         return self
 
     @field_validator("archive_name")

@@ -19,6 +19,7 @@ import transformers
 
 from torchscript_bundle.export.config import REPLACED, SetupConfig, samples
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.explanation import explainable
 from torchscript_bundle.export.inputs import InputMaker, input_names
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.proof import Proof, prove, reads_padding, save_and_compare
@@ -68,6 +69,9 @@ def export(config: SetupConfig, output: Path) -> Bundle:
         wrap = partial(mode.wrap, inputs=inputs, options=options)
         proof = prove(source.model, wrap, make_inputs, config.lengths)
     _tell(proof)
+    if config.captum_explanation:
+        with _step("trace with the embeddings apart and compare gradients"):
+            proof = explainable(proof, source.model, wrap, make_inputs)
     bundle = _describe(config, source, proof, inputs, labels, options)
     with _written_whole(output) as folder:
         return _write(folder, config, source, proof, bundle)
@@ -115,6 +119,7 @@ def _describe(
         dynamic_batch=proof.claim.dynamic_batch,
         dynamic_length=proof.claim.dynamic_length,
         reads_padding=reads_padding(proof),
+        explanations=config.captum_explanation,
         precision="float32",
         padding=Padding(
             side="left" if tokenizer.padding_side == "left" else "right",
@@ -144,8 +149,6 @@ def _note_old_keys(config: SetupConfig) -> None:
     for key, replaced in REPLACED.items():
         if getattr(config, key):
             logger.warning("%s is accepted and does nothing: %s", key, replaced)
-    if config.captum_explanation:
-        logger.warning("captum_explanation is accepted; this version exports no explanations")
 
 
 def _check_output(output: Path) -> None:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from torchscript_bundle.export.claims import CLAIMS, Claim
 from torchscript_bundle.export.errors import ExportError, one_line
+from torchscript_bundle.export.gradients import compare_gradients
 from torchscript_bundle.export.hints import traceable
 from torchscript_bundle.export.inputs import InputMaker
 from torchscript_bundle.export.masks import masks_by_broadcasting
@@ -49,6 +50,9 @@ class Proof:
         padding_effect: how much padding changes the eager model's answer, relative to its scale.
         refused: stronger claims, with the first case that broke each.
         warnings: what the tracer warned of.
+        gradients: the embeddings and eager gradients to compare a module by that explains its
+            answers.
+        gradient_difference: how far its gradients were off, relative to their scale.
     """
 
     module: torch.jit.ScriptModule
@@ -59,6 +63,8 @@ class Proof:
     padding_effect: float
     refused: list[tuple[Claim, str]] = field(default_factory=list)
     warnings: tuple[str, ...] = ()
+    gradients: list[Case] = field(default_factory=list)
+    gradient_difference: float | None = None
 
     @property
     def min_length(self) -> int:
@@ -79,6 +85,7 @@ class Proof:
             "holds": self.in_words(),
             "tolerance": TOLERANCE,
             "padding_effect": self.padding_effect,
+            "gradient_difference": self.gradient_difference,
             "refused_claims": {str(claim): reason for claim, reason in self.refused},
             "tracer_warnings": list(self.warnings),
             "tracer_warnings_explained": (
@@ -183,6 +190,9 @@ def save_and_compare(proof: Proof, path: Path, device: torch.device) -> Proof:
     report = compare_all(reloaded, proof.cases, "compare the saved file")
     if report.broken is not None:
         raise ExportError(f"the saved file differs at {report.broken}")
+    if proof.gradients:
+        worst = compare_gradients(reloaded, proof.gradients).worst
+        return replace(proof, report=report, gradient_difference=worst)
     return replace(proof, report=report)
 
 

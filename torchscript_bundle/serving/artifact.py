@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 from torchscript_bundle.serving.errors import ArtifactError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 BUNDLE_FILE = "bundle.json"
 MODULE_FILE = "traced_model.pt"
 TOKENIZER_FILE = "tokenizer.json"
@@ -65,6 +65,8 @@ class Bundle:
         dynamic_length: whether any length from `min_length` to `max_length` was exact.
         reads_padding: whether padding changes the answer in spite of the mask; rows of such a
             module are never padded, so its length is dynamic.
+        explanations: whether the module also has `embed(input_ids)`, float `[batch, length, dim]`,
+            and `forward_embeddings(embeddings, input_ids, attention_mask, ...)`, with gradients.
         precision: dtype of the weights.
         padding: how rows are padded.
         truncation_side: which end of a text that is too long is cut.
@@ -88,6 +90,7 @@ class Bundle:
     dynamic_batch: bool
     dynamic_length: bool
     reads_padding: bool
+    explanations: bool
     precision: str
     padding: Padding
     truncation_side: Literal["left", "right"]
@@ -158,6 +161,9 @@ class ServingOptions:
 
     batch_size: int
     max_client_batch: int
+    response_timeout: int
+    explanation_steps: int
+    explanation_batch_size: int
     on_too_long: Literal["truncate", "error"]
 
     @staticmethod

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
+HTML = "text/html; charset=utf-8"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ class HttpResponse:
     body: bytes
 
 
+def json_response(status: int, value: Any) -> HttpResponse:
+    """A value as strict JSON, in UTF-8.
+
+    Raises:
+        ValueError: a number in it is not finite.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return HttpResponse(status, JSON, text.encode("utf-8"))
+
+
 def prefers_plain_text(accept: str) -> bool:
     """Whether an Accept header ranks text/plain above application/json.
 
@@ -51,5 +63,5 @@ def prefers_plain_text(accept: str) -> bool:
             quality[media_type] = 0.0
     anything = quality.get("*/*", 0.0)
     plain = quality.get("text/plain", quality.get("text/*", anything))
-    json = quality.get("application/json", quality.get("application/*", anything))
-    return plain > json
+    as_json = quality.get("application/json", quality.get("application/*", anything))
+    return plain > as_json

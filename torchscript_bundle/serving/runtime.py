@@ -80,6 +80,17 @@ class Runtime:
         retarget(self._module, device)
         self._module.eval()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the module runs."""
+        return self._device
+
+    @property
+    def module(self) -> torch.jit.ScriptModule:
+        """The loaded module."""
+        module: torch.jit.ScriptModule = self._module
+        return module
+
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> list[Outputs]:
         """The module's outputs for each row, in order, on the device, without padding.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 
@@ -16,10 +16,10 @@ from torchscript_bundle.serving.artifact import REMAKE, Bundle, ServingOptions
 from torchscript_bundle.serving.body import decode_body
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.http import (
-    JSON,
     TEXT,
     HttpRequest,
     HttpResponse,
+    json_response,
     prefers_plain_text,
 )
 from torchscript_bundle.serving.modes import MODES
@@ -28,6 +28,9 @@ from torchscript_bundle.serving.protocols import read_call
 from torchscript_bundle.serving.protocols.call import Call
 from torchscript_bundle.serving.runtime import Outputs, Runtime
 from torchscript_bundle.serving.tokenization import Row, TextEncoder
+
+if TYPE_CHECKING:
+    from torchscript_bundle.serving.explanations.explainer import Explainer, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +48,13 @@ class Tokenized:
         call: what it asks for.
         queries: what the mode understood of each item.
         rows: for each text of each item, its rows.
+        wanted: how its answers are to be explained, if they are.
     """
 
     call: Call
     queries: list[Query]
     rows: list[list[list[Row]]]
+    wanted: Wanted | None
 
     @property
     def flat(self) -> list[Row]:
@@ -92,34 +97,50 @@ class Service:
             self._mode.set_tokenizer(self._encoder.tokenizer)
         narrow = self._mode.narrow if isinstance(self._mode, Narrows) else None
         self._runtime = Runtime(folder, self._bundle, device, options.batch_size, narrow)
-        self._runtime.warm_up(self._encoder.encode("a")[0])
+        word = self._encoder.encode("a")[0]
+        self._runtime.warm_up(word)
+        self._explainer = self._make_explainer(options, word) if self._bundle.explanations else None
+        self._explaining_seconds = options.response_timeout / 2
+
+    def _make_explainer(self, options: ServingOptions, word: Row) -> Explainer:
+        """Its libraries are imported only where an artifact needs them."""
+        from torchscript_bundle.serving.explanations.explainer import make_explainer
+
+        return make_explainer(self._mode, self._runtime, self._bundle, options, word)
 
     def answer(self, requests: Sequence[HttpRequest]) -> list[HttpResponse]:
         """One response for each request, in order; a bad one never touches its neighbours."""
+        deadline = time.monotonic() + self._explaining_seconds
         decoded = [_guard(self._decode, request) for request in requests]
         ready = [item for item in decoded if isinstance(item, Tokenized)]
         outputs = iter(self._predict_apart(ready))
         return [
-            self._respond(request, item, next(outputs)) if isinstance(item, Tokenized) else item
+            self._respond(request, item, next(outputs), deadline)
+            if isinstance(item, Tokenized)
+            else item
             for request, item in zip(requests, decoded, strict=True)
         ]
 
     def _decode(self, request: HttpRequest) -> Tokenized | HttpResponse:
         if request.purpose == "describe":
-            return _json_response(200, self.describe())
-        if request.purpose == "explain":
+            return json_response(200, self.describe())
+        explainer = self._explainer if request.purpose == "explain" else None
+        if request.purpose == "explain" and explainer is None:
             raise RequestError(
                 404, "this archive holds no explanations; POST the text to /predictions instead"
             )
-        call = read_call(decode_body(request), self._mode, self._model_name)
+        form = explainer.form if explainer else self._mode
+        call = read_call(decode_body(request), form, self._model_name)
+        wanted = explainer.decode(call.parameters) if explainer else None
         if not call.items:
             raise RequestError(422, "the list is empty; send at least one text")
         self._check_count(len(call.items))
         decoded = [
-            self._decode_item(item, call, f"item {at} of the list: " if call.listed else "")
+            self._decode_item(item, call, wanted, f"item {at} of the list: " if call.listed else "")
             for at, item in enumerate(call.items)
         ]
-        tokenized = Tokenized(call, [query for query, _ in decoded], [rows for _, rows in decoded])
+        queries, rows = [query for query, _ in decoded], [rows for _, rows in decoded]
+        tokenized = Tokenized(call, queries, rows, wanted)
         count = len(tokenized.flat)
         if count > self._max_texts:
             raise RequestError(
@@ -129,9 +150,13 @@ class Service:
             )
         return tokenized
 
-    def _decode_item(self, item: object, call: Call, where: str) -> tuple[Query, list[list[Row]]]:
+    def _decode_item(
+        self, item: object, call: Call, wanted: Wanted | None, where: str
+    ) -> tuple[Query, list[list[Row]]]:
         try:
             query = self._mode.decode(item, call.parameters)
+            if wanted is not None and self._explainer is not None:
+                self._explainer.check_target(query, wanted)
             self._check_count(len(query.texts))
             rows = [self._encoder.encode(text, query.stride) for text in query.texts]
             for row in (row for windows in rows for row in windows):
@@ -178,26 +203,35 @@ class Service:
         return [[next(outputs) for _ in item.flat] for item in ready]
 
     def _respond(
-        self, request: HttpRequest, item: Tokenized, outputs: list[Outputs] | HttpResponse
+        self,
+        request: HttpRequest,
+        item: Tokenized,
+        outputs: list[Outputs] | HttpResponse,
+        deadline: float,
     ) -> HttpResponse:
         if isinstance(outputs, HttpResponse):
             return outputs
-        return _guard(self._encode, request, item, outputs)
+        left = iter(outputs)
+        computed = [
+            [[Computed(row, next(left)) for row in windows] for windows in texts]
+            for texts in item.rows
+        ]
+        if item.wanted is None or self._explainer is None:
+            return _guard(self._encode, request, item, computed)
+        explain = self._explainer.answer
+        return _guard(explain, item.call, item.queries, computed, item.wanted, deadline)
 
     def _encode(
-        self, request: HttpRequest, item: Tokenized, outputs: list[Outputs]
+        self, request: HttpRequest, item: Tokenized, computed: Sequence[Sequence[list[Computed]]]
     ) -> HttpResponse:
-        left = iter(outputs)
         answers = [
-            self._mode.encode(
-                query, [[Computed(row, next(left)) for row in windows] for windows in texts]
-            )
-            for query, texts in zip(item.queries, item.rows, strict=True)
+            self._mode.encode(query, texts)
+            for query, texts in zip(item.queries, computed, strict=True)
         ]
         if prefers_plain_text(request.accept):
             lines = "\n".join(map(self._mode.plain_text, answers))
             return HttpResponse(200, TEXT, lines.encode("utf-8"))
-        return _json_response(200, item.call.reply(answers))
+        return json_response(200, item.call.reply(answers))
 
     def describe(self) -> dict[str, Any]:
         """What this archive serves, for TorchServe's describe call."""
@@ -210,14 +244,9 @@ def _guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpR
     try:
         return step(*args, **kwargs)
     except RequestError as error:
-        return _json_response(error.status, {"error": error.message})
+        return json_response(error.status, {"error": error.message})
     except Exception as error:
         # The message is left out: it may repeat what the client sent.
         frames = "".join(traceback.format_tb(error.__traceback__))
         logger.error("%s while answering a request\n%s", type(error).__name__, frames)
-        return _json_response(500, {"error": "the server could not answer this request"})
-
-
-def _json_response(status: int, value: Any) -> HttpResponse:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return HttpResponse(status, JSON, text.encode("utf-8"))
+        return json_response(500, {"error": "the server could not answer this request"})

@@ -99,6 +99,18 @@ def check_choice(value: object, name: str, choices: Sequence[str]) -> str:
     return value
 
 
+def check_label(value: object, labels: Sequence[str]) -> str:
+    """The label whose score is to be explained.
+
+    Raises:
+        RequestError: 422 that lists the labels, or some of them.
+    """
+    if not isinstance(value, str) or value not in labels:
+        listed = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
+        raise RequestError(422, f"target must be a label of this model: {listed}")
+    return value
+
+
 def type_name(value: object) -> str:
     """What JSON calls the type of a value."""
     return JSON_TYPES.get(type(value).__name__, "of another type")

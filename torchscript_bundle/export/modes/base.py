@@ -35,6 +35,10 @@ class ExportMode(Protocol):
         """Whether the model always gets two texts together, such as a question and its context."""
 
     @property
+    def explained(self) -> bool:
+        """Whether its answers have scores that can be explained."""
+
+    @property
     def settings(self) -> Sequence[str]:
         """Keys of setup_config.json that this mode reads and no other."""
 

@@ -44,6 +44,7 @@ class FeatureExtraction:
     auto_class = "AutoModel"
     outputs = (Output("embedding"),)
     pairs = False
+    explained = False
     #: Keys of setup_config.json that are this mode's alone.
     settings = ("pooling", "normalize_embeddings")
     #: Weights that the vectors do not pass through, so that a checkpoint may lack them.

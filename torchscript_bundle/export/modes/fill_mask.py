@@ -26,6 +26,7 @@ class FillMask:
     auto_class = "AutoModelForMaskedLM"
     outputs = (Output("logits", per_token=True),)
     pairs = False
+    explained = True
     settings = ()
     unused_weights = ()
 

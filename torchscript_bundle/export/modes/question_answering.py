@@ -29,6 +29,7 @@ class QuestionAnswering:
     auto_class = "AutoModelForQuestionAnswering"
     outputs = (Output("start_logits", per_token=True), Output("end_logits", per_token=True))
     pairs = True
+    explained = True
     settings = ()
     unused_weights = ()
 

@@ -33,6 +33,7 @@ class Reranking:
     auto_class = "AutoModelForSequenceClassification"
     outputs = (Output("logits"),)
     pairs = True
+    explained = True
     settings = ()
     unused_weights = ()
 

@@ -24,6 +24,7 @@ class SequenceClassification:
     auto_class = "AutoModelForSequenceClassification"
     outputs = (Output("logits"),)
     pairs = False
+    explained = True
     settings = ()
     unused_weights = ()
 

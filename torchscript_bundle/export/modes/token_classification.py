@@ -25,6 +25,7 @@ class TokenClassification:
     auto_class = "AutoModelForTokenClassification"
     outputs = (Output("logits", per_token=True),)
     pairs = False
+    explained = True
     settings = ()
     unused_weights = ()
 

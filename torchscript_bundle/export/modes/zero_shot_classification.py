@@ -28,6 +28,7 @@ class ZeroShotClassification:
     auto_class = "AutoModelForSequenceClassification"
     outputs = (Output("logits"),)
     pairs = True
+    explained = True
     settings = ()
     unused_weights = ()
 

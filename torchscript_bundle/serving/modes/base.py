@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from tokenizers import Tokenizer
 
 from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.runtime import Outputs
 from torchscript_bundle.serving.tokenization import Row, TextInput, Truncation
 
@@ -110,4 +111,41 @@ class ChecksRows(Protocol):
 
         Raises:
             RequestError: 413 or 422.
+        """
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A mode whose answers can be explained by numbers of the module's outputs."""
+
+    @property
+    def target_parameters(self) -> Sequence[str]:
+        """Names of the parameters that say what is explained."""
+
+    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
+        """Looks at what is to be explained before anything is run.
+
+        Args:
+            query: what `decode` made of an item.
+            parameters: those of `target_parameters` that the request set, not checked yet.
+
+        Raises:
+            RequestError: 422 for a target that there is not.
+        """
+
+    def targets(
+        self,
+        query: Query,
+        computed: Sequence[Sequence[Computed]],
+        parameters: Mapping[str, object],
+    ) -> list[Target]:
+        """The numbers to explain: those asked for, else those behind the answer.
+
+        Args:
+            query: what `decode` made of the item.
+            computed: as for `encode`.
+            parameters: checked by `check_target`.
+
+        Raises:
+            RequestError: 422 for a target that the tokens have not.
         """

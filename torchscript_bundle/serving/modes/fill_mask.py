@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.runtime import Outputs
 from torchscript_bundle.serving.texts import check_item, check_text, check_whole
@@ -44,6 +45,7 @@ class FillMask:
 
     item_keys = ("text",)
     parameters = ("top_k", "targets")
+    target_parameters = ("target",)
     truncation = Truncation()
 
     def __init__(self, bundle: Bundle) -> None:
@@ -77,20 +79,20 @@ class FillMask:
     def _check_targets(self, value: object) -> list[int]:
         if not isinstance(value, list) or not 1 <= len(value) <= MAX_TARGETS:
             raise RequestError(422, f"targets must be a list of 1 to {MAX_TARGETS} strings")
-        return sorted({self._target_id(target, at) for at, target in enumerate(value)})
+        return sorted({self._target_id(each, f"target {at}") for at, each in enumerate(value)})
 
-    def _target_id(self, value: object, at: int) -> int:
+    def _target_id(self, value: object, what: str) -> int:
         """The token of a target: the vocabulary's, or the only one that its text becomes.
 
         transformers takes the first of several tokens, so that the score would be another word's.
         """
-        target = check_text(value, f"target {at}")
+        target = check_text(value, what)
         known = self._tokenizer.token_to_id(target)
         ids = [known] if known is not None else self._ids(target)
         if len(ids) != 1 or (known is None and ids[0] == self._unknown_id):
             raise RequestError(
                 422,
-                f"target {at} is not one token of the model's vocabulary; send words that are, or "
+                f"{what} is not one token of the model's vocabulary; send words that are, or "
                 "leave targets out to get the best of all tokens",
             )
         return ids[0]
@@ -171,6 +173,32 @@ class FillMask:
         """Source: TokenizersBackend._decode."""
         text = str(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
         return clean_up(text) if self._clean_up else text
+
+    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
+        if "target" in parameters:
+            self._target_id(parameters["target"], "target")
+
+    def targets(
+        self,
+        query: Query,
+        computed: Sequence[Sequence[Computed]],
+        parameters: Mapping[str, object],
+    ) -> list[Target]:
+        """For each mask, the logit of the token asked for, else of the best one."""
+        [[text]] = computed
+        [sent] = query.texts
+        assert isinstance(sent, str)
+        found = []
+        for scores, position in zip(text.outputs[0], self._positions(text.row), strict=True):
+            token = (
+                self._target_id(parameters["target"], "target")
+                if "target" in parameters
+                else int(scores.argmax())
+            )
+            name = self._spell([token], skip_special_tokens=False)
+            place = (position, token)
+            found.append(Target(name, text.row, {"text": sent}, 0, place, per_token=True))
+        return found
 
     def plain_text(self, answer: Any) -> str:
         """The best token of each mask, a line each."""

@@ -16,6 +16,7 @@ from tokenizers import Encoding, Tokenizer
 
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.modes.room import check_leaves_room
 from torchscript_bundle.serving.texts import check_boolean, check_item, check_text, check_whole
@@ -45,6 +46,8 @@ class QuestionAnswering:
 
     item_keys = ("question", "context")
     parameters = ("top_k", "max_answer_len", "handle_impossible_answer", "doc_stride")
+    #: What is explained is always where the best answer starts and ends.
+    target_parameters = ()
 
     def __init__(self, bundle: Bundle) -> None:
         missing = {"null_token", "has_words"} - bundle.mode_options.keys()
@@ -109,6 +112,44 @@ class QuestionAnswering:
             answers.append({"score": null_score, "start": 0, "end": 0, "answer": ""})
             answers.sort(key=lambda answer: -answer["score"])  # type: ignore[operator]
         return answers[0] if ask.top_k == 1 else answers[: ask.top_k]
+
+    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
+        pass
+
+    def targets(
+        self,
+        query: Query,
+        computed: Sequence[Sequence[Computed]],
+        parameters: Mapping[str, object],
+    ) -> list[Target]:
+        """The logits that the best answer starts and ends where it does."""
+        [windows] = computed
+        ask: Ask = query.options
+        found = [(self._read_window(window, ask)[1], window) for window in windows]
+        spans = [(best[0][1], best[0][0], window) for best, window in found if best]
+        if not spans:
+            raise RequestError(422, "the context has no tokens; send at least one word")
+        _, span, window = max(spans, key=lambda each: each[0])
+        [texts] = query.texts
+        names = self.item_keys if self._question_first else self.item_keys[::-1]
+        sent = dict(zip(names, texts, strict=True))
+        return [
+            Target(name, window.row, sent, output, (place,), per_token=True)
+            for output, (name, place) in enumerate(self._edges(window, span).items())
+        ]
+
+    def _edges(self, window: Computed, span: Span) -> dict[str, int]:
+        """The tokens whose scores made a span's: of those that begin or end it, the best."""
+        encoding = window.row.encoding
+        assert encoding is not None
+        owner = 1 if self._question_first else 0
+        context = [at for at, text in enumerate(encoding.sequence_ids) if text == owner]
+        spans = {at: self._characters(encoding, at, owner) for at in context}
+        starts, ends = window.outputs
+        return {
+            "start": max((at for at in context if spans[at][0] == span[0]), key=starts.__getitem__),
+            "end": max((at for at in context if spans[at][1] == span[1]), key=ends.__getitem__),
+        }
 
     def _read_window(self, window: Computed, ask: Ask) -> tuple[float, list[tuple[Span, float]]]:
         """The score of "no answer" in a window, and its best answers."""

@@ -14,6 +14,7 @@ import torch
 
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.texts import (
     check_boolean,
@@ -59,6 +60,7 @@ class Reranking:
 
     item_keys = ("query", *PASSAGES)
     parameters = ("top_n", "return_documents", "raw_scores")
+    target_parameters = ("target",)
     truncation = Truncation()
 
     def __init__(self, bundle: Bundle) -> None:
@@ -119,6 +121,23 @@ class Reranking:
             }
             for index in best
         ]
+
+    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
+        if "target" in parameters:
+            check_whole(parameters["target"], "target", 0, len(query.texts) - 1)
+
+    def targets(
+        self,
+        query: Query,
+        computed: Sequence[Sequence[Computed]],
+        parameters: Mapping[str, object],
+    ) -> list[Target]:
+        """The logit of the passage asked for by its index, else of the best one."""
+        best = self.encode(query, computed)[0]["index"]
+        index = check_whole(parameters.get("target", best), "target", 0, len(query.texts) - 1)
+        [pair] = computed[index]
+        sent = dict(zip(("query", "passage"), query.texts[index], strict=True))
+        return [Target(f"passage {index}", pair.row, sent, 0, (0,))]
 
     def plain_text(self, answer: Any) -> str:
         return " ".join(str(entry["index"]) for entry in answer)

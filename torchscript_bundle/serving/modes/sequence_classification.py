@@ -13,8 +13,9 @@ import torch
 
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.texts import check_item, check_text
+from torchscript_bundle.serving.texts import check_item, check_label, check_text
 from torchscript_bundle.serving.tokenization import Truncation
 
 #: logits `[labels]` -> scores `[labels]`, by the model's `problem_type`.
@@ -31,6 +32,7 @@ class SequenceClassification:
 
     item_keys = ("text", "text_pair")
     parameters = ("top_k",)
+    target_parameters = ("target",)
     truncation = Truncation()
 
     def __init__(self, bundle: Bundle) -> None:
@@ -73,6 +75,25 @@ class SequenceClassification:
             for index in best
         ]
         return entries[0] if top_k is None else entries
+
+    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
+        if "target" in parameters:
+            check_label(parameters["target"], self._labels)
+
+    def targets(
+        self,
+        query: Query,
+        computed: Sequence[Sequence[Computed]],
+        parameters: Mapping[str, object],
+    ) -> list[Target]:
+        """The logit of the label that is asked for, else of the best one."""
+        [[text]] = computed
+        [sent] = query.texts
+        best = self._labels[int(text.outputs[0].argmax())]
+        label = check_label(parameters.get("target", best), self._labels)
+        pair = (sent,) if isinstance(sent, str) else sent
+        texts = dict(zip(("text", "text_pair"), pair, strict=False))
+        return [Target(label, text.row, texts, 0, (self._labels.index(label),))]
 
     def plain_text(self, answer: Any) -> str:
         if isinstance(answer, list):

@@ -17,6 +17,7 @@ from tokenizers import Encoding, Tokenizer
 
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.modes.entities import (
     WORD_STRATEGIES,
@@ -27,7 +28,13 @@ from torchscript_bundle.serving.modes.entities import (
     group_words,
     merge_overlapping,
 )
-from torchscript_bundle.serving.texts import check_choice, check_item, check_text, check_whole
+from torchscript_bundle.serving.texts import (
+    check_choice,
+    check_item,
+    check_label,
+    check_text,
+    check_whole,
+)
 from torchscript_bundle.serving.tokenization import Row, Truncation
 
 NONE = "none"
@@ -49,6 +56,7 @@ class TokenClassification:
 
     item_keys = ("text",)
     parameters = ("aggregation_strategy", "stride", "ignore_labels")
+    target_parameters = ("target", "position")
     truncation = Truncation(windows=True)
 
     def __init__(self, bundle: Bundle) -> None:
@@ -155,6 +163,47 @@ class TokenClassification:
         """Source: TokenizersBackend.convert_tokens_to_string."""
         decoder = self._tokenizer.decoder
         return " ".join(tokens) if decoder is None else str(decoder.decode(tokens))
+
+    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
+        if "target" in parameters:
+            check_label(parameters["target"], self._labels)
+        if "position" in parameters:
+            last = len(query.options.text) - 1
+            check_whole(parameters["position"], "position", 0, last)
+
+    def targets(
+        self,
+        query: Query,
+        computed: Sequence[Sequence[Computed]],
+        parameters: Mapping[str, object],
+    ) -> list[Target]:
+        """The logit of a label at a token: asked for, else those of the surest entity."""
+        [windows] = computed
+        options: Options = query.options
+        tokens = [
+            (window, token) for window in windows for token in self._tokens(window, options.text)
+        ]
+        position = parameters.get("position")
+        if position is not None:
+            tokens = [each for each in tokens if each[1].start <= position < each[1].end]  # type: ignore[operator]
+        if not tokens:
+            raise RequestError(
+                422,
+                "position has no token; send the place of a letter, counted in characters from 0",
+            )
+        window, token = max(tokens, key=lambda each: self._inside(each[1].scores))
+        best = self._labels[max(range(len(self._labels)), key=token.scores.__getitem__)]
+        label = str(parameters.get("target", best))
+        place = (token.index, self._labels.index(label))
+        name = f"{label} at {token.start} to {token.end}"
+        return [Target(name, window.row, {"text": options.text}, 0, place, per_token=True)]
+
+    def _inside(self, scores: Sequence[float]) -> float:
+        """How sure it is that a token is of an entity."""
+        pairs = zip(self._labels, scores, strict=True)
+        return max(
+            (score for label, score in pairs if label != OUTSIDE or len(scores) == 1), default=0.0
+        )
 
     def plain_text(self, answer: Any) -> str:
         """One line: `Ada Lovelace (PER), London (LOC)`."""

@@ -15,9 +15,10 @@ from tokenizers import Tokenizer
 
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.modes.room import check_leaves_room
-from torchscript_bundle.serving.texts import check_boolean, check_item, check_text
+from torchscript_bundle.serving.texts import check_boolean, check_item, check_label, check_text
 from torchscript_bundle.serving.tokenization import Truncation
 
 TEMPLATE = "This example is {}."
@@ -42,6 +43,7 @@ class ZeroShotClassification:
 
     item_keys = ("text",)
     parameters = ("candidate_labels", "multi_label", "hypothesis_template")
+    target_parameters = ("target",)
     truncation = Truncation("only_first")
 
     def __init__(self, bundle: Bundle) -> None:
@@ -99,6 +101,24 @@ class ZeroShotClassification:
             either = logits[:, [self._contradiction, self._entailment]]
             return torch.softmax(either, dim=-1)[:, 1]
         return torch.softmax(logits[:, self._entailment], dim=0)
+
+    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
+        if "target" in parameters:
+            check_label(parameters["target"], query.options.labels)
+
+    def targets(
+        self,
+        query: Query,
+        computed: Sequence[Sequence[Computed]],
+        parameters: Mapping[str, object],
+    ) -> list[Target]:
+        """The logit that the text entails the label asked for, else the best one."""
+        ask: Ask = query.options
+        label = parameters.get("target", self.encode(query, computed)["labels"][0])
+        index = ask.labels.index(check_label(label, ask.labels))
+        [text] = computed[index]
+        sent = dict(zip(("text", "hypothesis"), query.texts[index], strict=True))
+        return [Target(ask.labels[index], text.row, sent, 0, (self._entailment,))]
 
     def plain_text(self, answer: Any) -> str:
         return str(answer["labels"][0])

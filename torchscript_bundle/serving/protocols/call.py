@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.modes.base import Mode
 from torchscript_bundle.serving.texts import check_keys
 
 PARAMETERS = "parameters"
+
+
+class Form(Protocol):
+    """What a request may hold: that of a mode, or of its explanations."""
+
+    @property
+    def item_keys(self) -> Sequence[str]:
+        """Keys of an item that is an object."""
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """Names of the parameters."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +41,12 @@ class Call:
     listed: bool = True
 
 
-def read_parameters(holders: Iterable[Mapping[str, object]], mode: Mode) -> dict[str, object]:
+def read_parameters(holders: Iterable[Mapping[str, object]], form: Form) -> dict[str, object]:
     """The parameters of a request, wherever it gives them.
 
     Args:
         holders: objects that may have an object under the key `parameters`.
-        mode: says which there are.
+        form: says which there are.
 
     Raises:
         RequestError: 422 for an unknown parameter, or one that is given twice.
@@ -44,8 +55,8 @@ def read_parameters(holders: Iterable[Mapping[str, object]], mode: Mode) -> dict
     for holder in holders:
         parameters = holder.get(PARAMETERS, {})
         if not isinstance(parameters, dict):
-            raise RequestError(422, f"parameters must be an object, {_known(mode)}")
-        check_keys(parameters, mode.parameters, where="parameters.")
+            raise RequestError(422, f"parameters must be an object, {_known(form)}")
+        check_keys(parameters, form.parameters, where="parameters.")
         for name, value in parameters.items():
             if name in found:
                 raise RequestError(422, f"{name} is given twice; send it once")
@@ -53,5 +64,5 @@ def read_parameters(holders: Iterable[Mapping[str, object]], mode: Mode) -> dict
     return found
 
 
-def _known(mode: Mode) -> str:
-    return "with " + " or ".join(mode.parameters) if mode.parameters else "and empty for this model"
+def _known(form: Form) -> str:
+    return "with " + " or ".join(form.parameters) if form.parameters else "and empty for this model"

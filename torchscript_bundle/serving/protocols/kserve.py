@@ -8,14 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.modes.base import Mode
-from torchscript_bundle.serving.protocols.call import PARAMETERS, Call, read_parameters
+from torchscript_bundle.serving.protocols.call import PARAMETERS, Call, Form, read_parameters
 from torchscript_bundle.serving.texts import check_keys
 
 INSTANCES = "instances"
 
 
-def read(payload: dict[str, object], mode: Mode) -> Call:
+def read(payload: dict[str, object], form: Form) -> Call:
     """See the module.
 
     Raises:
@@ -25,7 +24,7 @@ def read(payload: dict[str, object], mode: Mode) -> Call:
     instances = payload[INSTANCES]
     if not isinstance(instances, list):
         raise RequestError(422, "instances must be a list of inputs")
-    return Call(instances, read_parameters([payload], mode), _predictions)
+    return Call(instances, read_parameters([payload], form), _predictions)
 
 
 def _predictions(answers: list[Any]) -> dict[str, Any]:

@@ -8,15 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.modes.base import Mode
-from torchscript_bundle.serving.protocols.call import PARAMETERS, Call, read_parameters
+from torchscript_bundle.serving.protocols.call import PARAMETERS, Call, Form, read_parameters
 from torchscript_bundle.serving.texts import check_keys
 
 #: Keys of the object around items.
 WRAPPERS = ("inputs", "data")
 
 
-def read(payload: object, mode: Mode) -> Call:
+def read(payload: object, form: Form) -> Call:
     """See the module.
 
     Raises:
@@ -24,13 +23,13 @@ def read(payload: object, mode: Mode) -> Call:
     """
     if not isinstance(payload, dict):
         return _call(payload, {})
-    check_keys(payload, (*mode.item_keys, *WRAPPERS, *mode.parameters, PARAMETERS))
-    beside = {key: payload[key] for key in mode.parameters if key in payload}
-    parameters = read_parameters([payload, {PARAMETERS: beside}], mode)
-    item = {key: payload[key] for key in mode.item_keys if key in payload}
+    check_keys(payload, (*form.item_keys, *WRAPPERS, *form.parameters, PARAMETERS))
+    beside = {key: payload[key] for key in form.parameters if key in payload}
+    parameters = read_parameters([payload, {PARAMETERS: beside}], form)
+    item = {key: payload[key] for key in form.item_keys if key in payload}
     wrapped = [key for key in WRAPPERS if key in payload]
     if len(wrapped) + bool(item) != 1:
-        raise RequestError(422, f"send one input: {_forms(mode)}")
+        raise RequestError(422, f"send one input: {_forms(form)}")
     if wrapped:
         return _call(payload[wrapped[0]], parameters)
     # {"text": ["one", "two"]} is as old as the TorchServe example.
@@ -49,6 +48,6 @@ def _first(answers: list[Any]) -> Any:
     return answers[0]
 
 
-def _forms(mode: Mode) -> str:
-    keys = ", ".join(f'"{key}"' for key in mode.item_keys)
+def _forms(form: Form) -> str:
+    keys = ", ".join(f'"{key}"' for key in form.item_keys)
     return f'an object with {keys}, or the same under "inputs" or "data"'

@@ -10,8 +10,7 @@ from functools import partial
 from typing import Any
 
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.modes.base import Mode
-from torchscript_bundle.serving.protocols.call import PARAMETERS, Call, read_parameters
+from torchscript_bundle.serving.protocols.call import PARAMETERS, Call, Form, read_parameters
 from torchscript_bundle.serving.texts import check_keys, check_text
 
 FORM = '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a text"]}]}'
@@ -29,7 +28,7 @@ def is_one(payload: dict[str, object]) -> bool:
     )
 
 
-def read(payload: dict[str, Any], mode: Mode, model_name: str) -> Call:
+def read(payload: dict[str, Any], form: Form, model_name: str) -> Call:
     """See the module. Several inputs are the members of one object each, by their names.
 
     Raises:
@@ -45,7 +44,7 @@ def read(payload: dict[str, Any], mode: Mode, model_name: str) -> Call:
         raise RequestError(422, "the inputs have different numbers of elements; send equally many")
     holders = [payload, *payload["inputs"]]
     reply = partial(_reply, identity, model_name)
-    return Call(_items(columns, mode), read_parameters(holders, mode), reply)
+    return Call(_items(columns, form), read_parameters(holders, form), reply)
 
 
 def _check_outputs(outputs: object) -> None:
@@ -54,11 +53,11 @@ def _check_outputs(outputs: object) -> None:
         raise RequestError(422, f'the only output is {{"name": "{OUTPUT}"}}; send that, or none')
 
 
-def _items(columns: dict[str, list[object]], mode: Mode) -> list[object]:
+def _items(columns: dict[str, list[object]], form: Form) -> list[object]:
     """An object for each row. A single input is the text, whatever name it goes by."""
-    if columns.keys() - set(mode.item_keys):
-        if len(columns) > 1 or "text" not in mode.item_keys:
-            raise RequestError(422, f"the inputs of this model are {', '.join(mode.item_keys)}")
+    if columns.keys() - set(form.item_keys):
+        if len(columns) > 1 or "text" not in form.item_keys:
+            raise RequestError(422, f"the inputs of this model are {', '.join(form.item_keys)}")
         columns = {"text": next(iter(columns.values()))}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

@@ -1,0 +1,158 @@
+"""What explanations need of a trace: embeddings in their own step, and gradients through the rest.
+
+captum adds up gradients along the way from embeddings of nothing to those of the text. So the file
+also holds `embed(input_ids)` and `forward_embeddings(embeddings, input_ids, attention_mask, ...)`,
+which share the weights of `forward`. The ids go in as well: decoders look for padding in them to
+find a text's last token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from torchscript_bundle.export.errors import ExportError, one_line
+from torchscript_bundle.export.gradients import compare_gradients, gradients
+from torchscript_bundle.export.hints import traceable
+from torchscript_bundle.export.inputs import InputMaker
+from torchscript_bundle.export.masks import masks_by_broadcasting
+from torchscript_bundle.export.proof import Proof, compare_all
+from torchscript_bundle.jit.compilation import trace_module
+from torchscript_bundle.jit.tracing import Tensors, record_tracer_warnings
+from torchscript_bundle.jit.verify import Shape
+
+TURN_OFF = 'set "captum_explanation": false in setup_config.json, or choose another model'
+
+
+class Embedded(torch.nn.Module):
+    """A wrapped model whose texts may be given as embeddings; made by `embedded`."""
+
+    def __init__(self, wrapped: torch.nn.Module) -> None:
+        super().__init__()
+        self.wrapped = wrapped
+
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Int64 `[batch, length]` -> float `[batch, length, dim]`."""
+        embeddings: torch.Tensor = self._layer()(input_ids)
+        return embeddings
+
+    def _layer(self) -> torch.nn.Module:
+        models = (each for each in self.wrapped.modules() if hasattr(each, "get_input_embeddings"))
+        model: Any = next(models)
+        layer: torch.nn.Module = model.get_input_embeddings()
+        return layer
+
+    def _run(self, embeddings: torch.Tensor, *inputs: torch.Tensor) -> Tensors:
+        with _given(self._layer(), embeddings) as calls:
+            outputs: Tensors = self.wrapped(*inputs)
+        if len(calls) != 1:
+            raise ValueError(f"the input embeddings are read {len(calls)} times, not once")
+        return outputs
+
+
+class _TwoInputs(Embedded):
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Tensors:
+        outputs: Tensors = self.wrapped(input_ids, attention_mask)
+        return outputs
+
+    def forward_embeddings(
+        self, embeddings: torch.Tensor, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> Tensors:
+        return self._run(embeddings, input_ids, attention_mask)
+
+
+class _ThreeInputs(Embedded):
+    """The same with token types: a trace has no variable number of arguments."""
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
+    ) -> Tensors:
+        outputs: Tensors = self.wrapped(input_ids, attention_mask, token_type_ids)
+        return outputs
+
+    def forward_embeddings(
+        self,
+        embeddings: torch.Tensor,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        token_type_ids: torch.Tensor,
+    ) -> Tensors:
+        return self._run(embeddings, input_ids, attention_mask, token_type_ids)
+
+
+@contextmanager
+def _given(layer: torch.nn.Module, embeddings: torch.Tensor) -> Iterator[list[None]]:
+    """Lets a layer answer `embeddings` to whatever it is called with; yields one entry a call."""
+    calls: list[None] = []
+
+    def answer(*_: object) -> torch.Tensor:
+        calls.append(None)
+        return embeddings
+
+    handle = layer.register_forward_hook(answer)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def embedded(wrapped: torch.nn.Module, inputs: int) -> Embedded:
+    """A wrapped transformers model with `embed` and `forward_embeddings` beside `forward`.
+
+    Args:
+        wrapped: takes `inputs` tensors `[batch, length]`, the ids first, and returns a tuple.
+        inputs: 2 (ids and mask) or 3 (token types as well).
+    """
+    return {2: _TwoInputs, 3: _ThreeInputs}[inputs](wrapped).eval()
+
+
+def explainable(
+    proof: Proof,
+    model: torch.nn.Module,
+    wrap: Callable[[torch.nn.Module], torch.nn.Module],
+    make_inputs: InputMaker,
+) -> Proof:
+    """The proof of a module that has the three methods.
+
+    Args:
+        proof: of the module with `forward` alone.
+        model: as transformers loaded it.
+        wrap: as for `prove`.
+        make_inputs: as for `prove`.
+
+    Raises:
+        ExportError: gradients cannot be taken, or are not those of the eager model.
+    """
+    if not proof.claim.dynamic_length:
+        raise ExportError(
+            f"its trace holds at {proof.in_words()}, and explanations need any length; {TURN_OFF}"
+        )
+    shape = Shape(2 if proof.claim.dynamic_batch else 1, proof.lengths[-1], padded=True)
+    example = make_inputs(shape)
+    adapted = embedded(wrap(traceable(model)), len(example))
+    try:
+        embeddings = adapted.embed(example[0]).detach()
+        methods = {
+            "forward": example,
+            "embed": (example[0],),
+            "forward_embeddings": (embeddings, *example),
+        }
+        with record_tracer_warnings() as warnings, masks_by_broadcasting():
+            module = trace_module(adapted, methods, in_place=False)
+        cases = gradients(embedded(wrap(model), len(example)), proof.cases)
+    except Exception as error:  # a model's own code runs here
+        raise ExportError(
+            f"gradients cannot be taken of this model ({one_line(error)}); {TURN_OFF}"
+        ) from error
+    report = compare_all(module, proof.cases, "compare (embeddings apart)")
+    if report.broken is not None:
+        raise ExportError(
+            f"traced with its embeddings apart, it differs at {report.broken}; {TURN_OFF}"
+        )
+    compare_gradients(module, cases)
+    told = tuple(dict.fromkeys((*proof.warnings, *warnings)))
+    return replace(proof, module=module, report=report, warnings=told, gradients=cases)

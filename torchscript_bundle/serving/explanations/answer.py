@@ -1,0 +1,41 @@
+"""Attributions as clients get them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torchscript_bundle.serving.explanations.target import Attribution, Target
+
+
+def describe(target: Target, found: Attribution) -> dict[str, Any]:
+    """One explanation, ready for JSON; special tokens, which carry no importance, are left out."""
+    return {
+        "target": target.name,
+        "output": found.output,
+        "baseline_output": found.baseline_output,
+        "delta": found.delta,
+        "tokens": _tokens(target, found),
+        **({"truncated": True} if target.row.truncated else {}),
+    }
+
+
+def _tokens(target: Target, found: Attribution) -> list[dict[str, Any]]:
+    encoding = target.row.encoding
+    assert encoding is not None
+    names = list(target.texts)
+    tokens = []
+    for at, special in enumerate(encoding.special_tokens_mask):
+        owner = encoding.sequence_ids[at]
+        if special or owner is None:
+            continue
+        start, end = encoding.offsets[at]
+        tokens.append(
+            {
+                **({"of": names[owner]} if len(names) > 1 else {}),
+                "token": target.texts[names[owner]][start:end],
+                "start": start,
+                "end": end,
+                "importance": found.importances[at],
+            }
+        )
+    return tokens

@@ -1,0 +1,161 @@
+"""Integrated gradients over the loaded module, by captum.
+
+The way goes from a row whose ordinary tokens are padding to the row itself. Special tokens are the
+same at both ends, so that they carry no importance.
+
+Source: Sundararajan et al., Axiomatic Attribution for Deep Networks,
+https://arxiv.org/abs/1703.01365; captum's IntegratedGradients.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.batching import pad_batch, plan_batches
+from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.explanations.target import Attribution, Target
+from torchscript_bundle.serving.runtime import WARM_UP_CALLS
+from torchscript_bundle.serving.tokenization import Row
+
+try:
+    from captum.attr import IntegratedGradients
+except ImportError as error:
+    raise ArtifactError(
+        "the archive explains its answers by captum, which this Python has not; install it with "
+        "`pip install 'captum>=0.9,<0.10'`, or make the artifact with captum_explanation false"
+    ) from error
+
+
+class Attributor:
+    """Attributes numbers of the module's outputs to tokens.
+
+    Args:
+        module: has `embed` and `forward_embeddings`.
+        bundle: its `bundle.json`.
+        device: where it runs.
+        max_rows: most rows in one pass forward and back.
+    """
+
+    def __init__(self, module: Any, bundle: Bundle, device: torch.device, max_rows: int) -> None:
+        self._module = module
+        self._bundle = bundle
+        self._device = device
+        self._max_rows = max_rows if bundle.dynamic_batch else 1
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+
+    def warm_up(self, word: Row) -> None:
+        """Compiles the way back, which the first calls would else pay for.
+
+        Args:
+            word: a tokenized word.
+        """
+        inputs = self._tensors([word] * min(2, self._max_rows))
+        embeddings = self._module.embed(inputs[self._bundle.inputs.index("input_ids")]).detach()
+        for _ in range(WARM_UP_CALLS):
+            leaf = embeddings.clone().requires_grad_()
+            outputs = self._module.forward_embeddings(leaf, *inputs)
+            torch.autograd.grad(torch.cat([each.flatten() for each in outputs]).sum(), leaf)
+
+    def attribute(
+        self, targets: Sequence[Target], steps: int, deadline: float
+    ) -> list[Attribution]:
+        """What the tokens of each target's row did to it, in order.
+
+        Args:
+            targets: of any rows.
+            steps: on the way from nothing to the text; more make `delta` smaller.
+            deadline: `time.monotonic()` after which no further pass is begun.
+
+        Raises:
+            RequestError: 503 at the deadline.
+        """
+        found: dict[int, Attribution] = {}
+        for output in {target.output for target in targets}:
+            of_output = [at for at, each in enumerate(targets) if each.output == output]
+            lengths = [len(targets[at].row) for at in of_output]
+            for batch in plan_batches(lengths, self._bundle, self._max_rows):
+                chosen = [of_output[at] for at in batch]
+                answers = self._attribute([targets[at] for at in chosen], steps, deadline)
+                found.update(zip(chosen, answers, strict=True))
+        return [found[at] for at in range(len(targets))]
+
+    def _attribute(
+        self, targets: Sequence[Target], steps: int, deadline: float
+    ) -> list[Attribution]:
+        """The same for targets of one output whose rows go into one batch."""
+        inputs = self._tensors([target.row for target in targets])
+        nothing = self._tensors([self._baseline(target.row) for target in targets])
+        ids = self._bundle.inputs.index("input_ids")
+        with torch.no_grad():
+            embeddings = self._module.embed(inputs[ids])
+            baselines = self._module.embed(nothing[ids])
+        length = inputs[ids].shape[1]
+        places = torch.tensor([self._place(each, length) for each in targets], device=self._device)
+        score = self._score(targets[0].output, deadline)
+        arguments = (*inputs, places)
+        attributions, deltas = IntegratedGradients(score).attribute(
+            embeddings,
+            baselines,
+            additional_forward_args=arguments,
+            n_steps=steps,
+            internal_batch_size=max(self._max_rows, len(targets)),
+            return_convergence_delta=True,
+        )
+        with torch.no_grad():
+            ends = score(embeddings, *arguments), score(baselines, *arguments)
+        importances = attributions.sum(dim=-1)
+        return [
+            Attribution(
+                importances=importances[at][self._shift(len(each.row), length) :][: len(each.row)]
+                .cpu()
+                .tolist(),
+                output=ends[0][at].item(),
+                baseline_output=ends[1][at].item(),
+                delta=deltas[at].item(),
+            )
+            for at, each in enumerate(targets)
+        ]
+
+    def _score(self, output: int, deadline: float) -> Callable[..., torch.Tensor]:
+        def score(embeddings: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+            """`[rows, length, dim]`, the inputs and places `[rows, k]` -> `[rows]`."""
+            if time.monotonic() > deadline:
+                raise RequestError(
+                    503,
+                    "explaining takes longer than a worker may; send fewer or shorter texts, or "
+                    "lower n_steps, or send the request again when fewer others are waiting",
+                )
+            *inputs, places = rest
+            outputs = self._module.forward_embeddings(embeddings, *inputs)
+            rows = torch.arange(len(places), device=places.device)
+            scores: torch.Tensor = outputs[output][(rows, *places.unbind(1))]
+            return scores
+
+        return score
+
+    def _tensors(self, rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
+        return tuple(each.to(self._device) for each in pad_batch(rows, self._bundle))
+
+    def _baseline(self, row: Row) -> Row:
+        """The row with padding for tokens, those kept that frame a text."""
+        assert row.encoding is not None
+        pairs = zip(row.input_ids, row.encoding.special_tokens_mask, strict=True)
+        padding = self._bundle.padding.token_id
+        return replace(row, input_ids=[each if special else padding for each, special in pairs])
+
+    def _place(self, target: Target, length: int) -> tuple[int, ...]:
+        if not target.per_token:
+            return target.place
+        token, *rest = target.place
+        return (token + self._shift(len(target.row), length), *rest)
+
+    def _shift(self, tokens: int, length: int) -> int:
+        """Where the first token of a row stands in its batch."""
+        return length - tokens if self._bundle.padding.side == "left" else 0
