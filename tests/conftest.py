@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,6 +39,9 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     "fixed_length": partial(tiny.save_checkpoint, make_model=tiny.fixed_length),
     "fixed_shape": partial(tiny.save_checkpoint, make_model=tiny.fixed_shape),
     "bart": lambda folder: tiny.save_checkpoint(folder, tiny.bart, tiny.byte_level_tokenizer()),
+    "gpt2": lambda folder: tiny.save_checkpoint(
+        folder, tiny.gpt2, tiny.byte_level_tokenizer(), THREE
+    ),
     "convbert": partial(tiny.save_checkpoint, make_model=tiny.convbert),
     "padded_tokenizer": lambda folder: tiny.save_checkpoint(
         folder, tokenizer=tiny.fixed_padding_tokenizer()
@@ -170,14 +174,24 @@ def artifact(
 ) -> Callable[[str], Path]:
     """A name of `CHECKPOINTS` -> the folder of its artifact; do not write into it."""
     root = tmp_path_factory.mktemp("artifacts")
+    return cache(lambda name: _export(name, checkpoint(name), root / name))
 
-    @cache
-    def make(name: str) -> Path:
-        config = checkpoint(name) / "setup_config.json"
-        facts = {"model_name": "./", "mode": MODES.get(name, "sequence_classification")}
-        lengths = {"max_length": 64, "traced_lengths": [16, 32]}
-        config.write_text(json.dumps({**facts, **lengths}))
-        export(load_config(config), root / name)
-        return root / name
 
-    return make
+@pytest.fixture(scope="session")
+def explained(
+    checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The same of an artifact that explains its answers."""
+    root = tmp_path_factory.mktemp("explained")
+    return cache(
+        lambda name: _export(name, checkpoint(name), root / name, captum_explanation=True)
+    )
+
+
+def _export(name: str, checkpoint: Path, folder: Path, **settings: Any) -> Path:
+    config = checkpoint / "setup_config.json"
+    facts = {"model_name": "./", "mode": MODES.get(name, "sequence_classification")}
+    lengths = {"max_length": 64, "traced_lengths": [16, 32]}
+    config.write_text(json.dumps({**facts, **lengths, **settings}))
+    export(load_config(config), folder)
+    return folder

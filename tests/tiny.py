@@ -33,6 +33,7 @@ from transformers import (
     DistilBertConfig,
     DistilBertForSequenceClassification,
     GPT2Config,
+    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
@@ -351,6 +352,15 @@ def bert_qa(**options: Any) -> Any:
 def roberta_qa(**options: Any) -> Any:
     """The same, for tokenizers whose padding is token 1."""
     return RobertaForQuestionAnswering(roberta(**options).config)
+
+
+def gpt2(**options: Any) -> Any:
+    """The last real token decides, found by looking for padding in the ids."""
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_positions=512, n_embd=32, n_layer=2, n_head=4, pad_token_id=1
+    )
+    config.update(options)
+    return GPT2ForSequenceClassification(config)
 
 
 def gpt2_lm(**options: Any) -> Any:

@@ -39,6 +39,7 @@ BUNDLE = Bundle(
     dynamic_batch=True,
     dynamic_length=True,
     reads_padding=False,
+    explanations=False,
     precision="float32",
     padding=Padding(side="right", token_id=0, type_id=0),
     truncation_side="right",

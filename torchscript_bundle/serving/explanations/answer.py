@@ -11,12 +11,20 @@ def describe(target: Target, found: Attribution) -> dict[str, Any]:
     """One explanation, ready for JSON; special tokens, which carry no importance, are left out."""
     return {
         "target": target.name,
+        **({"at": _span(target)} if target.per_token else {}),
         "output": found.output,
         "baseline_output": found.baseline_output,
         "delta": found.delta,
         "tokens": _tokens(target, found),
         **({"truncated": True} if target.row.truncated else {}),
     }
+
+
+def _span(target: Target) -> dict[str, int]:
+    """The characters of the token that the target is of."""
+    assert target.row.encoding is not None
+    start, end = target.row.encoding.offsets[target.place[0]]
+    return {"start": start, "end": end}
 
 
 def _tokens(target: Target, found: Attribution) -> list[dict[str, Any]]:

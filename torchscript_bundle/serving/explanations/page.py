@@ -64,10 +64,11 @@ def page(explanations: Sequence[Sequence[tuple[Target, Attribution]]]) -> str:
 
 
 def _explanation(target: Target, found: Attribution) -> str:
-    strongest = max(map(abs, found.importances), default=0.0) or 1.0
+    words = [_words(target, found, owner) for owner in range(len(target.texts))]
+    strongest = max((abs(each[2]) for spans in words for each in spans), default=0.0) or 1.0
     texts = []
-    for owner, (name, text) in enumerate(target.texts.items()):
-        coloured = _coloured(text, _words(target, found, owner), strongest)
+    for (name, text), spans in zip(target.texts.items(), words, strict=True):
+        coloured = _coloured(text, spans, strongest)
         if len(target.texts) > 1:
             texts.append(f'<p class="facts">{escape(name)}</p>')
         texts.append(f'<p class="text" dir="auto">{coloured}</p>')

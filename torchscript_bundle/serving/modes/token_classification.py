@@ -195,8 +195,7 @@ class TokenClassification:
         best = self._labels[max(range(len(self._labels)), key=token.scores.__getitem__)]
         label = str(parameters.get("target", best))
         place = (token.index, self._labels.index(label))
-        name = f"{label} at {token.start} to {token.end}"
-        return [Target(name, window.row, {"text": options.text}, 0, place, per_token=True)]
+        return [Target(label, window.row, {"text": options.text}, 0, place, per_token=True)]
 
     def _inside(self, scores: Sequence[float]) -> float:
         """How sure it is that a token is of an entity."""
