@@ -1,0 +1,91 @@
+"""Explanations by a real TorchServe, and what a worker without captum says."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+from tests.integration.conftest import Site, build
+from torchscript_bundle.server import ROOT, Answer, ServerError
+
+SERVE_PYTHON = ROOT / ".venv-serve" / "bin" / "python"
+TEXTS = ["It works.", "Not bad at all.", "שלום, the film", "hour " * 100]
+
+
+@pytest.fixture(scope="module")
+def explained_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("explained")
+    return build(
+        folder,
+        tiny.save_checkpoint(folder / "checkpoint", tiny.gpt2, tiny.byte_level_tokenizer()),
+        max_length=64,
+        max_batch_delay=500,
+        batch_size=8,
+        captum_explanation=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def explained_site(explained_archive: Path, start_site: Callable[..., Site]) -> Site:
+    return start_site(explained_archive.parent, explained_archive)
+
+
+def explain(site: Site, value: Any) -> Answer:
+    url = f"http://127.0.0.1:{site.port('inference')}/explanations/under_test"
+    headers = {"Content-Type": "application/json"}
+    body = json.dumps(value).encode()
+    return site.server.request("POST", url, "inference", body=body, headers=headers)
+
+
+def test_explanations_and_answers_share_a_call(explained_site: Site) -> None:
+    """Eight requests at once: explained or not, good or not, each gets its own."""
+    calls = explained_site.worker_calls()
+    texts = [functools.partial(explain, explained_site, text) for text in TEXTS]
+    plain = [functools.partial(explained_site.server.predict, text.encode()) for text in TEXTS[:2]]
+    bad = [
+        functools.partial(explain, explained_site, {"text": "x", "target": "HAPPY"}),
+        functools.partial(explain, explained_site, {"inputs": TEXTS, "format": "html"}),
+    ]
+    *explained, first, second, wrong, page = explained_site.together([*texts, *plain, *bad])
+    assert explained_site.worker_calls() == calls + 1
+    assert [answer.status for answer in explained] == [200] * 4
+    for text, answer in zip(TEXTS, explained, strict=True):
+        value = answer.json()
+        alone = explained_site.server.predict(text.encode()).json()
+        assert value["answer"]["label"] == alone["label"]
+        [found] = value["explanations"]
+        total = sum(token["importance"] for token in found["tokens"])
+        difference = found["output"] - found["baseline_output"]
+        assert total - difference == pytest.approx(found["delta"], abs=1e-4)
+    assert (first.status, second.status) == (200, 200)
+    assert wrong.status == 422 and "NEGATIVE, POSITIVE" in wrong.json()["error"]
+    assert (page.status, page.content_type) == (200, "text/html; charset=utf-8")
+    assert page.body.decode().count('class="text"') == len(TEXTS)
+
+
+def test_no_text_is_logged(explained_site: Site) -> None:
+    assert "שלום" not in explained_site.logs()
+
+
+def test_without_captum_the_load_fails_with_the_command(
+    explained_archive: Path, start_site: Callable[..., Site]
+) -> None:
+    with pytest.raises(ServerError) as caught:
+        start_site(explained_archive.parent, explained_archive, python=str(SERVE_PYTHON))
+    assert "pip install 'captum" in str(caught.value)
+    assert "captum_explanation false" in str(caught.value)
+
+
+def test_kserves_address(explained_site: Site) -> None:
+    url = f"http://127.0.0.1:{explained_site.port('inference')}/v1/models/under_test:explain"
+    body = json.dumps({"instances": TEXTS[:2]}).encode()
+    headers = {"Content-Type": "application/json"}
+    answer = explained_site.server.request("POST", url, "inference", body=body, headers=headers)
+    assert answer.status == 200, answer
+    print(answer.body[:300])
