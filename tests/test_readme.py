@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from torchscript_bundle.export.config import SetupConfig
+from torchscript_bundle.export.config import SetupConfig, load_config
+from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.server import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,6 +34,19 @@ def test_every_target_that_the_documents_name_exists() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     named = set(re.findall(r"`make (?:-\w )?(\w+)|^make (?:-\w )?(\w+)", text, re.MULTILINE))
     assert {first or second for first, second in named} <= targets
+
+
+def test_each_mode_has_a_config_and_a_request() -> None:
+    section = README.split("## Modes")[1].split("\n## ")[0]
+    requests = dict(re.findall(r"^\| `(\w+)`[^|]* \| `([^`]+)`", section, re.MULTILINE))
+    served = dict(re.findall(r"^\| `(\w+)\.json` \| `/predictions/(\w+)`", section, re.MULTILINE))
+    assert list(requests) == list(served) != []
+    assert set(requests) == set(MODES)
+    for mode, request in requests.items():
+        json.loads(request)
+        config = load_config(ROOT / "examples" / "modes" / f"{mode}.json")
+        assert (config.mode, config.served_name) == (mode, served[mode])
+        assert config.artifacts.is_dir()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
