@@ -189,7 +189,7 @@ def explained(
 
 
 def _export(name: str, checkpoint: Path, folder: Path, **settings: Any) -> Path:
-    config = checkpoint / "setup_config.json"
+    config = checkpoint / ("explained_config.json" if settings else "setup_config.json")
     facts = {"model_name": "./", "mode": MODES.get(name, "sequence_classification")}
     lengths = {"max_length": 64, "traced_lengths": [16, 32]}
     config.write_text(json.dumps({**facts, **lengths, **settings}))

@@ -74,7 +74,7 @@ def test_what_an_artifact_holds(model: Path, tmp_path: Path) -> None:
     assert listing(tmp_path / "made") == [artifact.name, *(f"{artifact.name}/{f}" for f in FILES)]
     facts = read(artifact)
     expected = {
-        "format_version": 2,
+        "format_version": 3,
         "mode": MODE,
         "inputs": ["input_ids", "attention_mask", "token_type_ids"],
         "outputs": [{"name": "logits", "per_token": False}],
@@ -86,6 +86,7 @@ def test_what_an_artifact_holds(model: Path, tmp_path: Path) -> None:
         "dynamic_batch": True,
         "dynamic_length": True,
         "reads_padding": False,
+        "explanations": False,
         "precision": "float32",
         "padding": {"side": "right", "token_id": 0, "type_id": 0},
         "truncation_side": "right",
@@ -230,13 +231,9 @@ def test_says_what_became_of_old_keys_and_what_was_proven(
 ) -> None:
     old = {"FasterTransformer": True, "BetterTransformer": True, "model_parallel": True}
     with caplog.at_level(logging.INFO, "torchscript_bundle"):
-        export(
-            config_for(tmp_path, model, **old, captum_explanation=True),
-            tmp_path / "Transformer_model",
-        )
+        export(config_for(tmp_path, model, **old), tmp_path / "Transformer_model")
     for key in old:
         assert f"{key} is accepted and does nothing: " in caplog.text
-    assert "captum_explanation is accepted; this version exports no explanations" in caplog.text
     assert "holds at any batch, any length from 3 to 16" in caplog.text
 
 

@@ -48,7 +48,14 @@ def test_digests_are_those_of_the_files(artifact: Artifact) -> None:
 
 
 def test_options_are_those_of_the_config(artifact: Artifact) -> None:
-    options = ServingOptions(batch_size=8, max_client_batch=64, on_too_long="truncate")
+    options = ServingOptions(
+        batch_size=8,
+        max_client_batch=64,
+        response_timeout=120,
+        explanation_steps=50,
+        explanation_batch_size=16,
+        on_too_long="truncate",
+    )
     assert ServingOptions.load(artifact("bert")) == options
 
 
@@ -94,7 +101,7 @@ def drop_option(folder: Path) -> None:
         (lambda folder: (folder / BUNDLE_FILE).write_text("{"), f"{BUNDLE_FILE} is not JSON"),
         (lambda folder: (folder / BUNDLE_FILE).write_bytes(b"\xff"), f"{BUNDLE_FILE} is not JSON"),
         (lambda folder: (folder / BUNDLE_FILE).write_text("[]"), "is not a JSON object"),
-        (edit(format_version=1), f"{BUNDLE_FILE}: format_version is 1, this code reads 2"),
+        (edit(format_version=1), f"{BUNDLE_FILE}: format_version is 1, this code reads 3"),
         (edit(format_version=None), f"{BUNDLE_FILE}: format_version is None"),
         (edit(labels=None, padding=None), f"{BUNDLE_FILE}: no key labels, padding"),
         (edit(padding={"side": "left"}), f"{BUNDLE_FILE}: padding: "),
