@@ -174,24 +174,37 @@ def artifact(
 ) -> Callable[[str], Path]:
     """A name of `CHECKPOINTS` -> the folder of its artifact; do not write into it."""
     root = tmp_path_factory.mktemp("artifacts")
-    return cache(lambda name: _export(name, checkpoint(name), root / name))
+    return cache(lambda name: _export(checkpoint(name), root / name))
+
+
+@pytest.fixture(scope="session")
+def eager_artifact(
+    checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The same with `save_mode: "pretrained"`."""
+    root = tmp_path_factory.mktemp("eager_artifacts")
+    return cache(lambda name: _export(checkpoint(name), root / name, save_mode="pretrained"))
 
 
 @pytest.fixture(scope="session")
 def explained(
     checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
-    """The same of an artifact that explains its answers."""
+) -> Callable[..., Path]:
+    """The same of an artifact that explains its answers, in either save mode."""
     root = tmp_path_factory.mktemp("explained")
-    return cache(
-        lambda name: _export(name, checkpoint(name), root / name, captum_explanation=True)
-    )
+
+    @cache
+    def make(name: str, save_mode: str = "torchscript") -> Path:
+        settings = {"captum_explanation": True, "save_mode": save_mode}
+        return _export(checkpoint(name), root / save_mode / name, **settings)
+
+    return make
 
 
-def _export(name: str, checkpoint: Path, folder: Path, **settings: Any) -> Path:
-    config = checkpoint / ("explained_config.json" if settings else "setup_config.json")
-    facts = {"model_name": "./", "mode": MODES.get(name, "sequence_classification")}
-    lengths = {"max_length": 64, "traced_lengths": [16, 32]}
-    config.write_text(json.dumps({**facts, **lengths, **settings}))
-    export(load_config(config), folder)
-    return folder
+def _export(checkpoint: Path, to: Path, **settings: Any) -> Path:
+    config = checkpoint / f"{'_'.join(map(str, settings.values())) or 'setup'}_config.json"
+    mode = MODES.get(checkpoint.name, "sequence_classification")
+    facts = {"model_name": "./", "mode": mode, "max_length": 64, "traced_lengths": [16, 32]}
+    config.write_text(json.dumps({**facts, **settings}))
+    export(load_config(config), to)
+    return to

@@ -7,15 +7,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.modes import MODES as EXPORTED
+from torchscript_bundle.export.save_modes import SAVE_MODES
+from torchscript_bundle.serving.artifact import MODEL_FILES
+from torchscript_bundle.serving.loaders import LOADERS
 from torchscript_bundle.serving.modes import MODES as SERVED
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "torchscript_bundle"
 HANDLER = ROOT / "Transformer_handler_generalized.py"
+EAGER = PACKAGE / "serving" / "eager.py"
 SOURCES = [*sorted(PACKAGE.rglob("*.py")), HANDLER]
 STANDARD = set(sys.stdlib_module_names)
 UNSAFE = {"eval", "exec", "literal_eval", "__import__"}
@@ -38,9 +44,9 @@ def within(name: str, packages: set[str]) -> bool:
     return any(name == package or name.startswith(package + ".") for package in packages)
 
 
-def foreign(folder: Path, allowed: set[str]) -> list[str]:
+def foreign(folder: Path, allowed: set[str], *, without: Path | None = None) -> list[str]:
     """Imports in a folder (or file) of neither the standard library nor what is allowed."""
-    paths = [folder] if folder.is_file() else sorted(folder.rglob("*.py"))
+    paths = [folder] if folder.is_file() else sorted({*folder.rglob("*.py")} - {without})
     assert paths
     return [
         f"{path.relative_to(ROOT)}: {name}"
@@ -53,11 +59,20 @@ def foreign(folder: Path, allowed: set[str]) -> list[str]:
 def test_serving_knows_torch_and_tokenizers_only() -> None:
     """Explanations need more, imported by their own package, which is imported on demand."""
     allowed = {"torch", "tokenizers", "torchscript_bundle.serving"}
-    found = foreign(PACKAGE / "serving", allowed)
+    found = foreign(PACKAGE / "serving", allowed, without=EAGER)
     assert [each.removeprefix("torchscript_bundle/serving/") for each in found] == [
         "explanations/attribution.py: captum.attr.IntegratedGradients",
         "explanations/page.py: regex",
     ]
+    assert foreign(EAGER, {*allowed, "transformers"}) == []
+
+
+def test_transformers_is_imported_when_a_model_is_run_eagerly_and_not_before() -> None:
+    """In a function of the one file; the test below sees that nothing else brings it in."""
+    tree = ast.parse(EAGER.read_text())
+    at_the_top = [ast.unparse(node) for node in tree.body if not isinstance(node, ast.FunctionDef)]
+    assert not [source for source in at_the_top if "transformers" in {*imports(source)}]
+    assert "transformers" in {*imports(EAGER.read_text())}
 
 
 def test_jit_knows_torch_only() -> None:
@@ -131,6 +146,11 @@ def test_safe_source_is_not_found(source: str) -> None:
 
 def test_every_mode_that_is_exported_is_served() -> None:
     assert set(EXPORTED) <= set(SERVED)
+
+
+def test_every_save_mode_is_known_on_both_sides() -> None:
+    configurable = get_args(SetupConfig.model_fields["save_mode"].annotation)
+    assert {*SAVE_MODES} == {*LOADERS} == {*MODEL_FILES} == {*configurable}
 
 
 @pytest.mark.parametrize(

@@ -462,3 +462,44 @@ def save_sentence_encoder(
     for name, value in files.items():
         (folder / name).write_text(json.dumps(value))
     return folder
+
+
+MODELING_BRANCHING = """
+import torch
+from transformers import BertForSequenceClassification
+
+from .configuration_branching import BranchingConfig
+
+
+class Branching(BertForSequenceClassification):
+    config_class = BranchingConfig
+
+    def forward(self, input_ids, attention_mask=None, token_type_ids=None, **named):
+        output = super().forward(input_ids, attention_mask, token_type_ids, **named)
+        pairs = zip(input_ids, output.logits)
+        rows = [-logits if int(ids.sum()) % 2 else logits for ids, logits in pairs]
+        output.logits = torch.stack(rows)
+        return output
+"""
+CONFIGURATION_BRANCHING = """
+from transformers import BertConfig
+
+
+class BranchingConfig(BertConfig):
+    model_type = "branching"
+"""
+
+
+def save_branching(folder: Path) -> Path:
+    """Writes a checkpoint with code of its own that asks, text by text, what is in it."""
+    save_checkpoint(folder)
+    (folder / "modeling_branching.py").write_text(MODELING_BRANCHING)
+    (folder / "configuration_branching.py").write_text(CONFIGURATION_BRANCHING)
+    config = json.loads((folder / "config.json").read_text())
+    code = {
+        "AutoConfig": "configuration_branching.BranchingConfig",
+        "AutoModelForSequenceClassification": "modeling_branching.Branching",
+    }
+    changes = {"model_type": "branching", "architectures": ["Branching"], "auto_map": code}
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    return folder

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from tests.export.helpers import config_for, refused
-from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.explanation import embedded
+from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.gradients import compare_gradients, gradients
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.jit import tracing

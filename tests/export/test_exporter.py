@@ -80,6 +80,8 @@ def test_what_an_artifact_holds(model: Path, tmp_path: Path) -> None:
         "outputs": [{"name": "logits", "per_token": False}],
         "labels": ["SAD", "SO-SO", "GLAD"],
         "mode_options": {"problem_type": "single_label_classification"},
+        "save_mode": "torchscript",
+        "save_options": {},
         "min_length": 3,
         "max_length": 24,
         "traced_lengths": [24],

@@ -14,7 +14,6 @@ from torchscript_bundle.jit import tracing
 from torchscript_bundle.serving.artifact import (
     CONFIG_FILE,
     FORMAT_VERSION,
-    HASHED_FILES,
     MODULE_FILE,
     Bundle,
     Output,
@@ -33,6 +32,8 @@ BUNDLE = Bundle(
     outputs=(Output("logits"),),
     labels=("SAD", "SO-SO", "GLAD"),
     mode_options={"problem_type": "single_label_classification"},
+    save_mode="torchscript",
+    save_options={},
     min_length=8,
     max_length=64,
     traced_lengths=(64,),
@@ -80,15 +81,17 @@ def change(
     config: dict[str, Any] | None = None,
     module: torch.jit.ScriptModule | None = None,
 ) -> Path:
-    """A copy of an artifact with some facts changed, and the digests of its files made true."""
-    shutil.copytree(folder, to, dirs_exist_ok=True)
+    """A copy of an artifact (or itself) with facts changed, and its digests made true."""
+    if to != folder:
+        shutil.copytree(folder, to, dirs_exist_ok=True)
     if config is not None:
         path = to / CONFIG_FILE
         path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
     if module is not None:
         tracing.save(module, to / MODULE_FILE)
-    digests = {name: file_sha256(to / name) for name in HASHED_FILES}
-    replace(Bundle.load(to), sha256=digests, **(bundle or {})).dump(to)
+    facts = Bundle.load(to)
+    digests = {name: file_sha256(to / name) for name in facts.files}
+    replace(facts, sha256=digests, **(bundle or {})).dump(to)
     return to
 
 

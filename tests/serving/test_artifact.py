@@ -15,7 +15,6 @@ from tests.serving.helpers import BUNDLE, CPU, STATIC
 from torchscript_bundle.serving.artifact import (
     BUNDLE_FILE,
     CONFIG_FILE,
-    HASHED_FILES,
     MODULE_FILE,
     TOKENIZER_FILE,
     Bundle,
@@ -39,7 +38,8 @@ def test_bundle_is_read_as_it_was_written(bundle: Bundle, tmp_path: Path) -> Non
 
 def test_digests_are_those_of_the_files(artifact: Artifact) -> None:
     bundle = Bundle.load(artifact("bert"))
-    for name in HASHED_FILES:
+    assert set(bundle.files) == {MODULE_FILE, TOKENIZER_FILE, CONFIG_FILE}
+    for name in bundle.files:
         content = (artifact("bert") / name).read_bytes()
         assert bundle.sha256[name] == file_sha256(artifact("bert") / name)
         assert bundle.sha256[name] == hashlib.sha256(content).hexdigest()
@@ -112,6 +112,8 @@ def drop_option(folder: Path) -> None:
         (edit(outputs=["logits"]), f"{BUNDLE_FILE}: outputs: "),
         (edit(outputs=[{"name": "logits", "shape": 1}]), f"{BUNDLE_FILE}: outputs: "),
         (edit(sha256={}), f"{MODULE_FILE} is not the file"),
+        (edit(save_mode=["torchscript"]), f"{BUNDLE_FILE}: save_mode ['torchscript'] is not"),
+        (edit(save_mode="onnx"), f"{BUNDLE_FILE}: save_mode 'onnx' is not served; known are"),
         (edit(mode="telepathy"), f"{BUNDLE_FILE}: mode 'telepathy' is not served; known are"),
         (
             edit(mode_options={"problem_type": "hard"}),

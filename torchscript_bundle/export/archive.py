@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -26,7 +27,6 @@ from torchscript_bundle.serving.artifact import (
     CONFIG_FILE,
     MODULE_FILE,
     REMAKE,
-    TOKENIZER_FILE,
     Bundle,
 )
 from torchscript_bundle.serving.errors import ArtifactError
@@ -68,7 +68,7 @@ def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
     target = model_store / f"{archive_name}.mar"
     # Beside the target, so that the last step is a rename on one file system.
     with tempfile.TemporaryDirectory(prefix=f".{archive_name}.", dir=model_store) as temporary:
-        made = _run_archiver(Path(temporary), artifact, config)
+        made = _run_archiver(Path(temporary), artifact, bundle.files, config)
         fresh = Path(temporary) / "rewritten.mar"
         _rewrite(made, fresh)
         fresh.replace(target)
@@ -87,7 +87,9 @@ def model_config(config: SetupConfig) -> str:
     )
 
 
-def _run_archiver(temporary: Path, artifact: Path, config: SetupConfig) -> Path:
+def _run_archiver(
+    temporary: Path, artifact: Path, files: Sequence[str], config: SetupConfig
+) -> Path:
     """Runs torch-model-archiver over a staging folder; its contents become the archive's root."""
     staging = temporary / "staging"
     package = staging / "torchscript_bundle"
@@ -97,15 +99,18 @@ def _run_archiver(temporary: Path, artifact: Path, config: SetupConfig) -> Path:
         ignore=shutil.ignore_patterns("__pycache__"),
     )
     shutil.copy(ROOT / "torchscript_bundle" / "__init__.py", package)
-    for name in (BUNDLE_FILE, TOKENIZER_FILE, CONFIG_FILE):
-        shutil.copy(artifact / name, staging)
+    # The manifest of an archive with a ScriptModule names it.
+    named = ("--serialized-file", str(artifact / MODULE_FILE)) if MODULE_FILE in files else ()
+    for name in sorted({BUNDLE_FILE, *files} - {MODULE_FILE}):
+        (staging / name).parent.mkdir(exist_ok=True)
+        shutil.copy(artifact / name, staging / name)
     (temporary / MODEL_CONFIG).write_text(model_config(config), encoding="utf-8")
     archive_name = config.served_name
     command = [
         *(sys.executable, "-m", "model_archiver.model_packaging"),
         *("--model-name", archive_name),
         *("--version", VERSION),
-        *("--serialized-file", str(artifact / MODULE_FILE)),
+        *named,
         *("--handler", str(HANDLER)),
         *("--extra-files", str(staging)),
         *("--config-file", str(temporary / MODEL_CONFIG)),

@@ -85,8 +85,10 @@ class SetupConfig(BaseModel):
         True, description="Load safetensors weights only; false also takes pickled weights."
     )
     mode: ModeName = Field(description="The task.")
-    save_mode: Literal["torchscript"] = Field(
-        "torchscript", description="How the model is saved for the worker."
+    save_mode: Literal["torchscript", "pretrained"] = Field(
+        "torchscript",
+        description="How the model is saved for the worker: traced, or as save_pretrained writes "
+        "it, for workers that have transformers and for models that cannot be traced.",
     )
     do_lower_case: bool | None = Field(
         None, description="Lower-case the text; null leaves it to the tokenizer."

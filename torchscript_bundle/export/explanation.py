@@ -110,6 +110,21 @@ def embedded(wrapped: torch.nn.Module, inputs: int) -> Embedded:
     return {2: _TwoInputs, 3: _ThreeInputs}[inputs](wrapped).eval()
 
 
+@contextmanager
+def gradients_needed() -> Iterator[None]:
+    """Says what to do where a model's own code fails when its gradients are taken.
+
+    Raises:
+        ExportError: it did.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise ExportError(
+            f"gradients cannot be taken of this model ({one_line(error)}); {TURN_OFF}"
+        ) from error
+
+
 def explainable(
     proof: Proof,
     model: torch.nn.Module,
@@ -134,7 +149,7 @@ def explainable(
     shape = Shape(2 if proof.claim.dynamic_batch else 1, proof.lengths[-1], padded=True)
     example = make_inputs(shape)
     adapted = embedded(wrap(traceable(model)), len(example))
-    try:
+    with gradients_needed():
         embeddings = adapted.embed(example[0]).detach()
         methods = {
             "forward": example,
@@ -144,10 +159,6 @@ def explainable(
         with record_tracer_warnings() as warnings, masks_by_broadcasting():
             module = trace_module(adapted, methods, in_place=False)
         cases = gradients(embedded(wrap(model), len(example)), proof.cases)
-    except Exception as error:  # a model's own code runs here
-        raise ExportError(
-            f"gradients cannot be taken of this model ({one_line(error)}); {TURN_OFF}"
-        ) from error
     report = compare_all(module, proof.cases, "compare (embeddings apart)")
     if report.broken is not None:
         raise ExportError(

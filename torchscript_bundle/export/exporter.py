@@ -9,9 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 import torch
@@ -19,18 +17,17 @@ import transformers
 
 from torchscript_bundle.export.config import REPLACED, SetupConfig, samples
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.explanation import explainable
 from torchscript_bundle.export.inputs import InputMaker, input_names
 from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.proof import Proof, prove, reads_padding, save_and_compare
-from torchscript_bundle.export.source import Source, load_source, quiet_transformers
+from torchscript_bundle.export.proof import Proof, reads_padding
+from torchscript_bundle.export.save_modes import SAVE_MODES
+from torchscript_bundle.export.save_modes.base import Job
+from torchscript_bundle.export.source import load_source, quiet_transformers
 from torchscript_bundle.export.tokenizer import check_tokenizer, save_tokenizer, special_ids
 from torchscript_bundle.serving.artifact import (
     BUNDLE_FILE,
     CONFIG_FILE,
     FORMAT_VERSION,
-    HASHED_FILES,
-    MODULE_FILE,
     Bundle,
     Padding,
     file_sha256,
@@ -61,58 +58,51 @@ def export(config: SetupConfig, output: Path) -> Bundle:
     mode = MODES[config.mode]
     labels = mode.labels(source.model.config, config.num_labels or None, config.artifacts)
     inputs = input_names(source.model, source.tokenizer)
-    with _step(f"trace and compare with the eager model ({_millions(source.model)} parameters)"):
+    save_mode = SAVE_MODES[config.save_mode]
+    with _step(f"{save_mode.proving} ({_millions(source.model)} parameters)"):
         make_inputs = InputMaker(
             source.tokenizer, inputs, torch.device(config.device), pairs=mode.pairs
         )
-        options = mode.options(source, config)
-        wrap = partial(mode.wrap, inputs=inputs, options=options)
-        proof = prove(source.model, wrap, make_inputs, config.lengths)
+        job = Job(config, source, mode, inputs, mode.options(source, config))
+        proof = save_mode.prove(job, make_inputs)
     _tell(proof)
-    if config.captum_explanation:
-        with _step("trace with the embeddings apart and compare gradients"):
-            proof = explainable(proof, source.model, wrap, make_inputs)
-    bundle = _describe(config, source, proof, inputs, labels, options)
+    bundle = _describe(job, proof, labels)
     with _written_whole(output) as folder:
-        return _write(folder, config, source, proof, bundle)
+        return _write(folder, job, proof, bundle)
 
 
-def _write(
-    folder: Path, config: SetupConfig, source: Source, proof: Proof, bundle: Bundle
-) -> Bundle:
+def _write(folder: Path, job: Job, proof: Proof, bundle: Bundle) -> Bundle:
     with _step("save, reload and compare again"):
-        device = torch.device(config.device)
-        proof = save_and_compare(proof, folder / MODULE_FILE, device)
+        proof = SAVE_MODES[job.config.save_mode].save(job, proof, folder)
     with _step("save the tokenizer and compare it"):
-        save_tokenizer(source.tokenizer, folder)
-        compared = check_tokenizer(source.tokenizer, folder, bundle, samples(config))
-    (folder / CONFIG_FILE).write_text(config.dump(), encoding="utf-8")
+        tokenizer = job.source.tokenizer
+        save_tokenizer(tokenizer, folder)
+        compared = check_tokenizer(tokenizer, folder, bundle, samples(job.config))
+    (folder / CONFIG_FILE).write_text(job.config.dump(), encoding="utf-8")
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): path for path in paths}
     bundle = replace(
         bundle,
-        sha256={name: file_sha256(folder / name) for name in HASHED_FILES},
-        sizes={name: (folder / name).stat().st_size for name in HASHED_FILES},
+        sha256={name: file_sha256(path) for name, path in files.items()},
+        sizes={name: path.stat().st_size for name, path in files.items()},
         verification={**proof.as_dict(), "tokenizer_texts_compared": compared},
     )
     bundle.dump(folder)
     return bundle
 
 
-def _describe(
-    config: SetupConfig,
-    source: Source,
-    proof: Proof,
-    inputs: tuple[str, ...],
-    labels: tuple[str, ...],
-    options: dict[str, Any],
-) -> Bundle:
-    tokenizer = source.tokenizer
+def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
+    config, source, tokenizer = job.config, job.source, job.source.tokenizer
+    save_mode = SAVE_MODES[config.save_mode]
     return Bundle(
         format_version=FORMAT_VERSION,
         mode=config.mode,
-        inputs=inputs,
-        outputs=MODES[config.mode].outputs,
+        inputs=job.inputs,
+        outputs=save_mode.outputs(job.mode),
         labels=labels,
-        mode_options=options,
+        mode_options=job.mode_options,
+        save_mode=config.save_mode,
+        save_options=save_mode.options(job),
         min_length=proof.min_length,
         max_length=config.max_length,
         traced_lengths=proof.lengths,

@@ -158,7 +158,7 @@ HINTS: dict[str, Hint] = {
     "zamba2": Hint(_CHUNKED, chunk_scan.adapt),
 }
 
-#: model_type -> why no trace of it is of use.
+#: model_type -> why serving it is of no use.
 REFUSED = {
     "mra": "its attention is a CUDA kernel of its own, without which transformers returns zeros",
 }
@@ -172,9 +172,8 @@ def traceable(model: torch.nn.Module) -> torch.nn.Module:
     Raises:
         ExportError: it is one of those that are refused.
     """
-    model_type = getattr(getattr(model, "config", None), "model_type", "")
-    if model_type in REFUSED:
-        raise ExportError(f"{model_type} cannot be served: {REFUSED[model_type]}; choose another")
+    check_servable(model)
+    model_type = _model_type(model)
     hint = HINTS.get(model_type)
     if hint is None:
         return model
@@ -185,3 +184,14 @@ def traceable(model: torch.nn.Module) -> torch.nn.Module:
         logger.warning("%s: traced as it is, without the hint for %s", error, model_type)
         return model
     return adapted
+
+
+def check_servable(model: torch.nn.Module) -> None:
+    """Raises ExportError for an architecture in `REFUSED`."""
+    model_type = _model_type(model)
+    if model_type in REFUSED:
+        raise ExportError(f"{model_type} cannot be served: {REFUSED[model_type]}; choose another")
+
+
+def _model_type(model: torch.nn.Module) -> str:
+    return str(getattr(getattr(model, "config", None), "model_type", ""))

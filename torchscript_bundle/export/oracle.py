@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from torchscript_bundle.export.claims import LENGTHS, Claim, grid
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.inputs import InputMaker
+from torchscript_bundle.jit.tracing import Tensors
 from torchscript_bundle.jit.verify import Case, Shape, compare, last_line, run_eager
 
 #: Rows of the cases that are taken apart for claims of one row, and padded to see what that does.
@@ -71,7 +72,7 @@ def _check_repeats(before: Case, after: Case) -> None:
     if not result.holds:
         raise ExportError(
             f"the model itself answers the same text differently after others ({result.message}), "
-            "so no trace of it can be proven; choose another model, or another max_length"
+            "so nothing can be proven of it; choose another model, or another max_length"
         )
 
 
@@ -87,11 +88,42 @@ def covered(
     if claim.dynamic_batch:
         return found
     for case in cases:
-        single = replace(case.shape, batch=1)
-        if case.shape.batch == ROWS and claim.covers(single, lengths):
-            rows = zip(*(tensor.split(1) for tensor in case.inputs), strict=True)
-            found += run_eager(eager, [(single, row) for row in rows])
+        if case.shape.batch == ROWS and claim.covers(replace(case.shape, batch=1), lengths):
+            found += _rows(eager, case)
     return found
+
+
+def rows_apart(eager: torch.nn.Module, cases: Sequence[Case], tolerance: float) -> str | None:
+    """Why rows must not share a batch, by the first case that shows it; None if none does.
+
+    A trace is the same program for every batch. Code that runs as it is may look at the whole
+    batch, and then a row's answer depends on its neighbours.
+
+    Args:
+        eager: the model.
+        cases: of any number of rows.
+        tolerance: largest difference allowed, relative to each output's scale.
+    """
+    for case in cases:
+        if not case.expected:
+            return f"{case.shape}: the model itself cannot run such rows together"
+        if case.shape.batch == ROWS:
+            result = compare(_alone(eager, case), case, tolerance)
+            if not result.holds:
+                return f"{case.shape}: rows answer otherwise together than alone ({result.message})"
+    return None
+
+
+def _alone(eager: torch.nn.Module, case: Case) -> Callable[..., Tensors]:
+    """What gives the answers of a case's rows, each run alone at the same length."""
+    rows = [each.expected for each in _rows(eager, case)]
+    return lambda *_: tuple(torch.cat(outputs) for outputs in zip(*rows, strict=True))
+
+
+def _rows(eager: torch.nn.Module, case: Case) -> Iterator[Case]:
+    single = replace(case.shape, batch=1)
+    rows = zip(*(tensor.split(1) for tensor in case.inputs), strict=True)
+    return run_eager(eager, [(single, row) for row in rows])
 
 
 def padding_effect(eager: torch.nn.Module, make_inputs: InputMaker, max_length: int) -> float:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tqdm import tqdm
@@ -33,6 +33,8 @@ from torchscript_bundle.jit.verify import (
 
 logger = logging.getLogger(__name__)
 
+UNTRACED = 'set "save_mode": "pretrained" (see docs/pretrained.md), or choose another model'
+
 #: Above this, padding changes answers by more than rounding does.
 PADDING_TOLERANCE = 1e-4
 
@@ -42,7 +44,7 @@ class Proof:
     """A module with the claim that was proven for it.
 
     Attributes:
-        module: the ScriptModule.
+        module: the ScriptModule, or what stands for it where nothing is traced.
         claim: what it takes.
         lengths: lengths that were traced, ascending; the last is max_length.
         cases: the inputs and eager answers that the claim covers, for further checks.
@@ -55,7 +57,7 @@ class Proof:
         gradient_difference: how far its gradients were off, relative to their scale.
     """
 
-    module: torch.jit.ScriptModule
+    module: torch.nn.Module
     claim: Claim
     lengths: tuple[int, ...]
     cases: list[Case]
@@ -141,7 +143,7 @@ def prove(
     claim, reason = refused[-1]
     raise ExportError(
         f"the trace does not answer as the model does, even at {claim}: {reason}; "
-        "TorchScript cannot serve this model exactly, choose another"
+        f"TorchScript cannot serve this model exactly: {UNTRACED}"
     )
 
 
@@ -157,7 +159,7 @@ def reads_padding(proof: Proof) -> bool:
     if not proof.claim.dynamic_length:
         raise ExportError(
             f"{changes} in spite of the mask, and its trace holds at {proof.in_words()}, so that "
-            "texts of other lengths could not be answered as the model does; choose another model"
+            f"texts of other lengths could not be answered as the model does; {UNTRACED}"
         )
     logger.warning("%s: texts will share a batch only with others of their length", changes)
     return True
@@ -174,18 +176,18 @@ def save_and_compare(proof: Proof, path: Path, device: torch.device) -> Proof:
             from the file.
     """
     try:
-        tracing.save(proof.module, path)
+        tracing.save(cast(torch.jit.ScriptModule, proof.module), path)
         reloaded = tracing.load(path, device)
     except RuntimeError as error:
         raise ExportError(
             f"the trace cannot be saved and loaded again ({one_line(error)}); check the room on "
-            "the disk, or choose another model"
+            f"the disk, {UNTRACED}"
         ) from error
     foreign = foreign_operators(reloaded)
     if foreign:
         raise ExportError(
             f"the trace calls {', '.join(foreign)}, which torch alone does not have, so a worker "
-            "could not load it; choose another device to export on, or another model"
+            f"could not load it; choose another device to export on, {UNTRACED}"
         )
     report = compare_all(reloaded, proof.cases, "compare the saved file")
     if report.broken is not None:

@@ -247,18 +247,34 @@ def _with_case(folder: Path, config: SetupConfig, wanted: bool) -> PreTrainedTok
     return tokenizer
 
 
-def _load_model(folder: Path, config: SetupConfig) -> Any:
-    """The eager model in float32, every weight that its answers need from the checkpoint."""
+def read_model(folder: Path, config: SetupConfig) -> tuple[Any, dict[str, Any]]:
+    """The eager model in float32, for the config's mode, and what transformers says of its weights.
+
+    Raises:
+        Exception: many libraries read files here, each with errors of its own.
+    """
     auto_class = getattr(transformers, MODES[config.mode].auto_class)
+    model, loading = auto_class.from_pretrained(
+        str(folder),
+        dtype=torch.float32,
+        use_safetensors=config.use_safetensors or None,
+        trust_remote_code=config.trust_remote_code,
+        ignore_mismatched_sizes=True,  # the loading info names them
+        output_loading_info=True,
+    )
+    return model.eval(), loading
+
+
+def missing_weights(loading: dict[str, Any], mode: str) -> list[str]:
+    """Names of the weights that the answers need and the files lack."""
+    unused = tuple(MODES[mode].unused_weights)
+    return sorted(key for key in loading["missing_keys"] if not key.startswith(unused))
+
+
+def _load_model(folder: Path, config: SetupConfig) -> Any:
+    """The model, every weight that its answers need from the checkpoint."""
     try:
-        model, loading = auto_class.from_pretrained(
-            str(folder),
-            dtype=torch.float32,
-            use_safetensors=config.use_safetensors or None,
-            trust_remote_code=config.trust_remote_code,
-            ignore_mismatched_sizes=True,  # told below, by name
-            output_loading_info=True,
-        )
+        model, loading = read_model(folder, config)
     except Exception as error:  # many libraries read files here, each with errors of its own
         raise ExportError(_model_error(config, error)) from error
     for key, saved, configured in sorted(loading["mismatched_keys"]):
@@ -266,15 +282,14 @@ def _load_model(folder: Path, config: SetupConfig) -> Any:
             f"the weights of {config.model_name} do not fit its config.json: {key} is "
             f"{list(saved)}, the config asks for {list(configured)}; correct config.json"
         )
-    unused = tuple(MODES[config.mode].unused_weights)
-    missing = sorted(key for key in loading["missing_keys"] if not key.startswith(unused))
+    missing = missing_weights(loading, config.mode)
     if missing:
         raise ExportError(
             f"{config.model_name} has no weights for {', '.join(missing[:3])}"
             f"{' and more' if len(missing) > 3 else ''}: it was not trained for {config.mode} and "
             "would answer at random; choose a model fine-tuned for it"
         )
-    return model.eval()
+    return model
 
 
 def _model_error(config: SetupConfig, error: Exception) -> str:

@@ -20,7 +20,11 @@ BUNDLE_FILE = "bundle.json"
 MODULE_FILE = "traced_model.pt"
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "setup_config.json"
-HASHED_FILES = (MODULE_FILE, TOKENIZER_FILE, CONFIG_FILE)
+#: What `save_pretrained` wrote: a folder, so that a model's file hides neither one of ours nor,
+#: as Python code, a package of the worker's.
+PRETRAINED_FOLDER = "pretrained_model"
+#: Save mode -> the file without which there is no model.
+MODEL_FILES = {"torchscript": MODULE_FILE, "pretrained": f"{PRETRAINED_FOLDER}/config.json"}
 
 REMAKE = "make the artifact again with download_Transformer_models.py"
 
@@ -58,6 +62,8 @@ class Bundle:
         outputs: what `forward` returns, in order.
         labels: label of each class, by index.
         mode_options: facts that only this mode's code reads.
+        save_mode: how the model is kept, a key of `MODEL_FILES`.
+        save_options: facts that only this save mode's loader reads.
         min_length: shortest length verified; shorter rows are padded to it (tokens).
         max_length: longest row, special tokens included (tokens).
         traced_lengths: lengths that `forward` takes when `dynamic_length` is false, ascending.
@@ -73,8 +79,8 @@ class Bundle:
         special_ids: ids of the tokenizer's special tokens by role.
         versions: versions of the packages that made the artifact.
         source: model name and revision (a commit, or None for a local folder).
-        sha256: digest of each file in `HASHED_FILES`.
-        sizes: bytes of each file in `HASHED_FILES`.
+        sha256: digest of each other file of the artifact, by its path in the folder.
+        sizes: bytes of the same files.
         verification: the report of the proof, for people.
     """
 
@@ -84,6 +90,8 @@ class Bundle:
     outputs: tuple[Output, ...]
     labels: tuple[str, ...]
     mode_options: dict[str, Any]
+    save_mode: str
+    save_options: dict[str, Any]
     min_length: int
     max_length: int
     traced_lengths: tuple[int, ...]
@@ -123,6 +131,11 @@ class Bundle:
         missing = [f.name for f in fields(Bundle) if f.name not in raw]
         if missing:
             raise ArtifactError(f"{path}: no key {', '.join(missing)}; {REMAKE}")
+        if raw["save_mode"] not in [*MODEL_FILES]:
+            raise ArtifactError(
+                f"{path}: save_mode {raw['save_mode']!r} is not served; known are "
+                f"{', '.join(MODEL_FILES)}; {REMAKE}"
+            )
         known = {f.name: raw[f.name] for f in fields(Bundle)}
         forms: dict[str, Callable[[Any], object]] = {
             "padding": lambda value: Padding(**value),
@@ -138,13 +151,19 @@ class Bundle:
                 raise ArtifactError(f"{path}: {name}: {error}; {REMAKE}") from error
         return Bundle(**known)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the files that this one describes, those that must be there first."""
+        needed = (MODEL_FILES[self.save_mode], TOKENIZER_FILE, CONFIG_FILE)
+        return tuple(dict.fromkeys((*needed, *self.sha256)))
+
     def check_files(self, folder: Path) -> None:
         """Compares the files beside `bundle.json` with the digests in it.
 
         Raises:
             ArtifactError: a file is missing or differs; the message names it.
         """
-        for name in HASHED_FILES:
+        for name in self.files:
             path = folder / name
             if not path.is_file():
                 raise ArtifactError(f"{path} is missing; {REMAKE}")

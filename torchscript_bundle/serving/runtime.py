@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle
+from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.batching import pad_batch, plan_batches
-from torchscript_bundle.serving.devices import retarget
 from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.loaders import LOADERS, Module
 from torchscript_bundle.serving.tokenization import Row
 
 logger = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ def choose_device(gpu_id: int | None, cuda_available: bool) -> torch.device:
 
 
 class Runtime:
-    """Runs rows through the artifact's ScriptModule.
+    """Runs rows through the artifact's module.
 
     Args:
         folder: the artifact's folder.
@@ -53,7 +52,7 @@ class Runtime:
         narrow: what is kept of a row's outputs; None keeps them whole.
 
     Raises:
-        ArtifactError: the module cannot be loaded by the installed torch.
+        ArtifactError: the module cannot be loaded by what is installed.
     """
 
     def __init__(
@@ -68,17 +67,7 @@ class Runtime:
         self._device = device
         self._max_rows = max_rows
         self._narrow = narrow or (lambda _, outputs: outputs)
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
-                self._module = torch.jit.load(str(folder / MODULE_FILE), map_location=device)
-        except RuntimeError as error:
-            raise ArtifactError(
-                f"{folder / MODULE_FILE} cannot be loaded by torch {torch.__version__} "
-                f"(made by torch {bundle.versions.get('torch')}): {error}"
-            ) from error
-        retarget(self._module, device)
-        self._module.eval()
+        self._module = LOADERS[bundle.save_mode](folder, bundle, device)
 
     @property
     def device(self) -> torch.device:
@@ -86,10 +75,9 @@ class Runtime:
         return self._device
 
     @property
-    def module(self) -> torch.jit.ScriptModule:
+    def module(self) -> Module:
         """The loaded module."""
-        module: torch.jit.ScriptModule = self._module
-        return module
+        return self._module
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> list[Outputs]:

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-DESCRIBED = ("mode", "labels", "max_length", "precision", "versions", "source")
+DESCRIBED = ("mode", "save_mode", "labels", "max_length", "precision", "versions", "source")
 
 
 @dataclass(frozen=True)

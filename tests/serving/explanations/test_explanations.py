@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,20 +83,19 @@ class Eager:
 
 @pytest.fixture(scope="session")
 def eager(
-    checkpoint: Callable[[str], Path], explained: Callable[[str], Path]
+    checkpoint: Callable[[str], Path], explained: Callable[..., Path]
 ) -> Callable[[str], Eager]:
     return cache(lambda name: Eager(checkpoint(name), explained(name)))
 
 
 @pytest.fixture(scope="session")
-def explain(explained: Callable[[str], Path]) -> Explain:
+def explain(explained: Callable[..., Path]) -> Explain:
     """A name of a checkpoint and a JSON value -> status and value of the explanation."""
-    services = cache(lambda name: Service(explained(name), CPU))
+    services = cache(lambda *of: Service(explained(*of), CPU))
 
-    def send(name: str, value: object) -> tuple[int, Any]:
-        request = post(value)
-        object.__setattr__(request, "purpose", "explain")
-        [response] = services(name).answer([request])
+    def send(name: str, value: object, save_mode: str = "torchscript") -> tuple[int, Any]:
+        request = replace(post(value), purpose="explain")
+        [response] = services(name, save_mode).answer([request])
         return response.status, read(response)
 
     return send
@@ -111,11 +111,19 @@ def assert_close(found: dict[str, Any], expected: Sequence[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["bert", "roberta", "distilbert", "multi_label", "gpt2", "convbert"]
+    "of",
+    [
+        *(["bert"], ["roberta"], ["distilbert"], ["multi_label"], ["gpt2"], ["convbert"]),
+        *(["bert", "pretrained"], ["gpt2", "pretrained"]),
+    ],
+    ids="-".join,
 )
-def test_eight_texts_in_one_call(explain: Explain, eager: Callable[[str], Eager], name: str) -> None:
+def test_eight_texts_in_one_call(
+    explain: Explain, eager: Callable[[str], Eager], of: list[str]
+) -> None:
+    name, *save_mode = of
     model = eager(name)
-    status, answers = explain(name, {"inputs": TEXTS})
+    status, answers = explain(name, {"inputs": TEXTS}, *save_mode)
     assert status == 200, answers
     for text, answer in zip(TEXTS, answers, strict=True):
         [found] = answer["explanations"]

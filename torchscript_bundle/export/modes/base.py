@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
@@ -70,3 +70,15 @@ class ExportMode(Protocol):
         Raises:
             ExportError: the config, the artifacts folder and the model disagree.
         """
+
+
+@runtime_checkable
+class GoesOn(Protocol):
+    """A mode whose wrapped module goes on from what the model returns, as pooling does.
+
+    Where workers run the model itself, its serving code does the rest.
+    """
+
+    @property
+    def model_outputs(self) -> tuple[Output, ...]:
+        """What the model itself returns for it: members of its ModelOutput, in order."""

@@ -1,4 +1,4 @@
-"""Feature extraction: one vector for each text, pooled and normalised inside the module.
+"""Feature extraction: one vector for each text, pooled and normalised inside a traced module.
 
 A sentence-transformers folder says how; a plain base model is pooled by the mean of its tokens.
 """
@@ -43,6 +43,7 @@ class FeatureExtraction:
     artifacts_dir = "Embedding_artifacts"
     auto_class = "AutoModel"
     outputs = (Output("embedding"),)
+    model_outputs = (Output("last_hidden_state", per_token=True),)
     pairs = False
     explained = False
     #: Keys of setup_config.json that are this mode's alone.

@@ -1,4 +1,4 @@
-"""Feature extraction: a text -> a vector, pooled and normalised by the module itself.
+"""Feature extraction: a text -> a vector, pooled and normalised by the module if it is traced.
 
 Answers as the Hugging Face feature-extraction task does for sentence embeddings: a list of numbers.
 """
@@ -6,7 +6,7 @@ Answers as the Hugging Face feature-extraction task does for sentence embeddings
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,18 @@ import torch
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.modes.base import Computed, Query
+from torchscript_bundle.serving.runtime import Outputs
 from torchscript_bundle.serving.texts import check_boolean, check_choice, check_item, check_text
 from torchscript_bundle.serving.tokenization import Row, Truncation
+
+#: What the model itself returns: a vector for each token.
+TOKENS = "last_hidden_state"
+#: `[length, dim]`, without padding -> `[dim]`.
+POOLINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "mean": lambda tokens: tokens.mean(dim=0),
+    "cls": lambda tokens: tokens[0].clone(),
+    "last": lambda tokens: tokens[-1].clone(),
+}
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,12 @@ class FeatureExtraction:
         self._prompts: dict[str, str] = bundle.mode_options["prompts"]
         self._default_prompt: str = bundle.mode_options["default_prompt"]
         self._max_length = bundle.max_length
+        self._pool = None
+        if bundle.outputs[0].name == TOKENS:
+            pooling = bundle.mode_options.get("pooling")
+            if pooling not in POOLINGS:
+                raise ArtifactError(f"bundle.json: mode_options.pooling is {pooling!r}; {REMAKE}")
+            self._pool = POOLINGS[pooling]
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
         wanted = Wanted(
@@ -83,6 +99,13 @@ class FeatureExtraction:
                 f"the text has more than {self._max_length} tokens (special tokens included) and "
                 "truncate is false; send a shorter text",
             )
+
+    def narrow(self, row: Row, outputs: Outputs) -> Outputs:
+        """The text's vector, where the module gives one for each token."""
+        if self._pool is None:
+            return outputs
+        vector = self._pool(outputs[0])
+        return (torch.nn.functional.normalize(vector, dim=-1) if self._normalized else vector,)
 
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
         [[text]] = computed

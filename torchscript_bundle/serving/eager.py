@@ -1,0 +1,128 @@
+"""`save_mode: "pretrained"`: a model that transformers builds and runs eagerly.
+
+The one file here that needs transformers; it imports it when such an artifact is loaded, and no
+other artifact does.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchscript_bundle.serving.artifact import PRETRAINED_FOLDER, REMAKE, Bundle
+from torchscript_bundle.serving.errors import ArtifactError
+
+logger = logging.getLogger(__name__)
+
+
+class EagerModel:
+    """A transformers model, called as the ScriptModule of another artifact is.
+
+    Args:
+        model: in eval mode, on its device.
+        bundle: names its inputs and the members of its output.
+    """
+
+    def __init__(self, model: torch.nn.Module, bundle: Bundle) -> None:
+        self._model = model
+        self._inputs = bundle.inputs
+        self._outputs = tuple(output.name for output in bundle.outputs)
+        self._fixed: dict[str, Any] = {"return_dict": True}
+        if "use_cache" in inspect.signature(model.forward).parameters:
+            self._fixed["use_cache"] = False
+
+    def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Int64 `[batch, length]` each, in the order of `Bundle.inputs`."""
+        named = dict(zip(self._inputs, tensors, strict=True))
+        output = self._model(**named, **self._fixed)
+        return tuple(getattr(output, name) for name in self._outputs)
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """The model's weights."""
+        return self._model.parameters()
+
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Int64 `[batch, length]` -> float `[batch, length, dim]`."""
+        embeddings: torch.Tensor = self._embeddings()(input_ids)
+        return embeddings
+
+    def forward_embeddings(
+        self, embeddings: torch.Tensor, *tensors: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """The outputs where the texts are given as embeddings, beside their ids and masks."""
+        handle = self._embeddings().register_forward_hook(lambda *_: embeddings)
+        try:
+            return self(*tensors)
+        finally:
+            handle.remove()
+
+    def _embeddings(self) -> Any:
+        model: Any = self._model
+        return model.get_input_embeddings()
+
+
+def load(folder: Path, bundle: Bundle, device: torch.device) -> EagerModel:
+    """Builds the artifact's model in float32, from its own files and nothing else.
+
+    Raises:
+        ArtifactError: transformers is missing or of another major version than the one that the
+            artifact was proven with, or it cannot build the model.
+    """
+    place = folder / PRETRAINED_FOLDER
+    _check_no_others(place, folder, bundle)
+    transformers = _import_transformers(bundle)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    name = str(bundle.save_options.get("auto_class"))
+    if not name.startswith("AutoModel") or not hasattr(transformers, name):
+        raise ArtifactError(f"bundle.json: save_options.auto_class is {name!r}; {REMAKE}")
+    try:
+        model = getattr(transformers, name).from_pretrained(
+            str(place),
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=bundle.save_options.get("trust_remote_code") is True,
+        )
+    except Exception as error:  # many libraries read files here, and the model's own code runs
+        raise ArtifactError(
+            f"{place} cannot be loaded by transformers {transformers.__version__} "
+            f"(made by {_made_by(bundle)}): {error}"
+        ) from error
+    return EagerModel(model.eval().to(device), bundle)
+
+
+def _check_no_others(place: Path, folder: Path, bundle: Bundle) -> None:
+    """Refuses a file that `bundle.json` does not know: transformers would read it all the same."""
+    found = {path.relative_to(folder).as_posix() for path in place.rglob("*") if path.is_file()}
+    for name in sorted(found - set(bundle.sha256)):
+        raise ArtifactError(f"{folder / name} is not of this artifact; {REMAKE}, then the archive")
+
+
+def _import_transformers(bundle: Bundle) -> Any:
+    """The installed transformers, if it is of the major version that the artifact was made with."""
+    made_by = _made_by(bundle)
+    install = f"install it: {sys.executable} -m pip install transformers=={made_by}"
+    needs = f'this archive (save_mode "pretrained") needs transformers {made_by}'
+    try:
+        import transformers
+    except ImportError as error:
+        raise ArtifactError(
+            f"{needs}, which cannot be imported here ({error}); {install}"
+        ) from error
+    installed: str = transformers.__version__
+    if installed.split(".")[0] != made_by.split(".")[0]:
+        raise ArtifactError(f"{needs}, here is {installed}; {install}")
+    if installed != made_by:
+        logger.warning("proven with transformers %s, served with %s", made_by, installed)
+    return transformers
+
+
+def _made_by(bundle: Bundle) -> str:
+    return bundle.versions.get("transformers", "5")
