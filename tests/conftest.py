@@ -16,6 +16,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tests import tiny
+from tests.tally import Tally
 from torchscript_bundle.export.config import load_config
 from torchscript_bundle.export.exporter import export
 
@@ -159,6 +160,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs --slow"))
+
+
+TALLY = pytest.StashKey[Tally]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TALLY] = Tally()
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """What random requests got, in numbers."""
+    for line in config.stash[TALLY].lines():
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig: pytest.Config) -> Tally:
+    """Takes counts that are told at the end of the run."""
+    return pytestconfig.stash[TALLY]
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests import tiny
+from tests.wrong import wire
+from tests.wrong.core import MOST
+from tests.wrong.rows import Sample, Sent
+from tests.wrong.torchserve import Own
 from torchscript_bundle.export.archive import pack
 from torchscript_bundle.export.config import load_config
 from torchscript_bundle.export.exporter import export
 from torchscript_bundle.server import ROOT, Answer, Ports, Server
+from torchscript_bundle.serving.modes import MODES
+from torchscript_bundle.serving.service import Service
 
 READY_SECONDS = 120
+#: How long a request waits for the one that is sent beside it (ms).
+SHARING_MS = 300
 
 
 class Site:
@@ -52,6 +61,55 @@ class Site:
 
         with ThreadPoolExecutor(len(requests)) as pool:
             return list(pool.map(send, requests))
+
+
+class ModeSite(Site):
+    """A server of one mode, whose worker waits a while for a second request.
+
+    Attributes:
+        service: what is served, in this process.
+        worker: process id of the worker that has been there from the start.
+        sent: how many pairs of requests were sent.
+    """
+
+    def __init__(self, server: Server, checkpoint: Path, archive: Path, service: Service) -> None:
+        super().__init__(server, checkpoint, archive)
+        self.service = service
+        self.worker = self.describe_worker()["pid"]
+        self.sent = 0
+
+    def describe_worker(self) -> dict[str, Any]:
+        """The only worker, as TorchServe's describe call has it."""
+        [worker] = self.server.describe()[0]["workers"]
+        return dict(worker)
+
+    def send(self, sent: Sent) -> Answer:
+        """The answer to a request."""
+        typed = sent.content_type.encode("latin-1") if sent.content_type is not None else b""
+        headers = (("Content-Type", typed),) if typed else ()
+        return self.exchange(Own("", "", 0, "", path=sent.path, headers=headers, body=sent.body))
+
+    def exchange(self, sent: Own) -> Answer:
+        """The answer to a request that may be no HTTP at all."""
+        key = self.server.token("inference") if sent.key is None else sent.key
+        headers = [("Authorization", f"Bearer {key}".encode())] if key else []
+        path = sent.path.format(model=self.server.model)
+        port = self.port("inference")
+        return wire.receive(
+            wire.send(port, path, [*headers, *sent.headers], sent.body, sent.method)
+        )
+
+    def beside(self, request: Callable[[], Answer], good: object) -> tuple[Answer, Answer]:
+        """The answers to two requests that share a batch.
+
+        Args:
+            request: sends the one.
+            good: the other, as JSON says it.
+        """
+        self.sent += 1
+        neighbour = Sent(json.dumps(good).encode())
+        first, second = self.together([request, lambda: self.send(neighbour)])
+        return first, second
 
 
 def build(folder: Path, checkpoint: Path, **options: Any) -> Path:
@@ -91,6 +149,68 @@ def tiny_site(tmp_path_factory: pytest.TempPathFactory, start_site: Callable[...
         folder, checkpoint, max_length=64, max_batch_delay=500, max_client_batch=4, batch_size=8
     )
     return start_site(checkpoint, archive)
+
+
+class ModeSites:
+    """One server at a time: that of the mode which is asked for."""
+
+    def __init__(self, checkpoint: Callable[[str], Path], folder: Callable[[str], Path]) -> None:
+        self._checkpoint = checkpoint
+        self._folder = folder
+        self._sample: Sample | None = None
+        self._server: Server | None = None
+
+    def of(self, sample: Sample) -> ModeSite:
+        """The server of a mode's sample; another mode's is stopped."""
+        if sample is not self._sample:
+            self.stop()
+            self._site = self._start(sample)
+            self._sample = sample
+        return self._site
+
+    def _start(self, sample: Sample) -> ModeSite:
+        folder, checkpoint = self._folder("mode"), self._checkpoint(sample.checkpoint)
+        sizes = {"max_length": 64, "max_client_batch": MOST, "batch_size": 2}
+        archive = build(folder, checkpoint, mode=sample.mode, max_batch_delay=SHARING_MS, **sizes)
+        self._server = server = Server(folder / "run", folder / "logs")
+        server.start(archive, Ports.free())
+        good = json.dumps(sample.good).encode()
+        server.wait_ready(good, READY_SECONDS, content_type="application/json")
+        service = Service(folder / "Transformer_model", torch.device("cpu"))
+        return ModeSite(server, checkpoint, archive, service)
+
+    def stop(self) -> None:
+        """Stops the server, if there is one."""
+        if self._server is not None:
+            self._server.stop()
+
+
+@pytest.fixture(scope="session")
+def mode_sites(
+    checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ModeSites]:
+    """See the class."""
+    sites = ModeSites(checkpoint, tmp_path_factory.mktemp)
+    yield sites
+    sites.stop()
+
+
+@pytest.fixture
+def mode_site(sample: Sample, mode_sites: ModeSites) -> ModeSite:
+    """The server of the mode that a test is parametrised with."""
+    return mode_sites.of(sample)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts tests of one mode's server together, so that each is started once."""
+    modes = list(MODES)
+
+    def rank(item: pytest.Item) -> int:
+        callspec = getattr(item, "callspec", None)
+        sample = callspec.params.get("sample") if callspec is not None else None
+        return modes.index(sample.mode) if isinstance(sample, Sample) else -1
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

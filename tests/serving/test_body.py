@@ -105,3 +105,12 @@ def test_form_without_the_field(fields: dict[str, bytes], says: str) -> None:
     with pytest.raises(RequestError, match=says) as caught:
         decode_body(HttpRequest(fields, {}))
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("content_type", ["application/json", ""])
+def test_a_key_that_is_there_twice_is_refused(content_type: str) -> None:
+    """Also where broken JSON would be a text: this one is not broken."""
+    for body in (b'{"text": "a", "text": "b"}', b'[{"a": {"b": 1, "b": 1}}]'):
+        with pytest.raises(RequestError, match="same key twice") as caught:
+            decode_body(raw(body, content_type))
+        assert caught.value.status == 422

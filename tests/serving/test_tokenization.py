@@ -109,6 +109,17 @@ def test_pair_that_would_fill_the_memory_is_refused(artifact: Folder) -> None:
     assert (len(long), long.truncated) == (64, True)
 
 
+def test_pairs_of_one_request_share_that_bound(artifact: Folder) -> None:
+    """64 of them, cut in 8 pieces each: 8 x 8 is allowed, 9 x 8 is not."""
+    pairs = encoder(artifact("bert"))
+    text = "a " * 64 * 8
+    assert pairs.encode((text, text), share=64)
+    with pytest.raises(RequestError, match="send fewer pairs at a time") as caught:
+        pairs.encode((text + "a", text), share=64)
+    assert caught.value.status == 413
+    assert pairs.encode(("a " * 64, "a " * 64), share=10**6), "each is one piece"
+
+
 @pytest.mark.parametrize("stride", [0, 1, 20, 58])
 @pytest.mark.parametrize("name", ["bert", "bert_cut_left", "roberta"])
 def test_windows_are_those_of_transformers(

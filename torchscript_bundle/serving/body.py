@@ -19,7 +19,8 @@ def decode_body(request: HttpRequest) -> object:
     JSON if it parses as a JSON object or list, and text else, as the TorchServe example took both.
 
     Raises:
-        RequestError: 400 empty, not UTF-8 or not JSON although so declared; 415 another media type.
+        RequestError: 400 empty, not UTF-8 or not JSON although so declared; 415 another media type;
+            422 an object with the same key twice.
     """
     if "body" in request.fields:
         name, untyped_json = "body", True
@@ -67,7 +68,9 @@ def _decode_utf8(body: bytes) -> str:
 
 def _parse_json(text: str) -> object:
     try:
-        return json.loads(text, parse_constant=_reject_constant)
+        return json.loads(
+            text, parse_constant=_reject_constant, object_pairs_hook=_object_of_distinct_keys
+        )
     except json.JSONDecodeError as error:
         reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
     except ValueError:
@@ -83,8 +86,18 @@ def _parse_json_container(text: str) -> object:
         return text
     try:
         return _parse_json(text)
-    except RequestError:
+    except RequestError as error:
+        if error.status != 400:
+            raise
         return text
+
+
+def _object_of_distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Refuses a key that is there twice: which value counts differs from one reader to the next."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise RequestError(422, "an object has the same key twice; send it once")
+    return value
 
 
 def _reject_constant(name: str) -> NoReturn:

@@ -135,30 +135,31 @@ class Service:
         if not call.items:
             raise RequestError(422, "the list is empty; send at least one text")
         self._check_count(len(call.items))
-        decoded = [
-            self._decode_item(item, call, wanted, f"item {at} of the list: " if call.listed else "")
-            for at, item in enumerate(call.items)
-        ]
-        queries, rows = [query for query, _ in decoded], [rows for _, rows in decoded]
-        tokenized = Tokenized(call, queries, rows, wanted)
-        count = len(tokenized.flat)
-        if count > self._max_texts:
-            raise RequestError(
-                413,
-                f"the texts make {count} windows of {self._bundle.max_length} tokens; send fewer "
-                f"or shorter texts, {self._max_texts} windows at a time",
-            )
+        tokenized = Tokenized(call, [], [], wanted)
+        for at, item in enumerate(call.items):
+            query, rows = self._decode_item(item, call, wanted, at)
+            tokenized.queries.append(query)
+            tokenized.rows.append(rows)
+            # At once: the rows of a request that is far too large would fill the memory.
+            if len(tokenized.flat) > self._max_texts:
+                raise RequestError(
+                    413,
+                    f"the texts make more than {self._max_texts} windows of "
+                    f"{self._bundle.max_length} tokens; send fewer or shorter texts at a time",
+                )
         return tokenized
 
     def _decode_item(
-        self, item: object, call: Call, wanted: Wanted | None, where: str
+        self, item: object, call: Call, wanted: Wanted | None, at: int
     ) -> tuple[Query, list[list[Row]]]:
+        where = f"item {at} of the list: " if call.listed else ""
         try:
             query = self._mode.decode(item, call.parameters)
             if wanted is not None and self._explainer is not None:
                 self._explainer.check_target(query, wanted)
             self._check_count(len(query.texts))
-            rows = [self._encoder.encode(text, query.stride) for text in query.texts]
+            share = len(call.items) * len(query.texts)
+            rows = [self._encoder.encode(text, query.stride, share) for text in query.texts]
             for row in (row for windows in rows for row in windows):
                 self._check_row(row)
             if isinstance(self._mode, ChecksRows):

@@ -15,6 +15,8 @@ from torchscript_bundle.serving.errors import ArtifactError, RequestError
 #: Most tokens that tokenizers may hold of a pair. It keeps what it cuts off: where both are cut,
 #: each piece of one beside each piece of the other, a kilobyte a token.
 MOST_KEPT = 2**16
+#: The same of all pairs of a request.
+MOST_KEPT_TOGETHER = 2**18
 
 #: A text, or two that belong together, such as a question and its context.
 TextInput = str | tuple[str, str]
@@ -107,12 +109,13 @@ class TextEncoder:
         """The artifact's tokenizer, for what modes ask of it beside encoding."""
         return self._tokenizer
 
-    def encode(self, text: TextInput, stride: int = 0) -> list[Row]:
+    def encode(self, text: TextInput, stride: int = 0, share: int = 1) -> list[Row]:
         """The row of a text, or one for each of its windows.
 
         Args:
             text: one, or a pair.
             stride: tokens that a window shares with the one before it.
+            share: how many texts share what a request may take of memory and time.
 
         Raises:
             RequestError: 413 where the text of a pair that must not be cut leaves no room, where
@@ -120,7 +123,7 @@ class TextEncoder:
         """
         first, second = text if isinstance(text, tuple) else (text, None)
         if second is not None and self._truncate and self._truncation.strategy == "longest_first":
-            self._check_pieces(first, second)
+            self._check_pieces(first, second, share)
         encoding = self._tokenize(first, second)
         if self._truncation.windows and encoding.overflowing:
             self._check_windows(encoding, stride)
@@ -157,17 +160,19 @@ class TextEncoder:
         finally:
             self._enable_truncation(stride=0)
 
-    def _check_pieces(self, first: str, second: str) -> None:
-        """Refuses a pair that would fill the memory while it is cut."""
+    def _check_pieces(self, first: str, second: str, share: int) -> None:
+        """Refuses a pair that would fill the memory while it is cut, or with those beside it."""
         pieces = math.prod(
             1 + len(self._tokenizer.encode(text, add_special_tokens=False).overflowing)
             for text in (first, second)
         )
-        if pieces * self._bundle.max_length > MOST_KEPT:
+        if pieces > 1 and pieces * self._bundle.max_length > min(
+            MOST_KEPT, MOST_KEPT_TOGETHER // share
+        ):
             raise RequestError(
                 413,
                 f"the texts of the pair are far over {self._bundle.max_length} tokens; "
-                "shorten them",
+                "shorten them, or send fewer pairs at a time",
             )
 
     def _check_windows(self, encoding: Encoding, stride: int) -> None:

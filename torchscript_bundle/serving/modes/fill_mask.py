@@ -25,6 +25,8 @@ from torchscript_bundle.serving.tokenization import Row, Truncation
 
 MAX_TOP_K = 100
 MAX_TARGETS = 100
+#: Each is tokenized anew for each text.
+LONGEST_TARGET = 500
 #: Each is a whole text of its own in the answer.
 MAX_PROPOSALS = 100
 
@@ -87,6 +89,8 @@ class FillMask:
         transformers takes the first of several tokens, so that the score would be another word's.
         """
         target = check_text(value, what)
+        if len(target) > LONGEST_TARGET:
+            raise RequestError(422, f"{what} is over {LONGEST_TARGET} characters; send a word")
         known = self._tokenizer.token_to_id(target)
         ids = [known] if known is not None else self._ids(target)
         if len(ids) != 1 or (known is None and ids[0] == self._unknown_id):
