@@ -67,17 +67,11 @@ LLAMA = {
 
 
 def wordpiece_tokenizer(lowercase: bool = True, **options: Any) -> PreTrainedTokenizerFast:
-    """A BERT-style tokenizer trained on `CORPUS`."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    """A BERT-style tokenizer of the words of `CORPUS`."""
+    normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer = Tokenizer(models.WordPiece(_word_pieces(normalizer), unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    tokenizer.train_from_iterator(
-        CORPUS,
-        trainers.WordPieceTrainer(
-            vocab_size=VOCABULARY, special_tokens=special, show_progress=False
-        ),
-    )
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
@@ -91,6 +85,23 @@ def wordpiece_tokenizer(lowercase: bool = True, **options: Any) -> PreTrainedTok
         **names,
         **options,
     )
+
+
+def _word_pieces(normalizer: normalizers.Normalizer) -> dict[str, int]:
+    """Letters, words and halves of every other long word: the same at every call.
+
+    What tokenizers' trainer makes of a small corpus differs from process to process.
+    """
+    text = normalizer.normalize_str(" ".join(CORPUS))
+    words = sorted({word for word, _ in pre_tokenizers.BertPreTokenizer().pre_tokenize_str(text)})
+    letters = sorted({letter for word in words for letter in word})
+    torn = [word for word in words[::2] if len(word) > 3]
+    halves = [half for word in torn for half in (word[:3], f"##{word[3:]}")]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*special, *letters, *(f"##{each}" for each in letters), *halves]
+    pieces += [word for word in words if word not in torn]
+    distinct = list(dict.fromkeys(pieces))[:VOCABULARY]
+    return {piece: at for at, piece in enumerate(distinct)}
 
 
 def fixed_padding_tokenizer() -> PreTrainedTokenizerFast:
@@ -148,16 +159,12 @@ def spelling_byte_level_tokenizer() -> PreTrainedTokenizerFast:
 def unigram_tokenizer() -> PreTrainedTokenizerFast:
     """An XLM-R-style tokenizer, whose tokens mark where words begin."""
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    tokenizer = Tokenizer(models.Unigram())
+    pieces = [*[(each, 0.0) for each in special], *_unigrams()]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    tokenizer.train_from_iterator(
-        CORPUS,
-        trainers.UnigramTrainer(
-            vocab_size=200, special_tokens=special, unk_token="<unk>", show_progress=False
-        ),
-    )
+    tokenizer.add_special_tokens(special)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
@@ -171,6 +178,19 @@ def unigram_tokenizer() -> PreTrainedTokenizerFast:
         pad_token="<pad>",
         mask_token="<mask>",
     )
+
+
+def _unigrams() -> list[tuple[str, float]]:
+    """Letters, every other word, and halves of the others, with scores; see `_word_pieces`."""
+    words = sorted({f"▁{word}" for text in CORPUS for word in text.split()})
+    letters = sorted({letter for word in words for letter in word})
+    halves = [half for word in words[::2] for half in (word[:4], word[4:]) if half]
+    scored = [(words[1::2], -5.0), (halves, -4.0), (letters, -8.0)]
+    found: dict[str, float] = {}
+    for pieces, score in scored:
+        for piece in pieces:
+            found.setdefault(piece, score)
+    return list(found.items())
 
 
 def left_padding_tokenizer() -> PreTrainedTokenizerFast:

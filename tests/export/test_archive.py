@@ -44,6 +44,7 @@ def test_holds_all_that_a_worker_needs_and_no_more(
             "model-config.yaml",
             "Transformer_handler_generalized.py",
             *("bundle.json", "setup_config.json", "tokenizer.json", "traced_model.pt"),
+            "openapi.json",
             "torchscript_bundle/__init__.py",
             *(file.relative_to(ROOT).as_posix() for file in serving),
         }
@@ -61,6 +62,8 @@ def test_holds_all_that_a_worker_needs_and_no_more(
             "serializedFile": "traced_model.pt",
             "configFile": "model-config.yaml",
         }
+        api = json.loads(archive.read("openapi.json"))
+        assert next(iter(api["paths"])) == f"/predictions/{config.served_name}"
         assert yaml.safe_load(archive.read("model-config.yaml")) == {
             "batchSize": config.batch_size,
             "maxBatchDelay": config.max_batch_delay,
@@ -119,6 +122,10 @@ DIFFERS = ("is not the file that bundle.json describes", REMAKE)
         (
             lambda artifact: edit_json(artifact / "bundle.json", labels=None),
             ("bundle.json: no key labels", REMAKE),
+        ),
+        (
+            lambda artifact: edit_json(artifact / "bundle.json", mode="translation"),
+            ("mode 'translation' is not served", REMAKE),
         ),
         (
             lambda artifact: edit_json(artifact / "bundle.json", format_version=99),

@@ -25,6 +25,17 @@ from torchscript_bundle.serving.service import Service
 
 CPU = torch.device("cpu")
 
+#: A tiny checkpoint of each mode -> a request that uses its parameters.
+EACH_MODE: dict[str, Any] = {
+    "bert": {"inputs": [{"text": "It works.", "text_pair": "a film"}, "a film"], "top_k": None},
+    "bert_ner": {"inputs": ["Café, naïve", "soup"], "ignore_labels": []},
+    "bert_mlm": {"inputs": "It [MASK] as [MASK].", "parameters": {"top_k": 3}},
+    "bert_qa": {"question": "How long?", "context": "It lasts two days.", "top_k": 4},
+    "roberta_embedding": {"inputs": ["It works.", "soup"], "prompt_name": "query"},
+    "bert_reranker": {"query": "soup", "texts": ["It works.", "a film"], "return_documents": True},
+    "bert_nli": {"text": "It works.", "candidate_labels": "food, film", "multi_label": True},
+}
+
 BUNDLE = Bundle(
     format_version=FORMAT_VERSION,
     mode="sequence_classification",

@@ -7,14 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.texts import (
-    check_boolean,
-    check_choice,
-    check_item,
-    check_keys,
-    check_text,
-    check_whole,
-)
+from torchscript_bundle.serving.texts import check_keys, check_text
 
 
 def refusal(check: Callable[[], object]) -> str:
@@ -65,59 +58,3 @@ def test_unknown_key_is_refused_with_the_known_ones() -> None:
     )
     assert 'known are "parameters.text", "parameters.top_k"' in says
     assert refusal(lambda: check_keys({"secret": 2}, ())).endswith("known are none")
-
-
-def test_item_with_known_keys_passes() -> None:
-    item: dict[str, object] = {"text": 1}
-    assert check_item(item, ("text", "pair"), required=("text",)) is item
-
-
-@pytest.mark.parametrize(
-    ("item", "says"),
-    [
-        (5, 'the input is a number; send {"text": "..."}'),
-        (["secret"], 'the input is a list; send {"text": "..."}'),
-        ({"secret": 1}, 'known are "text", "pair"'),
-        ({"text": "a", "secret": 1}, 'known are "text", "pair"'),
-        ({}, 'the input has no text; send {"text": "..."}'),
-        ({"pair": "secret"}, 'the input has no text; send {"text": "..."}'),
-    ],
-)
-def test_refused_items(item: object, says: str) -> None:
-    assert says in refusal(lambda: check_item(item, ("text", "pair"), required=("text",)))
-
-
-def test_all_that_an_item_lacks_is_told() -> None:
-    says = refusal(lambda: check_item({}, ("a", "b"), required=("a", "b")))
-    assert says == 'the input has no a, b; send {"a": "...", "b": "..."}'
-
-
-@pytest.mark.parametrize("value", [1, 2, 5])
-def test_whole_numbers_within_bounds_pass(value: int) -> None:
-    assert check_whole(value, "top_k", 1, 5) == value
-
-
-@pytest.mark.parametrize("value", [0, 6, -1, 10**30, True, False, None, "2", 1.0, 1.5, [1], {}])
-def test_other_numbers_are_refused(value: object) -> None:
-    says = refusal(lambda: check_whole(value, "top_k", 1, 5))
-    assert says == "top_k must be a whole number from 1 to 5"
-
-
-def test_booleans_pass() -> None:
-    assert check_boolean(True, "multi") is True
-    assert check_boolean(False, "multi") is False
-
-
-@pytest.mark.parametrize("value", [0, 1, None, "true", []])
-def test_what_is_no_boolean_is_refused(value: object) -> None:
-    assert refusal(lambda: check_boolean(value, "multi")) == "multi must be true or false"
-
-
-def test_a_choice_passes() -> None:
-    assert check_choice("one", "kind", ("one", "two")) == "one"
-
-
-@pytest.mark.parametrize("value", ["three", "", None, 1, ["one"], {"one": 1}])
-def test_another_choice_is_refused(value: object) -> None:
-    says = refusal(lambda: check_choice(value, "kind", ("one", "two")))
-    assert says == "kind must be one of one, two"

@@ -17,6 +17,7 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -30,11 +31,13 @@ from torchscript_bundle.serving.artifact import (
     Bundle,
 )
 from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.openapi import describe_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 HANDLER = ROOT / "Transformer_handler_generalized.py"
 MANIFEST = "MAR-INF/MANIFEST.json"
 MODEL_CONFIG = "model-config.yaml"
+API_FILE = "openapi.json"
 VERSION = "1.0"
 #: The earliest date a zip entry can have; any fixed one would do.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -54,6 +57,7 @@ def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
     try:
         bundle = Bundle.load(artifact)
         bundle.check_files(artifact)
+        api = describe_folder(artifact, config.served_name)
     except ArtifactError as error:
         raise ExportError(str(error)) from error
     if (artifact / CONFIG_FILE).read_text(encoding="utf-8") != config.dump():
@@ -68,7 +72,7 @@ def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
     target = model_store / f"{archive_name}.mar"
     # Beside the target, so that the last step is a rename on one file system.
     with tempfile.TemporaryDirectory(prefix=f".{archive_name}.", dir=model_store) as temporary:
-        made = _run_archiver(Path(temporary), artifact, bundle.files, config)
+        made = _run_archiver(Path(temporary), artifact, bundle.files, config, api)
         fresh = Path(temporary) / "rewritten.mar"
         _rewrite(made, fresh)
         fresh.replace(target)
@@ -88,7 +92,11 @@ def model_config(config: SetupConfig) -> str:
 
 
 def _run_archiver(
-    temporary: Path, artifact: Path, files: Sequence[str], config: SetupConfig
+    temporary: Path,
+    artifact: Path,
+    files: Sequence[str],
+    config: SetupConfig,
+    api: dict[str, Any],
 ) -> Path:
     """Runs torch-model-archiver over a staging folder; its contents become the archive's root."""
     staging = temporary / "staging"
@@ -104,6 +112,9 @@ def _run_archiver(
     for name in sorted({BUNDLE_FILE, *files} - {MODULE_FILE}):
         (staging / name).parent.mkdir(exist_ok=True)
         shutil.copy(artifact / name, staging / name)
+    (staging / API_FILE).write_text(
+        json.dumps(api, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     (temporary / MODEL_CONFIG).write_text(model_config(config), encoding="utf-8")
     archive_name = config.served_name
     command = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -41,7 +42,19 @@ def run_grid(
             elif not shape.spelled and shape.length != shortest:
                 raise
     _check_repeats(before, _answer(eager, make_inputs, longest))
-    return cases
+    scales = _usual_scales(cases)
+    return [replace(case, scales=scales) if case.expected else case for case in cases]
+
+
+def _usual_scales(cases: Sequence[Case]) -> tuple[float, ...]:
+    """The median scale of each output: a single logit may happen to be near 0, and rounding may not
+    be measured by it.
+    """
+    answered = [case.expected for case in cases if case.expected]
+    return tuple(
+        statistics.median(float(each.abs().max()) for each in output)
+        for output in zip(*answered, strict=True)
+    )
 
 
 def _shortest(eager: torch.nn.Module, make_inputs: InputMaker) -> int:
@@ -123,7 +136,8 @@ def _alone(eager: torch.nn.Module, case: Case) -> Callable[..., Tensors]:
 def _rows(eager: torch.nn.Module, case: Case) -> Iterator[Case]:
     single = replace(case.shape, batch=1)
     rows = zip(*(tensor.split(1) for tensor in case.inputs), strict=True)
-    return run_eager(eager, [(single, row) for row in rows])
+    alone = run_eager(eager, [(single, row) for row in rows])
+    return (replace(each, scales=case.scales) for each in alone)
 
 
 def padding_effect(eager: torch.nn.Module, make_inputs: InputMaker, max_length: int) -> float:

@@ -48,11 +48,19 @@ class Shape:
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs of one shape with what the eager module answers to them."""
+    """Inputs of one shape with what the eager module answers to them.
+
+    Attributes:
+        shape: of the inputs.
+        inputs: the arguments.
+        expected: the answer.
+        scales: how large each output usually is, for answers that happen to be near 0.
+    """
 
     shape: Shape
     inputs: tuple[Any, ...]
     expected: Tensors
+    scales: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,8 @@ class Output:
 
     Attributes:
         max_abs: largest absolute difference; None if the two cannot be subtracted.
-        max_rel: the same relative to the scale (largest absolute value) of the expected output.
+        max_rel: the same relative to the scale (largest absolute value) of the expected output,
+            or to its usual scale where that is larger.
         verdict: exact (equal), close (within the tolerance) or wrong.
         message: what is wrong, in one line; empty if nothing is.
     """
@@ -236,8 +245,11 @@ def compare(scripted: Callable[..., Any], case: Case, tolerance: float = TOLERAN
     if len(outputs) != len(case.expected):
         message = f"{len(outputs)} outputs, expected {len(case.expected)}"
         return Result(case.shape, "wrong", message=message)
-    pairs = zip(outputs, case.expected, strict=True)
-    compared = tuple(_compare_output(output, expected, tolerance) for output, expected in pairs)
+    scales = case.scales or (0.0,) * len(outputs)
+    compared = tuple(
+        _compare_output(*each, tolerance)
+        for each in zip(outputs, case.expected, scales, strict=True)
+    )
     verdicts = [output.verdict for output in compared]
     worst: Verdict = max(verdicts, key=("exact", "close", "wrong").index, default="exact")
     wrong = [f"output {at} {o.message}" for at, o in enumerate(compared) if o.message]
@@ -275,7 +287,9 @@ def _answer(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Tensors:
         return flatten(module(*copy.deepcopy(inputs)))
 
 
-def _compare_output(output: torch.Tensor, expected: torch.Tensor, tolerance: float) -> Output:
+def _compare_output(
+    output: torch.Tensor, expected: torch.Tensor, usual: float, tolerance: float
+) -> Output:
     if output.shape != expected.shape or output.dtype != expected.dtype:
         message = (
             f"is {output.dtype} {list(output.shape)}, "
@@ -288,7 +302,7 @@ def _compare_output(output: torch.Tensor, expected: torch.Tensor, tolerance: flo
         return Output(0.0, 0.0, "exact")
     wide = torch.complex128 if expected.is_complex() else torch.float64
     difference = float((output.to(wide) - expected.to(wide)).abs().max())
-    scale = float(expected.to(wide).abs().max())
+    scale = max(usual, float(expected.to(wide).abs().max()))
     relative = difference / scale if scale else difference
     inexact = expected.is_floating_point() or expected.is_complex()
     if inexact and relative <= tolerance:

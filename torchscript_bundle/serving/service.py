@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 
-from torchscript_bundle.serving.artifact import REMAKE, Bundle, ServingOptions
+from torchscript_bundle.serving.artifact import Bundle, ServingOptions
 from torchscript_bundle.serving.body import decode_body
-from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.http import (
     TEXT,
     HttpRequest,
@@ -22,8 +22,9 @@ from torchscript_bundle.serving.http import (
     json_response,
     prefers_plain_text,
 )
-from torchscript_bundle.serving.modes import MODES
+from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.base import ChecksRows, Computed, Narrows, Query, ReadsTokens
+from torchscript_bundle.serving.openapi import describe_api
 from torchscript_bundle.serving.protocols import read_call
 from torchscript_bundle.serving.protocols.call import Call
 from torchscript_bundle.serving.runtime import Outputs, Runtime
@@ -78,14 +79,9 @@ class Service:
         self._bundle = Bundle.load(folder)
         self._bundle.check_files(folder)
         options = ServingOptions.load(folder)
-        if self._bundle.mode not in MODES:
-            raise ArtifactError(
-                f"bundle.json: mode {self._bundle.mode!r} is not served; known are "
-                f"{', '.join(MODES)}; {REMAKE}"
-            )
         self._model_name = model_name
         self._max_texts = options.max_client_batch
-        self._mode = MODES[self._bundle.mode](self._bundle)
+        self._mode = load_mode(self._bundle)
         self._encoder = TextEncoder(
             folder,
             self._bundle,
@@ -235,9 +231,10 @@ class Service:
         return json_response(200, item.call.reply(answers))
 
     def describe(self) -> dict[str, Any]:
-        """What this archive serves, for TorchServe's describe call."""
+        """What this archive serves, for TorchServe's describe call, and how to ask for it."""
         facts = asdict(self._bundle)
-        return {name: facts[name] for name in DESCRIBED}
+        api = describe_api(self._bundle, self._mode, self._model_name, self._max_texts)
+        return {**{name: facts[name] for name in DESCRIBED}, "openapi": api}
 
 
 def _guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpResponse:

@@ -1,8 +1,8 @@
-"""Checks on what a request holds that every mode needs: keys, texts, parameters."""
+"""Checks on what any request holds: keys and texts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from torchscript_bundle.serving.errors import RequestError
 
@@ -47,67 +47,6 @@ def check_text(value: object, what: str = "the text") -> str:
         raise RequestError(
             422, f"{what} has half of a surrogate pair (\\ud800 to \\udfff); send whole characters"
         ) from None
-    return value
-
-
-def check_item(item: object, keys: Sequence[str], required: Sequence[str]) -> dict[str, object]:
-    """An item that is an object.
-
-    Raises:
-        RequestError: 422 for another type, an unknown key, or one that is missing.
-    """
-    form = "{" + ", ".join(f'"{key}": "..."' for key in required) + "}"
-    if not isinstance(item, dict):
-        raise RequestError(422, f"the input is {type_name(item)}; send {form}")
-    check_keys(item, keys)
-    missing = [key for key in required if key not in item]
-    if missing:
-        raise RequestError(422, f"the input has no {', '.join(missing)}; send {form}")
-    return item
-
-
-def check_whole(value: object, name: str, least: int, most: int) -> int:
-    """A whole number within bounds.
-
-    Raises:
-        RequestError: 422.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise RequestError(422, f"{name} must be a whole number from {least} to {most}")
-    return value
-
-
-def check_boolean(value: object, name: str) -> bool:
-    """True or false.
-
-    Raises:
-        RequestError: 422.
-    """
-    if not isinstance(value, bool):
-        raise RequestError(422, f"{name} must be true or false")
-    return value
-
-
-def check_choice(value: object, name: str, choices: Sequence[str]) -> str:
-    """One of some words.
-
-    Raises:
-        RequestError: 422 that lists them.
-    """
-    if not isinstance(value, str) or value not in choices:
-        raise RequestError(422, f"{name} must be one of {', '.join(choices)}")
-    return value
-
-
-def check_label(value: object, labels: Sequence[str]) -> str:
-    """The label whose score is to be explained.
-
-    Raises:
-        RequestError: 422 that lists the labels, or some of them.
-    """
-    if not isinstance(value, str) or value not in labels:
-        listed = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
-        raise RequestError(422, f"target must be a label of this model: {listed}")
     return value
 
 

@@ -131,8 +131,8 @@ def test_eight_texts_in_one_call(
         place = (model.labels.index(found["target"]),)
         expected, output, baseline = model.attribute(model.encode(text), place)
         assert_close(found, expected)
-        assert found["output"] == pytest.approx(output, abs=1e-5)
-        assert found["baseline_output"] == pytest.approx(baseline, abs=1e-5)
+        assert found["output"] == pytest.approx(output, abs=1e-4)
+        assert found["baseline_output"] == pytest.approx(baseline, abs=1e-4)
         assert ("truncated" in found) == (len(text) > 500)
 
 
@@ -159,7 +159,8 @@ def test_start_and_end_of_an_answer(explain: Explain, eager: Callable[[str], Eag
     span = answer["answer"]
     for found, edge in zip(answer["explanations"], ("start", "end"), strict=True):
         assert found["target"] == edge
-        assert found["at"][edge] == span[edge]
+        # The answer is rounded to words, of which this is a token.
+        assert span["start"] <= found["at"]["start"] < found["at"]["end"] <= span["end"]
         tokens = [
             at
             for at in range(len(encoded["input_ids"]))
@@ -196,11 +197,13 @@ def test_a_chosen_token(explain: Explain, eager: Callable[[str], Eager], name: s
 
 
 def test_without_a_choice_the_surest_entity(explain: Explain) -> None:
-    text = "cold soup and nobody " * 20
-    _, answer = explain("bert_ner", {"inputs": text, "parameters": {"ignore_labels": []}})
+    """Of the tokens that are of an entity, as transformers' pipeline has them with "none"."""
+    parameters = {"aggregation_strategy": "none", "ignore_labels": ["O"]}
+    _, answer = explain("bert_ner", {"inputs": TEXTS[1], "parameters": parameters})
     [found] = answer["explanations"]
     best = max(answer["answer"], key=lambda entity: entity["score"])
-    assert found["target"].endswith(best["entity_group"])
+    assert found["target"] == best["entity"]
+    assert found["at"] == {"start": best["start"], "end": best["end"]}
 
 
 def test_other_modes(explain: Explain, eager: Callable[[str], Eager]) -> None:
@@ -242,17 +245,18 @@ def test_more_steps_come_closer(explain: Explain) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("bert", {"inputs": ["x", "y"], "target": "HAPPY"}, "item 0 of the list: target must be"),
+        ("bert", {"inputs": ["x", "y"], "target": "HAPPY"}, "target must be one of SAD"),
         ("bert", {"text": "x", "target": ["GLAD"]}, "SAD, SO-SO, GLAD"),
         ("bert", {"text": "x", "n_steps": 51}, "n_steps must be a whole number from 2 to 50"),
         ("bert", {"text": "x", "n_steps": 1e300}, "n_steps"),
         ("bert", {"text": "x", "format": "pdf"}, "format must be one of json, html"),
         ("bert", {"text": "x", "position": 0}, "not known"),
-        ("bert_ner", {"text": "a b", "position": 3}, "position must be a whole number from 0 to 2"),
+        ("bert_ner", {"text": "a b", "position": 3}, "position must be below 3"),
         ("bert_ner", {"text": "a b", "position": 1}, "position has no token"),
         ("bert_qa", {"question": "x", "context": "y", "target": "start"}, "not known"),
-        ("bert_reranker", {"query": "x", "passages": ["y"], "target": 1}, "from 0 to 0"),
+        ("bert_reranker", {"query": "x", "passages": ["y"], "target": 1}, "target must be below 1"),
         ("bert_mlm", {"text": "[MASK]", "target": "hovercraft"}, "target is not one token"),
+        ("bert_mlm", {"text": "[MASK]", "target": "h" * 501}, "target is over 500"),
         ("bert_nli", {"inputs": "x", "candidate_labels": "a, b", "target": "c"}, "a, b"),
     ],
 )

@@ -145,7 +145,7 @@ def test_a_long_text_is_cut_unless_that_is_forbidden(service: Named) -> None:
         ("roberta_embedding", {"text": "a", "normalize": 1}, "normalize must be true or false"),
         ("roberta_embedding", {"text": "a", "normalize": None}, "normalize must be true or false"),
         ("roberta_embedding", {"text": "a", "truncate": "yes"}, "truncate must be true or false"),
-        ("bert_embedding", {"text": "a", "prompt_name": "query"}, "has no prompts"),
+        ("bert_embedding", {"text": "a", "prompt_name": "query"}, "has no prompt_name"),
         ("roberta_embedding", {"text": "a", "prompt_name": "document"}, "must be one of query"),
         ("roberta_embedding", {"text": "a", "prompt_name": ["query"]}, "must be one of query"),
         ("bert_embedding", {"text": "a", "pooling": "cls"}, "not known"),

@@ -148,7 +148,7 @@ def test_plain_text_is_the_best_token_of_each_mask(service: Named) -> None:
         ({"text": "a [MASK]", "top_k": None}, 422, "from 1 to 100"),
         ({"text": "a [MASK]", "targets": "the"}, 422, "a list of 1 to 100"),
         ({"text": "a [MASK]", "targets": []}, 422, "a list of 1 to 100"),
-        ({"text": "a [MASK]", "targets": ["the"] * 101}, 422, "a list of 1 to 100"),
+        ({"text": "a [MASK]", "targets": ["the"] * 101}, 422, "101 targets; send at most 100"),
         ({"text": "a [MASK]", "targets": ["the", 5]}, 422, "target 1 is a number"),
         ({"text": "a [MASK]", "targets": ["the", ""]}, 422, "target 1 is empty"),
         ({"text": "a [MASK]", "targets": ["\ud800"]}, 422, "surrogate"),

@@ -84,7 +84,10 @@ def test_instances_get_predictions(service: Named) -> None:
     item = {"query": "soup", "passages": PASSAGES[:3]}
     status, answer = ask(service("bert_reranker"), {"instances": [item, item]})
     assert (status, list(answer)) == (200, ["predictions"])
-    assert answer["predictions"][0] == answer["predictions"][1]
+    first, second = answer["predictions"]
+    assert [each["index"] for each in first] == [each["index"] for each in second]
+    scores = [each["score"] for each in first]
+    assert scores == pytest.approx([each["score"] for each in second], abs=1e-6)
 
 
 def test_top_n_and_documents(service: Named) -> None:
@@ -122,14 +125,18 @@ def test_ties_keep_the_order_of_the_passages_and_saturated_scores_that_of_logits
     ("payload", "status", "says"),
     [
         ("text", 422, "send {"),
-        (["text"], 422, "item 0 of the list: send {"),
+        (["text"], 422, "item 0 of the list: the input is a string; send {"),
         ({"query": "a"}, 422, "send {"),
         ({"passages": ["a"]}, 422, "the input has no query"),
-        ({"query": "a", "passages": ["b"], "texts": ["b"]}, 422, "send {"),
+        ({"query": "a", "passages": ["b"], "texts": ["b"]}, 422, "send one of them"),
         ({"query": "a", "passages": []}, 422, "empty"),
-        ({"query": "a", "passages": "b"}, 422, "the passages are a string"),
-        ({"query": "a", "passages": None}, 422, "the passages are null"),
-        ({"query": "a", "passages": {"b": "c"}}, 422, "the passages are an object"),
+        (
+            {"query": "a", "passages": "b"},
+            422,
+            "passages must be a list of 1 to 10000 strings, and is a",
+        ),
+        ({"query": "a", "passages": None}, 422, "and is null"),
+        ({"query": "a", "passages": {"b": "c"}}, 422, "and is an object"),
         ({"query": "a", "passages": ["b", ["c"]]}, 422, "passage 1 is a list"),
         ({"query": "a", "passages": ["b", " "]}, 422, "passage 1 is empty"),
         ({"query": "a", "passages": ["\ud800"]}, 422, "surrogate"),

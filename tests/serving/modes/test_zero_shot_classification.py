@@ -122,13 +122,17 @@ def test_requests_together_get_what_each_gets_alone(service: Named) -> None:
 @pytest.mark.parametrize(
     ("payload", "status", "says"),
     [
-        ("a text", 422, "candidate_labels must be a list of labels"),
+        (
+            "a text",
+            422,
+            "candidate_labels must be a list of 1 to 1000 strings, or one string with commas",
+        ),
         ({"candidate_labels": None}, 422, "candidate_labels must be"),
         ({"candidate_labels": []}, 422, "candidate_labels must be"),
         ({"candidate_labels": " , "}, 422, "candidate_labels must be"),
         ({"candidate_labels": {"a": 1}}, 422, "candidate_labels must be"),
-        ({"candidate_labels": ["a", 5]}, 422, "one of candidate_labels is a number"),
-        ({"candidate_labels": ["a", " "]}, 422, "one of candidate_labels is empty"),
+        ({"candidate_labels": ["a", 5]}, 422, "label 1 is a number"),
+        ({"candidate_labels": ["a", " "]}, 422, "label 1 is empty"),
         ({"candidate_labels": ["\udc00"]}, 422, "surrogate"),
         ({"candidate_labels": ["a" * 501]}, 422, "over 500 characters"),
         ({"candidate_labels": ["a"] * 1001}, 413, "at most 1000"),

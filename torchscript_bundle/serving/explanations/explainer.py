@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import REMAKE, Bundle, ServingOptions
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.answer import describe
 from torchscript_bundle.serving.explanations.attribution import Attributor
 from torchscript_bundle.serving.explanations.page import page
+from torchscript_bundle.serving.fields import Field
 from torchscript_bundle.serving.http import HTML, HttpResponse, json_response
 from torchscript_bundle.serving.modes.base import Computed, Explains, Mode, Query
 from torchscript_bundle.serving.protocols.call import Call
 from torchscript_bundle.serving.runtime import Runtime
-from torchscript_bundle.serving.texts import check_choice, check_whole
 from torchscript_bundle.serving.tokenization import Row
 
-STEPS = "n_steps"
 LEAST_STEPS = 2
-FORMAT = "format"
 FORMATS = ("json", "html")
 
 
@@ -27,8 +27,8 @@ FORMATS = ("json", "html")
 class Form:
     """What a request for an explanation may hold, as a mode says what one for an answer may."""
 
-    item_keys: Sequence[str]
-    parameters: Sequence[str]
+    item_keys: Mapping[str, Field]
+    parameters: Mapping[str, Field]
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Wanted:
     """How a request wants its answers explained.
 
     Attributes:
-        parameters: all of the request's, those of the mode among them.
+        target: the value of each of the mode's parameters that say what is explained.
         steps: of the integration.
         page: an HTML page, rather than JSON.
     """
 
-    parameters: Mapping[str, object]
+    target: Mapping[str, Any]
     steps: int
     page: bool
 
@@ -62,9 +62,18 @@ class Explainer:
         self._mode = mode
         self._explains = explains
         self._attributor = attributor
-        self._most_steps = most_steps
-        own = (*explains.target_parameters, STEPS, FORMAT)
-        self.form = Form(mode.item_keys, (*mode.parameters, *own))
+        self._own = fields.named(
+            fields.Whole(
+                "n_steps",
+                "Steps of the integration; fewer are faster and less exact.",
+                least=LEAST_STEPS,
+                most=most_steps,
+                default=most_steps,
+            ),
+            fields.Choice("format", "JSON, or a page.", choices=FORMATS, default=FORMATS[0]),
+        )
+        target = explains.target_parameters
+        self.form = Form(mode.item_keys, {**mode.parameters, **target, **self._own})
 
     def decode(self, parameters: Mapping[str, object]) -> Wanted:
         """Reads how a request wants its answers explained.
@@ -72,10 +81,9 @@ class Explainer:
         Raises:
             RequestError: 422.
         """
-        form = check_choice(parameters.get(FORMAT, FORMATS[0]), FORMAT, FORMATS)
-        asked = parameters.get(STEPS, self._most_steps)
-        steps = check_whole(asked, STEPS, LEAST_STEPS, self._most_steps)
-        return Wanted(parameters, steps, form == "html")
+        steps, form = fields.read_values(self._own, parameters).values()
+        target = fields.read_values(self._explains.target_parameters, parameters)
+        return Wanted(target, steps, form == "html")
 
     def check_target(self, query: Query, wanted: Wanted) -> None:
         """Refuses a target that an item has not, before anything is run.
@@ -83,7 +91,7 @@ class Explainer:
         Raises:
             RequestError: 422.
         """
-        self._explains.check_target(query, wanted.parameters)
+        self._explains.check_target(query, wanted.target)
 
     def answer(
         self,
@@ -106,7 +114,7 @@ class Explainer:
             RequestError: 422 for a target that a text has not, 503 at the deadline.
         """
         pairs = list(zip(queries, computed, strict=True))
-        targets = [self._explains.targets(*pair, wanted.parameters) for pair in pairs]
+        targets = [self._explains.targets(*pair, wanted.target) for pair in pairs]
         flat = [target for item in targets for target in item]
         found = iter(self._attributor.attribute(flat, wanted.steps, deadline))
         explained = [[(target, next(found)) for target in item] for item in targets]

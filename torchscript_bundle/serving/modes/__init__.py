@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torchscript_bundle.serving.artifact import REMAKE, Bundle
+from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.modes.base import Mode
 from torchscript_bundle.serving.modes.feature_extraction import FeatureExtraction
 from torchscript_bundle.serving.modes.fill_mask import FillMask
@@ -20,3 +22,17 @@ MODES: dict[str, type[Mode]] = {
     "feature_extraction": FeatureExtraction,
     "reranking": Reranking,
 }
+
+
+def load_mode(bundle: Bundle) -> Mode:
+    """The mode of an artifact.
+
+    Raises:
+        ArtifactError: no such mode, or a fact that it needs is missing or wrong.
+    """
+    if bundle.mode not in MODES:
+        raise ArtifactError(
+            f"bundle.json: mode {bundle.mode!r} is not served; known are "
+            f"{', '.join(MODES)}; {REMAKE}"
+        )
+    return MODES[bundle.mode](bundle)

@@ -10,7 +10,9 @@ from tokenizers import Tokenizer
 
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.explanations.target import Target
+from torchscript_bundle.serving.fields import Field
 from torchscript_bundle.serving.runtime import Outputs
+from torchscript_bundle.serving.schemas import JsonSchema
 from torchscript_bundle.serving.tokenization import Row, TextInput, Truncation
 
 
@@ -41,12 +43,16 @@ class Mode(Protocol):
     """All that is special about one task: what a request means and what its answer looks like."""
 
     @property
-    def item_keys(self) -> Sequence[str]:
-        """Keys of an item that is an object. With `text` among them, it may be a string too."""
+    def item_keys(self) -> Mapping[str, Field]:
+        """What an item holds, by key. With `text` among them, it may be a string too."""
 
     @property
-    def parameters(self) -> Sequence[str]:
-        """Names of the parameters that a request may set."""
+    def parameters(self) -> Mapping[str, Field]:
+        """What a request may set, by name."""
+
+    @property
+    def answer_schema(self) -> JsonSchema:
+        """What `encode` gives, as JSON Schema."""
 
     @property
     def truncation(self) -> Truncation:
@@ -119,32 +125,29 @@ class Explains(Protocol):
     """A mode whose answers can be explained by numbers of the module's outputs."""
 
     @property
-    def target_parameters(self) -> Sequence[str]:
-        """Names of the parameters that say what is explained."""
+    def target_parameters(self) -> Mapping[str, Field]:
+        """The parameters that say what is explained, by their names."""
 
-    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
+    def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
         """Looks at what is to be explained before anything is run.
 
         Args:
             query: what `decode` made of an item.
-            parameters: those of `target_parameters` that the request set, not checked yet.
+            wanted: the value of each of `target_parameters`.
 
         Raises:
             RequestError: 422 for a target that there is not.
         """
 
     def targets(
-        self,
-        query: Query,
-        computed: Sequence[Sequence[Computed]],
-        parameters: Mapping[str, object],
+        self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
         """The numbers to explain: those asked for, else those behind the answer.
 
         Args:
             query: what `decode` made of the item.
             computed: as for `encode`.
-            parameters: checked by `check_target`.
+            wanted: as for `check_target`, which has seen it.
 
         Raises:
             RequestError: 422 for a target that the tokens have not.

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.runtime import Outputs
-from torchscript_bundle.serving.texts import check_boolean, check_choice, check_item, check_text
+from torchscript_bundle.serving.schemas import NUMBER, array
 from torchscript_bundle.serving.tokenization import Row, Truncation
 
 #: What the model itself returns: a vector for each token.
@@ -45,8 +46,8 @@ class Wanted:
 class FeatureExtraction:
     """See the module."""
 
-    item_keys = ("text",)
-    parameters = ("normalize", "prompt_name", "truncate")
+    item_keys = fields.named(fields.TEXT)
+    answer_schema = array(NUMBER, minItems=1)
     truncation = Truncation()
 
     def __init__(self, bundle: Bundle) -> None:
@@ -64,31 +65,24 @@ class FeatureExtraction:
             if pooling not in POOLINGS:
                 raise ArtifactError(f"bundle.json: mode_options.pooling is {pooling!r}; {REMAKE}")
             self._pool = POOLINGS[pooling]
+        normalize = "Give vectors the length 1; false is refused where the model does."
+        self.parameters = fields.named(
+            fields.Boolean("normalize", normalize, default=self._normalized),
+            fields.Choice(
+                "prompt_name", "The prompt to put before the text.", choices=[*self._prompts]
+            ),
+            fields.Boolean("truncate", "Cut a text that is too long, or refuse it.", default=True),
+        )
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        wanted = Wanted(
-            normalize=self._check_normalize(parameters.get("normalize", self._normalized)),
-            truncate=check_boolean(parameters.get("truncate", True), "truncate"),
-        )
-        prompt = self._default_prompt
-        if "prompt_name" in parameters:
-            prompt = self._check_prompt(parameters["prompt_name"])
-        if isinstance(item, dict):
-            item = check_item(item, self.item_keys, required=("text",))["text"]
-        return Query([prompt + check_text(item)], wanted)
-
-    def _check_normalize(self, value: object) -> bool:
-        normalize = check_boolean(value, "normalize")
+        text = fields.read_item(self.item_keys, item)["text"]
+        normalize, name, truncate = fields.read_values(self.parameters, parameters).values()
         if self._normalized and not normalize:
             raise RequestError(
                 422, "this model normalises its vectors itself; leave normalize out, or send true"
             )
-        return normalize
-
-    def _check_prompt(self, value: object) -> str:
-        if not self._prompts:
-            raise RequestError(422, "this model has no prompts; leave prompt_name out")
-        return self._prompts[check_choice(value, "prompt_name", tuple(self._prompts))]
+        prompt = self._default_prompt if name is None else self._prompts[name]
+        return Query([prompt + text], Wanted(normalize, truncate))
 
     def check(self, query: Query, rows: Sequence[Sequence[Row]]) -> None:
         [[row]] = rows

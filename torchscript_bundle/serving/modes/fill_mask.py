@@ -9,18 +9,19 @@ Source: transformers' FillMaskPipeline.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 
+from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.runtime import Outputs
-from torchscript_bundle.serving.texts import check_item, check_text, check_whole
+from torchscript_bundle.serving.schemas import COUNT, NUMBER, STRING, TRUE, array, either, record
 from torchscript_bundle.serving.tokenization import Row, Truncation
 
 MAX_TOP_K = 100
@@ -32,6 +33,14 @@ MAX_PROPOSALS = 100
 
 #: Source: PreTrainedTokenizerBase.clean_up_tokenization.
 CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+
+PROPOSALS = array(
+    record(
+        {"score": NUMBER, "token": COUNT, "token_str": STRING, "sequence": STRING},
+        {"truncated": TRUE},
+    ),
+    minItems=1,
+)
 
 
 @dataclass(frozen=True)
@@ -45,9 +54,21 @@ class Options:
 class FillMask:
     """See the module."""
 
-    item_keys = ("text",)
-    parameters = ("top_k", "targets")
-    target_parameters = ("target",)
+    parameters = fields.named(
+        fields.Whole("top_k", "How many tokens for each mask.", least=1, most=MAX_TOP_K, default=5),
+        fields.Texts(
+            "targets",
+            "The only tokens to choose from.",
+            each="target",
+            most=MAX_TARGETS,
+            longest=LONGEST_TARGET,
+            too_many=422,
+        ),
+    )
+    answer_schema = either(PROPOSALS, array(PROPOSALS, minItems=2))
+    target_parameters = fields.named(
+        fields.Text("target", "The token that is explained, for each mask.", most=LONGEST_TARGET)
+    )
     truncation = Truncation()
 
     def __init__(self, bundle: Bundle) -> None:
@@ -59,6 +80,10 @@ class FillMask:
         if missing:
             raise ArtifactError(f"bundle.json: mode_options lacks {', '.join(missing)}; {REMAKE}")
         self._mask: str = bundle.mode_options["mask_token"]
+        example = f"It {self._mask} as described."
+        self.item_keys = fields.named(
+            replace(fields.TEXT, description="A text with a mask.", example=example)
+        )
         self._mask_id: int = bundle.mode_options["mask_token_id"]
         self._clean_up: bool = bundle.mode_options["clean_up_spaces"]
         self._padding_id = bundle.padding.token_id
@@ -69,28 +94,19 @@ class FillMask:
         self._tokenizer = tokenizer
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        if isinstance(item, dict):
-            item = check_item(item, self.item_keys, required=self.item_keys)["text"]
-        text = check_text(item)
-        top_k = check_whole(parameters.get("top_k", 5), "top_k", 1, MAX_TOP_K)
-        targets = self._check_targets(parameters["targets"]) if "targets" in parameters else None
+        text = fields.read_item(self.item_keys, item)["text"]
+        top_k, targets = fields.read_values(self.parameters, parameters).values()
         if targets is not None:
+            named = [self._target_id(each, f"target {at}") for at, each in enumerate(targets)]
+            targets = sorted(set(named))
             top_k = min(top_k, len(targets))
         return Query([text], Options(top_k, targets))
 
-    def _check_targets(self, value: object) -> list[int]:
-        if not isinstance(value, list) or not 1 <= len(value) <= MAX_TARGETS:
-            raise RequestError(422, f"targets must be a list of 1 to {MAX_TARGETS} strings")
-        return sorted({self._target_id(each, f"target {at}") for at, each in enumerate(value)})
-
-    def _target_id(self, value: object, what: str) -> int:
+    def _target_id(self, target: str, what: str) -> int:
         """The token of a target: the vocabulary's, or the only one that its text becomes.
 
         transformers takes the first of several tokens, so that the score would be another word's.
         """
-        target = check_text(value, what)
-        if len(target) > LONGEST_TARGET:
-            raise RequestError(422, f"{what} is over {LONGEST_TARGET} characters; send a word")
         known = self._tokenizer.token_to_id(target)
         ids = [known] if known is not None else self._ids(target)
         if len(ids) != 1 or (known is None and ids[0] == self._unknown_id):
@@ -178,15 +194,12 @@ class FillMask:
         text = str(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
         return clean_up(text) if self._clean_up else text
 
-    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
-        if "target" in parameters:
-            self._target_id(parameters["target"], "target")
+    def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
+        if wanted["target"] is not None:
+            self._target_id(wanted["target"], "target")
 
     def targets(
-        self,
-        query: Query,
-        computed: Sequence[Sequence[Computed]],
-        parameters: Mapping[str, object],
+        self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
         """For each mask, the logit of the token asked for, else of the best one."""
         [[text]] = computed
@@ -194,11 +207,10 @@ class FillMask:
         assert isinstance(sent, str)
         found = []
         for scores, position in zip(text.outputs[0], self._positions(text.row), strict=True):
-            token = (
-                self._target_id(parameters["target"], "target")
-                if "target" in parameters
-                else int(scores.argmax())
-            )
+            if wanted["target"] is None:
+                token = int(scores.argmax())
+            else:
+                token = self._target_id(wanted["target"], "target")
             name = self._spell([token], skip_special_tokens=False)
             place = (position, token)
             found.append(Target(name, text.row, {"text": sent}, 0, place, per_token=True))

@@ -14,18 +14,21 @@ from typing import Any
 import torch
 from tokenizers import Encoding, Tokenizer
 
+from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.modes.room import check_leaves_room
-from torchscript_bundle.serving.texts import check_boolean, check_item, check_text, check_whole
+from torchscript_bundle.serving.schemas import COUNT, NUMBER, STRING, array, either, record
 from torchscript_bundle.serving.tokenization import Truncation
 
 DOC_STRIDE = 128
 MAX_ANSWER_LEN = 15
 MOST_ANSWERS = 100
 LONGEST_ANSWER = 256
+
+PART = record({"score": NUMBER, "start": COUNT, "end": COUNT, "answer": STRING})
 
 #: First and last character (exclusive) of an answer in the context.
 Span = tuple[int, int]
@@ -44,10 +47,12 @@ class Ask:
 class QuestionAnswering:
     """See the module."""
 
-    item_keys = ("question", "context")
-    parameters = ("top_k", "max_answer_len", "handle_impossible_answer", "doc_stride")
-    #: What is explained is always where the best answer starts and ends.
-    target_parameters = ()
+    item_keys = fields.named(
+        fields.Text("question", "What is asked.", required=True, example="How long does it last?"),
+        fields.Text("context", "Where the answer is.", required=True, example="It lasts two days."),
+    )
+    target_parameters: Mapping[str, fields.Field] = {}
+    answer_schema = either(PART, array(PART, minItems=1))
 
     def __init__(self, bundle: Bundle) -> None:
         missing = {"null_token", "has_words"} - bundle.mode_options.keys()
@@ -55,8 +60,16 @@ class QuestionAnswering:
             raise ArtifactError(f"bundle.json: mode_options lacks {sorted(missing)}; {REMAKE}")
         self._null_token: int | None = bundle.mode_options["null_token"]
         self._has_words: bool = bundle.mode_options["has_words"]
-        self._longest_answer = min(LONGEST_ANSWER, bundle.max_length)
-        self._half = bundle.max_length // 2
+        longest, self._half = min(LONGEST_ANSWER, bundle.max_length), bundle.max_length // 2
+        widest, impossible = self._half, 'Let "no answer" compete: an empty answer.'
+        shared = "Tokens that the windows of a long context share."
+        usual, stride = min(MAX_ANSWER_LEN, longest), min(DOC_STRIDE, widest)
+        self.parameters = fields.named(
+            fields.Whole("top_k", "How many answers.", least=1, most=MOST_ANSWERS, default=1),
+            fields.Whole("max_answer_len", "In tokens.", least=1, most=longest, default=usual),
+            fields.Boolean("handle_impossible_answer", impossible, default=False),
+            fields.Whole("doc_stride", shared, least=0, most=widest, default=stride),
+        )
         # Models that are padded on the left were fine-tuned with the context before the question.
         # Source: transformers' examples/pytorch/question-answering/run_qa.py, pad_on_right.
         self._question_first = bundle.padding.side == "right"
@@ -68,20 +81,11 @@ class QuestionAnswering:
         self._tokenizer = tokenizer
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        checked = check_item(item, self.item_keys, required=self.item_keys)
-        question = check_text(checked["question"], "question")
-        context = check_text(checked["context"], "context")
+        question, context = fields.read_item(self.item_keys, item).values()
         check_leaves_room(self._tokenizer, question, self._half, "the question")
-        longest, widest = self._longest_answer, self._half
-        length = parameters.get("max_answer_len", min(MAX_ANSWER_LEN, longest))
-        stride = parameters.get("doc_stride", min(DOC_STRIDE, widest))
-        impossible = parameters.get("handle_impossible_answer", False)
-        ask = Ask(
-            context,
-            check_whole(parameters.get("top_k", 1), "top_k", 1, MOST_ANSWERS),
-            check_whole(length, "max_answer_len", 1, longest),
-            check_boolean(impossible, "handle_impossible_answer"),
-        )
+        wanted = fields.read_values(self.parameters, parameters)
+        stride = wanted.pop("doc_stride")
+        ask = Ask(context, **wanted)
         if ask.handle_impossible_answer and self._null_token is None:
             raise RequestError(
                 422,
@@ -89,7 +93,7 @@ class QuestionAnswering:
                 "leave handle_impossible_answer out",
             )
         texts = (question, context) if self._question_first else (context, question)
-        return Query([texts], ask, check_whole(stride, "doc_stride", 0, widest))
+        return Query([texts], ask, stride)
 
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
         [windows] = computed
@@ -113,14 +117,11 @@ class QuestionAnswering:
             answers.sort(key=lambda answer: -answer["score"])  # type: ignore[operator]
         return answers[0] if ask.top_k == 1 else answers[: ask.top_k]
 
-    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
-        pass
+    def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
+        """There is nothing to choose: the best answer's edges are explained."""
 
     def targets(
-        self,
-        query: Query,
-        computed: Sequence[Sequence[Computed]],
-        parameters: Mapping[str, object],
+        self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
         """The logits that the best answer starts and ends where it does."""
         [windows] = computed
@@ -131,7 +132,7 @@ class QuestionAnswering:
             raise RequestError(422, "the context has no tokens; send at least one word")
         _, span, window = max(spans, key=lambda each: each[0])
         [texts] = query.texts
-        names = self.item_keys if self._question_first else self.item_keys[::-1]
+        names = ("question", "context") if self._question_first else ("context", "question")
         sent = dict(zip(names, texts, strict=True))
         return [
             Target(name, window.row, sent, output, (place,), per_token=True)

@@ -12,17 +12,12 @@ from typing import Any
 
 import torch
 
+from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.texts import (
-    check_boolean,
-    check_item,
-    check_text,
-    check_whole,
-    type_name,
-)
+from torchscript_bundle.serving.schemas import COUNT, NUMBER, STRING, TRUE, array, record
 from torchscript_bundle.serving.tokenization import Truncation
 
 #: logits `[passages]` -> scores `[passages]`; each keeps their order.
@@ -30,7 +25,6 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sigmoid": torch.sigmoid,
     "identity": lambda logits: logits,
 }
-PASSAGES = ("passages", "texts")
 #: As many as a request may ever hold, whatever the config says.
 MOST = 10_000
 #: Most tokens that cutting may make of a request. The tokenizer pairs every piece of a long query
@@ -44,13 +38,13 @@ class Wanted:
 
     Attributes:
         passages: as they were sent.
-        top_n: how many of the best.
+        top_n: how many of the best; None for all.
         return_documents: repeat each passage in the answer.
         raw_scores: logits instead of scores.
     """
 
     passages: list[str]
-    top_n: int
+    top_n: int | None
     return_documents: bool
     raw_scores: bool
 
@@ -58,9 +52,31 @@ class Wanted:
 class Reranking:
     """See the module."""
 
-    item_keys = ("query", *PASSAGES)
-    parameters = ("top_n", "return_documents", "raw_scores")
-    target_parameters = ("target",)
+    item_keys = fields.named(
+        fields.Text("query", "What is searched for.", required=True, example="battery life"),
+        fields.Texts(
+            "passages",
+            "What is ranked.",
+            required=True,
+            aliases=("texts",),
+            each="passage",
+            most=MOST,
+            example=["It lasts two days.", "The film was long."],
+        ),
+    )
+    parameters = fields.named(
+        fields.Whole(
+            "top_n", "How many passages, the best first; without it all.", least=1, most=MOST
+        ),
+        fields.Boolean("return_documents", "Repeat each passage as `text`.", default=False),
+        fields.Boolean("raw_scores", "Logits, without the model's activation.", default=False),
+    )
+    answer_schema = array(
+        record({"index": COUNT, "score": NUMBER}, {"text": STRING, "truncated": TRUE}), minItems=1
+    )
+    target_parameters = fields.named(
+        fields.Whole("target", "The passage that is explained, counted from 0.", least=0)
+    )
     truncation = Truncation()
 
     def __init__(self, bundle: Bundle) -> None:
@@ -74,22 +90,9 @@ class Reranking:
         self._max_length = bundle.max_length
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        if not isinstance(item, dict) or len(item.keys() & set(PASSAGES)) != 1:
-            raise RequestError(
-                422, 'send {"query": "...", "passages": ["...", "..."]} ("texts" is the same)'
-            )
-        checked = check_item(item, self.item_keys, required=("query",))
-        query = check_text(checked["query"], "query")
-        passages = _check_passages(next(checked[key] for key in PASSAGES if key in checked))
+        query, passages = fields.read_item(self.item_keys, item).values()
         self._check_size(query, passages)
-        wanted = Wanted(
-            passages,
-            top_n=check_whole(parameters.get("top_n", len(passages)), "top_n", 1, MOST),
-            return_documents=check_boolean(
-                parameters.get("return_documents", False), "return_documents"
-            ),
-            raw_scores=check_boolean(parameters.get("raw_scores", False), "raw_scores"),
-        )
+        wanted = Wanted(passages, **fields.read_values(self.parameters, parameters))
         return Query([(query, passage) for passage in passages], wanted)
 
     def _check_size(self, query: str, passages: Sequence[str]) -> None:
@@ -122,37 +125,20 @@ class Reranking:
             for index in best
         ]
 
-    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
-        if "target" in parameters:
-            check_whole(parameters["target"], "target", 0, len(query.texts) - 1)
+    def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
+        target, count = wanted["target"], len(query.texts)
+        if target is not None and target >= count:
+            raise RequestError(422, f"target must be below {count}, the number of passages")
 
     def targets(
-        self,
-        query: Query,
-        computed: Sequence[Sequence[Computed]],
-        parameters: Mapping[str, object],
+        self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
         """The logit of the passage asked for by its index, else of the best one."""
         best = self.encode(query, computed)[0]["index"]
-        index = check_whole(parameters.get("target", best), "target", 0, len(query.texts) - 1)
+        index = best if wanted["target"] is None else wanted["target"]
         [pair] = computed[index]
         sent = dict(zip(("query", "passage"), query.texts[index], strict=True))
         return [Target(f"passage {index}", pair.row, sent, 0, (0,))]
 
     def plain_text(self, answer: Any) -> str:
         return " ".join(str(entry["index"]) for entry in answer)
-
-
-def _check_passages(value: object) -> list[str]:
-    """Texts, at least one.
-
-    Raises:
-        RequestError: 422; the message has the number of the passage that is wrong.
-    """
-    if not isinstance(value, list):
-        raise RequestError(422, f"the passages are {type_name(value)}; send a list of strings")
-    if not value:
-        raise RequestError(422, "the list of passages is empty; send at least one")
-    if len(value) > MOST:
-        raise RequestError(413, f"{len(value)} passages; send at most {MOST} at a time")
-    return [check_text(passage, f"passage {at}") for at, passage in enumerate(value)]

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
+from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
-from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.texts import check_item, check_label, check_text
+from torchscript_bundle.serving.schemas import NUMBER, TRUE, array, either, record, words
 from torchscript_bundle.serving.tokenization import Truncation
 
 #: logits `[labels]` -> scores `[labels]`, by the model's `problem_type`.
@@ -30,9 +31,9 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 class SequenceClassification:
     """See the module."""
 
-    item_keys = ("text", "text_pair")
-    parameters = ("top_k",)
-    target_parameters = ("target",)
+    item_keys = fields.named(
+        fields.TEXT, fields.Text("text_pair", "A second text that belongs to the first.")
+    )
     truncation = Truncation()
 
     def __init__(self, bundle: Bundle) -> None:
@@ -44,31 +45,26 @@ class SequenceClassification:
             )
         self._activation = ACTIVATIONS[problem_type]
         self._labels = bundle.labels
+        top_k = "How many labels, the best first; null for all. Without it the best one, bare."
+        self.target_parameters = fields.named(
+            fields.Choice("target", "The label whose score is explained.", choices=self._labels)
+        )
+        self.parameters = fields.named(
+            fields.Whole("top_k", top_k, least=1, null=len(bundle.labels))
+        )
+        entry = record({"label": words(bundle.labels), "score": NUMBER}, {"truncated": TRUE})
+        self.answer_schema = either(entry, array(entry, minItems=1))
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        top_k = self._check_top_k(parameters["top_k"]) if "top_k" in parameters else None
-        if not isinstance(item, dict):
-            return Query([check_text(item)], top_k)
-        checked = check_item(item, self.item_keys, required=("text",))
-        text = check_text(checked["text"])
-        if "text_pair" not in checked:
-            return Query([text], top_k)
-        return Query([(text, check_text(checked["text_pair"], "text_pair"))], top_k)
-
-    def _check_top_k(self, value: object) -> int:
-        if value is None:
-            return len(self._labels)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise RequestError(
-                422, "top_k must be a whole number of at least 1, or null for all labels"
-            )
-        return min(value, len(self._labels))
+        top_k: int | None = fields.read_values(self.parameters, parameters)["top_k"]
+        text, text_pair = fields.read_item(self.item_keys, item).values()
+        return Query([text if text_pair is None else (text, text_pair)], top_k)
 
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
         [[text]] = computed
         top_k: int | None = query.options
         scores = self._activation(text.outputs[0].float().cpu())
-        best = torch.sort(scores, descending=True, stable=True).indices[: top_k or 1].tolist()
+        best = torch.sort(scores, descending=True, stable=True).indices.tolist()[: top_k or 1]
         truncated = {"truncated": True} if text.row.truncated else {}
         entries = [
             {"label": self._labels[index], "score": scores[index].item(), **truncated}
@@ -76,21 +72,16 @@ class SequenceClassification:
         ]
         return entries[0] if top_k is None else entries
 
-    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
-        if "target" in parameters:
-            check_label(parameters["target"], self._labels)
+    def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
+        """Any label may be explained."""
 
     def targets(
-        self,
-        query: Query,
-        computed: Sequence[Sequence[Computed]],
-        parameters: Mapping[str, object],
+        self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
         """The logit of the label that is asked for, else of the best one."""
         [[text]] = computed
         [sent] = query.texts
-        best = self._labels[int(text.outputs[0].argmax())]
-        label = check_label(parameters.get("target", best), self._labels)
+        label = wanted["target"] or self._labels[int(text.outputs[0].argmax())]
         pair = (sent,) if isinstance(sent, str) else sent
         texts = dict(zip(("text", "text_pair"), pair, strict=False))
         return [Target(label, text.row, texts, 0, (self._labels.index(label),))]

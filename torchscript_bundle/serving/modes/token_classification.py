@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from tokenizers import Encoding, Tokenizer
 
+from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
@@ -28,13 +29,7 @@ from torchscript_bundle.serving.modes.entities import (
     group_words,
     merge_overlapping,
 )
-from torchscript_bundle.serving.texts import (
-    check_choice,
-    check_item,
-    check_label,
-    check_text,
-    check_whole,
-)
+from torchscript_bundle.serving.schemas import COUNT, NUMBER, STRING, array, either, record, words
 from torchscript_bundle.serving.tokenization import Row, Truncation
 
 NONE = "none"
@@ -54,54 +49,53 @@ class Options:
 class TokenClassification:
     """See the module."""
 
-    item_keys = ("text",)
-    parameters = ("aggregation_strategy", "stride", "ignore_labels")
-    target_parameters = ("target", "position")
+    item_keys = fields.named(fields.TEXT)
     truncation = Truncation(windows=True)
 
     def __init__(self, bundle: Bundle) -> None:
         self._labels = bundle.labels
         self._max_length = bundle.max_length
         self._unknown = bundle.special_ids.get("unk")
+        span = {"score": NUMBER, "word": STRING, "start": COUNT, "end": COUNT}
+        self._groups = [_group_name(label) for label in bundle.labels]
+        entity = record({"entity_group": words(self._groups), **span})
+        token = record({"entity": words(bundle.labels), "index": COUNT, **span})
+        self.answer_schema = either(array(entity), array(token))
 
     def set_tokenizer(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._room = self._max_length - tokenizer.num_special_tokens_to_add(False)
+        room = self._max_length - tokenizer.num_special_tokens_to_add(False)
         self._marks_subwords = bool(getattr(tokenizer.model, "continuing_subword_prefix", None))
+        strategy, ignored = "How tokens become entities.", "Labels, or groups, to leave out."
+        shared = "Tokens that the windows of a long text share."
+        known = sorted({OUTSIDE, *self._labels, *self._groups})
+        # At most half a window: the larger, the more windows a text makes, without bound.
+        half, quarter = room // 2, room // 4
+        self.parameters = fields.named(
+            fields.Choice("aggregation_strategy", strategy, choices=STRATEGIES, default="simple"),
+            fields.Whole("stride", shared, least=0, most=half, default=quarter),
+            fields.Choices("ignore_labels", ignored, choices=known, default=[OUTSIDE]),
+        )
+        self.target_parameters = fields.named(
+            fields.Choice("target", "The label that is explained.", choices=self._labels),
+            fields.Whole("position", "A character of the token that is explained.", least=0),
+        )
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        if isinstance(item, dict):
-            item = check_item(item, self.item_keys, required=self.item_keys)["text"]
-        text = check_text(item)
-        strategy = check_choice(
-            parameters.get("aggregation_strategy", "simple"), "aggregation_strategy", STRATEGIES
-        )
-        ignored = self._check_ignored(parameters.get("ignore_labels", [OUTSIDE]), strategy)
-        stride = self._check_stride(parameters, strategy)
-        return Query([text], Options(text, strategy, ignored), stride)
-
-    def _check_stride(self, parameters: Mapping[str, object], strategy: str) -> int:
-        """At most half a window: the larger, the more windows a text makes, without bound."""
-        if "stride" not in parameters:
-            return self._room // 4
-        if strategy == NONE:
+        text = fields.read_item(self.item_keys, item)["text"]
+        strategy, stride, ignored = fields.read_values(self.parameters, parameters).values()
+        if strategy == NONE and "stride" in parameters:
             raise RequestError(
                 422, 'stride needs another aggregation_strategy than "none", such as "simple"'
             )
-        return check_whole(parameters["stride"], "stride", 0, self._room // 2)
-
-    def _check_ignored(self, value: object, strategy: str) -> frozenset[str]:
-        names = self._labels if strategy == NONE else [_group_name(name) for name in self._labels]
-        known = {OUTSIDE, *names}
-        given = value if isinstance(value, list) else [None]
-        if not all(isinstance(each, str) and each in known for each in given):
-            listed = ", ".join(sorted(known)[:20]) + (", ..." if len(known) > 20 else "")
+        known = {OUTSIDE, *(self._labels if strategy == NONE else self._groups)}
+        if not known.issuperset(ignored):
             raise RequestError(
                 422,
-                f'ignore_labels must be a list; with aggregation_strategy "{strategy}" it takes '
-                f"{listed}",
+                f'with aggregation_strategy "{strategy}" ignore_labels takes '
+                f"{fields.listed(sorted(known))}",
             )
-        return frozenset(given)
+        return Query([text], Options(text, strategy, frozenset(ignored)), stride)
 
     def check(self, query: Query, rows: Sequence[Sequence[Row]]) -> None:
         options: Options = query.options
@@ -164,18 +158,13 @@ class TokenClassification:
         decoder = self._tokenizer.decoder
         return " ".join(tokens) if decoder is None else str(decoder.decode(tokens))
 
-    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
-        if "target" in parameters:
-            check_label(parameters["target"], self._labels)
-        if "position" in parameters:
-            last = len(query.options.text) - 1
-            check_whole(parameters["position"], "position", 0, last)
+    def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
+        position, size = wanted["position"], len(query.options.text)
+        if position is not None and position >= size:
+            raise RequestError(422, f"position must be below {size}, the characters of the text")
 
     def targets(
-        self,
-        query: Query,
-        computed: Sequence[Sequence[Computed]],
-        parameters: Mapping[str, object],
+        self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
         """The logit of a label at a token: asked for, else those of the surest entity."""
         [windows] = computed
@@ -183,9 +172,9 @@ class TokenClassification:
         tokens = [
             (window, token) for window in windows for token in self._tokens(window, options.text)
         ]
-        position = parameters.get("position")
+        position = wanted["position"]
         if position is not None:
-            tokens = [each for each in tokens if each[1].start <= position < each[1].end]  # type: ignore[operator]
+            tokens = [each for each in tokens if each[1].start <= position < each[1].end]
         if not tokens:
             raise RequestError(
                 422,
@@ -193,7 +182,7 @@ class TokenClassification:
             )
         window, token = max(tokens, key=lambda each: self._inside(each[1].scores))
         best = self._labels[max(range(len(self._labels)), key=token.scores.__getitem__)]
-        label = str(parameters.get("target", best))
+        label = wanted["target"] or best
         place = (token.index, self._labels.index(label))
         return [Target(label, window.row, {"text": options.text}, 0, place, per_token=True)]
 

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
+from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.modes.room import check_leaves_room
-from torchscript_bundle.serving.texts import check_boolean, check_item, check_label, check_text
+from torchscript_bundle.serving.schemas import NUMBER, STRING, TRUE, JsonSchema, array, record
 from torchscript_bundle.serving.tokenization import Truncation
 
-TEMPLATE = "This example is {}."
 MOST_LABELS = 1000
 LONGEST_LABEL = 500
 LONGEST_TEMPLATE = 1000
@@ -38,12 +38,52 @@ class Ask:
     multi_label: bool
 
 
+@dataclass(frozen=True)
+class Labels(fields.Texts):
+    """Texts, or one with commas between them."""
+
+    def check(self, value: object) -> list[str]:
+        if isinstance(value, str):
+            value = [part for part in map(str.strip, value.split(",")) if part]
+        return super().check(value)
+
+    def bounds(self) -> JsonSchema:
+        return {"anyOf": [super().bounds(), {"type": "string", "pattern": f"[^,{fields.SPACE}]"}]}
+
+
 class ZeroShotClassification:
     """See the module."""
 
-    item_keys = ("text",)
-    parameters = ("candidate_labels", "multi_label", "hypothesis_template")
-    target_parameters = ("target",)
+    item_keys = fields.named(fields.TEXT)
+    parameters = fields.named(
+        Labels(
+            "candidate_labels",
+            "The labels to choose from, or one string with commas between them.",
+            required=True,
+            each="label",
+            most=MOST_LABELS,
+            longest=LONGEST_LABEL,
+            otherwise=", or one string with commas between them",
+            example=["delivery", "billing"],
+        ),
+        fields.Boolean("multi_label", "Score each label by itself.", default=False),
+        # Other braces would have a meaning in transformers, which reads a format string.
+        fields.Text(
+            "hypothesis_template",
+            "A sentence with {} where the label goes.",
+            most=LONGEST_TEMPLATE,
+            default="This example is {}.",
+            pattern=r"^[^{}]*\{\}[^{}]*$",
+            must='hold {} once and no other braces, as in "It is {}."',
+        ),
+    )
+    answer_schema = record(
+        {"sequence": STRING, "labels": array(STRING, minItems=1), "scores": array(NUMBER)},
+        {"truncated": TRUE},
+    )
+    target_parameters = fields.named(
+        fields.Text("target", "The label of candidate_labels that is explained.")
+    )
     truncation = Truncation("only_first")
 
     def __init__(self, bundle: Bundle) -> None:
@@ -59,12 +99,8 @@ class ZeroShotClassification:
         self._tokenizer = tokenizer
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        if isinstance(item, dict):
-            item = check_item(item, self.item_keys, required=self.item_keys)["text"]
-        text = check_text(item)
-        labels = check_labels(parameters.get("candidate_labels"))
-        template = check_template(parameters.get("hypothesis_template", TEMPLATE))
-        multi_label = check_boolean(parameters.get("multi_label", False), "multi_label")
+        text = fields.read_item(self.item_keys, item)["text"]
+        labels, multi_label, template = fields.read_values(self.parameters, parameters).values()
         if len(text) * len(labels) > MOST_CHARACTERS:
             raise RequestError(
                 413,
@@ -102,69 +138,20 @@ class ZeroShotClassification:
             return torch.softmax(either, dim=-1)[:, 1]
         return torch.softmax(logits[:, self._entailment], dim=0)
 
-    def check_target(self, query: Query, parameters: Mapping[str, object]) -> None:
-        if "target" in parameters:
-            check_label(parameters["target"], query.options.labels)
+    def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
+        target, labels = wanted["target"], query.options.labels
+        if target is not None and target not in labels:
+            raise RequestError(422, f"target must be one of {fields.listed(labels)}")
 
     def targets(
-        self,
-        query: Query,
-        computed: Sequence[Sequence[Computed]],
-        parameters: Mapping[str, object],
+        self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
         """The logit that the text entails the label asked for, else the best one."""
         ask: Ask = query.options
-        label = parameters.get("target", self.encode(query, computed)["labels"][0])
-        index = ask.labels.index(check_label(label, ask.labels))
+        index = ask.labels.index(wanted["target"] or self.encode(query, computed)["labels"][0])
         [text] = computed[index]
         sent = dict(zip(("text", "hypothesis"), query.texts[index], strict=True))
         return [Target(ask.labels[index], text.row, sent, 0, (self._entailment,))]
 
     def plain_text(self, answer: Any) -> str:
         return str(answer["labels"][0])
-
-
-def check_labels(value: object) -> list[str]:
-    """The labels of a request: a list, or a string with commas between them.
-
-    Raises:
-        RequestError: 422 for none, another type, an empty label, or one of too many characters; 413
-            for too many.
-    """
-    if isinstance(value, str):
-        value = [part for part in map(str.strip, value.split(",")) if part]
-    if not isinstance(value, list) or not value:
-        raise RequestError(
-            422,
-            "candidate_labels must be a list of labels, or a string with commas between them; send "
-            '{"inputs": "...", "parameters": {"candidate_labels": ["...", "..."]}}',
-        )
-    if len(value) > MOST_LABELS:
-        raise RequestError(413, f"{len(value)} candidate_labels; send at most {MOST_LABELS}")
-    labels = [check_text(label, "one of candidate_labels") for label in value]
-    if max(map(len, labels)) > LONGEST_LABEL:
-        raise RequestError(
-            422, f"one of candidate_labels is over {LONGEST_LABEL} characters; send a shorter one"
-        )
-    return labels
-
-
-def check_template(value: object) -> str:
-    """A sentence with `{}` where the label goes.
-
-    Other braces are refused: transformers, which reads the template as a format string, would give
-    them a meaning that they do not have here.
-
-    Raises:
-        RequestError: 422.
-    """
-    template = check_text(value, "hypothesis_template")
-    if template.count("{}") != 1 or template.count("{") + template.count("}") != 2:
-        raise RequestError(
-            422, 'hypothesis_template must hold {} once and no other braces, as in "It is {}."'
-        )
-    if len(template) > LONGEST_TEMPLATE:
-        raise RequestError(
-            422, f"hypothesis_template is over {LONGEST_TEMPLATE} characters; send a shorter one"
-        )
-    return template

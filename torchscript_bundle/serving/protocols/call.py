@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.fields import Field
 from torchscript_bundle.serving.texts import check_keys
 
 PARAMETERS = "parameters"
@@ -16,12 +17,12 @@ class Form(Protocol):
     """What a request may hold: that of a mode, or of its explanations."""
 
     @property
-    def item_keys(self) -> Sequence[str]:
-        """Keys of an item that is an object."""
+    def item_keys(self) -> Mapping[str, Field]:
+        """Members of an item that is an object, by their keys."""
 
     @property
-    def parameters(self) -> Sequence[str]:
-        """Names of the parameters."""
+    def parameters(self) -> Mapping[str, Field]:
+        """The parameters, by their names."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,164 @@
+"""An artifact -> its OpenAPI 3.1 document: what may be sent to it, and what it answers.
+
+Source: https://spec.openapis.org/oas/v3.1.1.html
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle, ServingOptions
+from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.fields import TEXT
+from torchscript_bundle.serving.http import JSON
+from torchscript_bundle.serving.modes import load_mode
+from torchscript_bundle.serving.modes.base import Mode, ReadsTokens
+from torchscript_bundle.serving.protocols.call import PARAMETERS
+from torchscript_bundle.serving.protocols.kserve import INSTANCES
+from torchscript_bundle.serving.protocols.open_inference import VERSION
+from torchscript_bundle.serving.protocols.schemas import (
+    ref,
+    reply_schemas,
+    request_schemas,
+    takes_tensors,
+    takes_text,
+)
+from torchscript_bundle.serving.schemas import COUNT, STRING, JsonSchema, either, record
+
+PLAIN = "text/plain"
+FORM = "multipart/form-data"
+
+#: Our own errors, and those of TorchServe around us.
+OURS, THEIRS = "Error", "TorchServeError"
+
+#: status -> what it means, and whose errors it has.
+FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
+    400: ("No body, not UTF-8, not JSON; or no key, a wrong or an expired one.", (OURS, THEIRS)),
+    404: ("No such model.", (OURS, THEIRS)),
+    413: ("Too many texts, or too long; without a body where it is TorchServe's.", (OURS,)),
+    415: ("A content type, or a charset, that is not served.", (OURS,)),
+    422: ("A value that is not what the schema or the model takes.", (OURS,)),
+    500: ("A form that cannot be parsed; or the server's fault.", (OURS, THEIRS)),
+    503: ("The queue is full, or no worker is ready.", (THEIRS,)),
+    507: ("The worker died with this request.", (THEIRS,)),
+}
+
+
+def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
+    """The document of an artifact that no worker has loaded.
+
+    Args:
+        folder: the artifact's.
+        model_name: as it will be served.
+
+    Raises:
+        ArtifactError: the artifact cannot be served.
+    """
+    bundle = Bundle.load(folder)
+    try:
+        mode = load_mode(bundle)
+    except ArtifactError as error:
+        raise ArtifactError(f"{folder}: {error}") from error
+    if isinstance(mode, ReadsTokens):
+        mode.set_tokenizer(Tokenizer.from_file(str(folder / TOKENIZER_FILE)))
+    return describe_api(bundle, mode, model_name, ServingOptions.load(folder).max_client_batch)
+
+
+def describe_api(bundle: Bundle, mode: Mode, model_name: str, most: int) -> dict[str, Any]:
+    """The document of a model.
+
+    Args:
+        bundle: the artifact's facts.
+        mode: made from them; it has its tokenizer, if it reads one.
+        model_name: what the model is called in URLs.
+        most: texts that one request may hold.
+    """
+    addresses = {
+        "predict": f"/predictions/{model_name}",
+        "predict_version": f"/predictions/{model_name}/{VERSION}",
+        "kserve_predict": f"/v1/models/{model_name}:predict",
+        "kserve_infer": f"/v2/models/{model_name}/infer",
+    }
+    errors = {
+        OURS: record({"error": {**STRING, "description": "What to send instead."}}),
+        THEIRS: record({"code": COUNT, "type": STRING, "message": STRING}),
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": model_name,
+            "version": VERSION,
+            "description": "Every address takes every form of request.",
+            "x-mode": bundle.mode,
+            # TorchServe drops what is null from a description.
+            "x-source": {key: value for key, value in bundle.source.items() if value is not None},
+            "x-versions": bundle.versions,
+        },
+        "servers": [{"url": "http://127.0.0.1:8080", "description": "The inference address."}],
+        "security": [{"key": []}],
+        "paths": {path: {"post": _operation(name)} for name, path in addresses.items()},
+        "components": {
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**request_schemas(mode, most), **reply_schemas(mode), **errors},
+            "requestBodies": {"Request": _request_body(mode)},
+            "responses": {
+                "Answer": _answer(),
+                **{f"Status{status}": _failure(status) for status in FAILURES},
+            },
+        },
+    }
+
+
+def _operation(name: str) -> dict[str, Any]:
+    failures = {str(each): _component("responses", f"Status{each}") for each in FAILURES}
+    return {
+        "operationId": name,
+        "requestBody": _component("requestBodies", "Request"),
+        "responses": {"200": _component("responses", "Answer"), **failures},
+    }
+
+
+def _request_body(mode: Mode) -> dict[str, Any]:
+    content: dict[str, Any] = {JSON: {"schema": ref("Request"), "examples": _examples(mode)}}
+    if takes_text(mode):
+        text = mode.item_keys[TEXT.name]
+        content[PLAIN] = {"schema": text.bounds(), "example": text.example}
+        content[FORM] = {"schema": {**record({"data": text.bounds()}), "additionalProperties": {}}}
+    return {"required": True, "content": content}
+
+
+def _examples(mode: Mode) -> dict[str, Any]:
+    """A request of each form."""
+    item = {field.name: field.example for field in mode.item_keys.values() if field.required}
+    needed = {field.name: field.example for field in mode.parameters.values() if field.required}
+    parameters = {PARAMETERS: needed} if needed else {}
+    examples: dict[str, Any] = {
+        "an input": {**item, **needed},
+        "a list": {"inputs": [item, item], **parameters},
+        "KServe": {INSTANCES: [item], **parameters},
+    }
+    if takes_tensors(mode):
+        tensors = [
+            {"name": name, "shape": [1], "datatype": "BYTES", "data": [value]}
+            for name, value in item.items()
+        ]
+        examples["Open Inference"] = {"id": "7", "inputs": tensors, **parameters}
+    return {name: {"value": value} for name, value in examples.items()}
+
+
+def _answer() -> dict[str, Any]:
+    content = {JSON: {"schema": ref("Reply")}, PLAIN: {"schema": STRING}}
+    return {"description": "The answer, in the form of the request.", "content": content}
+
+
+def _failure(status: int) -> dict[str, Any]:
+    description, names = FAILURES[status]
+    schema: JsonSchema = ref(names[0]) if len(names) == 1 else either(*map(ref, names))
+    return {"description": description, "content": {JSON: {"schema": schema}}}
+
+
+def _component(kind: str, name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/{kind}/{name}"}

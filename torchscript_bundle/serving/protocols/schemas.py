@@ -1,0 +1,166 @@
+"""What `read_call` takes and its replies, as JSON Schema.
+
+Where JSON Schema cannot say a rule (a parameter given twice, a shape that is not that of its data)
+the schema takes more than the service, never less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torchscript_bundle.serving.fields import TEXT, Field, Text
+from torchscript_bundle.serving.modes.base import Mode
+from torchscript_bundle.serving.protocols.call import PARAMETERS
+from torchscript_bundle.serving.protocols.kserve import INSTANCES
+from torchscript_bundle.serving.protocols.native import WRAPPERS
+from torchscript_bundle.serving.protocols.open_inference import OUTPUT
+from torchscript_bundle.serving.schemas import COUNT, STRING, JsonSchema, array, either, record
+
+
+def ref(name: str) -> JsonSchema:
+    """A schema of the document, by its name."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def takes_text(mode: Mode) -> bool:
+    """Whether a text alone is a request."""
+    needed = {key for key, field in mode.item_keys.items() if field.required}
+    return needed == {TEXT.name} and not _needed(mode.parameters)
+
+
+def takes_tensors(mode: Mode) -> bool:
+    """Whether items can be sent as tensors of strings: all they need are texts."""
+    return all(isinstance(field, Text) for field in mode.item_keys.values() if field.required)
+
+
+def request_schemas(mode: Mode, most: int) -> dict[str, JsonSchema]:
+    """Schemas by name; `Request` is any JSON body, the others are what it refers to.
+
+    Args:
+        mode: the model's.
+        most: most items in a request.
+    """
+    forms = ["NativeRequest", "KServeRequest"]
+    schemas = {
+        "Item": _item(mode.item_keys),
+        "Items": array(ref("Item"), minItems=1, maxItems=most),
+        "Parameters": _object(_shown(mode.parameters)),
+        "NativeRequest": _native(mode),
+        "KServeRequest": _kserve(mode),
+    }
+    if takes_tensors(mode):
+        forms.append("OpenInferenceRequest")
+        schemas |= _open_inference(mode, most)
+    return {"Request": either(*map(ref, forms)), **schemas}
+
+
+def reply_schemas(mode: Mode) -> dict[str, JsonSchema]:
+    """Schemas by name; `Reply` is any JSON answer."""
+    answers = array(ref("Answer"), minItems=1)
+    output = record({"name": {"const": OUTPUT}, "shape": array(COUNT), **_bytes(array(STRING))})
+    tensors = {"model_name": STRING, "model_version": STRING, "outputs": array(output, minItems=1)}
+    forms = {
+        "NativeReply": either(ref("Answer"), answers),
+        "KServeReply": record({"predictions": answers}),
+        **({"OpenInferenceReply": record(tensors, {"id": STRING})} if takes_tensors(mode) else {}),
+    }
+    return {"Answer": mode.answer_schema, "Reply": either(*map(ref, forms)), **forms}
+
+
+def _item(keys: Mapping[str, Field]) -> JsonSchema:
+    whole = {**_object(_shown(keys)), **_requires(keys)}
+    return either(keys[TEXT.name].bounds(), whole) if TEXT.name in keys else whole
+
+
+def _native(mode: Mode) -> JsonSchema:
+    """An item or a list, bare or in an object beside parameters, of which some may be needed."""
+    text = [mode.item_keys[TEXT.name].bounds()] if TEXT.name in mode.item_keys else []
+    beside = {**_shown(mode.parameters), PARAMETERS: ref("Parameters")}
+    given = [_beside_or_below(name) for name in _needed(mode.parameters)]
+    wrapped = {name: either(ref("Item"), ref("Items")) for name in WRAPPERS}
+    if text:
+        wrapped[TEXT.name] = ref("Items")
+    forms = [
+        {**_object({name: value, **beside}), "required": [name], **_all(given)}
+        for name, value in wrapped.items()
+    ]
+    item = {**_object({**_shown(mode.item_keys), **beside}), **_requires(mode.item_keys, given)}
+    return either(*([] if given else [*text, ref("Items")]), item, *forms)
+
+
+def _kserve(mode: Mode) -> JsonSchema:
+    needed = _needed(mode.parameters)
+    parameters = {**ref("Parameters"), **({"required": needed} if needed else {})}
+    return {
+        **_object({INSTANCES: ref("Items"), PARAMETERS: parameters}),
+        "required": [INSTANCES, *([PARAMETERS] if needed else [])],
+    }
+
+
+def _open_inference(mode: Mode, most: int) -> dict[str, JsonSchema]:
+    """Tensors of strings; one alone is the text, by whatever name."""
+    names = [key for key, field in mode.item_keys.items() if isinstance(field, Text)]
+    nested = array({"type": "array"}, minItems=1)
+    data = either(array({"type": "string"}, minItems=1, maxItems=most), nested)
+    tensor = {"name": STRING, "shape": array(COUNT), **_bytes(data)}
+    alone = array(ref("Tensor"), minItems=1, maxItems=1)
+    keyed = {"allOf": [ref("Tensor"), {"properties": {"name": {"enum": names}}}]}
+    members = array(keyed, minItems=1, maxItems=len(names))
+    inputs = either(alone, members) if TEXT.name in names else members
+    request = record(
+        {"inputs": inputs},
+        {
+            "id": Text("id", "").bounds(),
+            "outputs": array(record({"name": {"const": OUTPUT}})),
+            PARAMETERS: ref("Parameters"),
+        },
+    )
+    needed = [
+        {"anyOf": [_below(name), {"properties": {"inputs": {"contains": _below(name)}}}]}
+        for name in _needed(mode.parameters)
+    ]
+    return {
+        "Tensor": record(tensor, {PARAMETERS: ref("Parameters")}),
+        "OpenInferenceRequest": {**request, **_all(needed)},
+    }
+
+
+def _bytes(data: JsonSchema) -> dict[str, JsonSchema]:
+    return {"datatype": {"const": "BYTES"}, "data": data}
+
+
+def _object(members: dict[str, JsonSchema]) -> JsonSchema:
+    return {"type": "object", "properties": members, "additionalProperties": False}
+
+
+def _shown(fields: Mapping[str, Field]) -> dict[str, JsonSchema]:
+    return {name: field.schema() for name, field in fields.items()}
+
+
+def _needed(fields: Mapping[str, Field]) -> list[str]:
+    return [name for name, field in fields.items() if field.required]
+
+
+def _requires(fields: Mapping[str, Field], more: Sequence[JsonSchema] = ()) -> JsonSchema:
+    """Which keys an object must have, of two names for one thing one, and what else must hold."""
+    needed = {field.name: field.names for field in fields.values() if field.required}
+    aliased = [
+        {"oneOf": [{"required": [name]} for name in names]}
+        for names in needed.values()
+        if len(names) > 1
+    ]
+    plain = [name for name, names in needed.items() if len(names) == 1]
+    return {"required": plain, **_all([*aliased, *more])}
+
+
+def _all(conditions: Sequence[JsonSchema]) -> JsonSchema:
+    return {"allOf": list(conditions)} if conditions else {}
+
+
+def _beside_or_below(name: str) -> JsonSchema:
+    return {"anyOf": [{"required": [name]}, _below(name)]}
+
+
+def _below(name: str) -> JsonSchema:
+    """An object whose parameters hold this one."""
+    return {"required": [PARAMETERS], "properties": {PARAMETERS: {"required": [name]}}}
