@@ -97,6 +97,7 @@ clean: ## stop the server and remove what was made, the environments too
 	@if [ -x $(PY) ]; then $(RUN) stop || true; fi
 	rm -rf .venv .venv-serve .build .server logs demo/model $(ARTIFACT) model_store/*.mar \
 		examples/cpp/logits
+	find examples/grpc -name '*_pb2*.py' -delete
 
 .build/setup: requirements.lock demo/requirements.lock pyproject.toml $(VENV_GONE)
 	@echo "== set up .venv (several minutes the first time: torch, transformers, TorchServe, Java)"

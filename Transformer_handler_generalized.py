@@ -39,5 +39,5 @@ class TransformerHandler:
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answers one batch; statuses and content types are set on the context, per request."""
         requests = [torchserve.read_request(row, context, at) for at, row in enumerate(data)]
-        responses = self._service.answer(requests)
-        return [torchserve.write_response(r, context, at) for at, r in enumerate(responses)]
+        pairs = zip(requests, self._service.answer(requests), strict=True)
+        return [torchserve.write_response(*pair, context, at) for at, pair in enumerate(pairs)]

@@ -127,12 +127,14 @@ def start_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
     """Starts servers; all are stopped at the end of the session."""
     sites: list[Site] = []
 
-    def start(checkpoint: Path, archive: Path, **options: Any) -> Site:
+    def start(
+        checkpoint: Path, archive: Path, sample: bytes = b"Is anybody there?", **options: Any
+    ) -> Site:
         folder = tmp_path_factory.mktemp("server")
         server = Server(folder / "run", folder / "logs")
         sites.append(Site(server, checkpoint, archive))
         server.start(archive, Ports.free(), **options)
-        server.wait_ready(b"Is anybody there?", READY_SECONDS)
+        server.wait_ready(sample, READY_SECONDS)
         return sites[-1]
 
     yield start

@@ -114,3 +114,29 @@ def test_a_key_that_is_there_twice_is_refused(content_type: str) -> None:
         with pytest.raises(RequestError, match="same key twice") as caught:
             decode_body(raw(body, content_type))
         assert caught.value.status == 422
+
+
+@pytest.mark.parametrize("key", ["data", "body"])
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        (b"a", "a"),
+        (b'["a"]', ["a"]),
+        (b' {"text": "a"}', {"text": "a"}),
+        (b'"a"', '"a"'),
+        (b"[not JSON", "[not JSON"),
+    ],
+)
+def test_entry_of_a_grpc_map_is_json_if_it_is_a_list_or_object(
+    key: str, content: bytes, value: object
+) -> None:
+    assert decode_body(HttpRequest({key: content}, {key: ""}, client="grpc")) == value
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"text": b"a"}, {"data": b"a", "body": b"b"}, {"data": b"a", "top_k": b"2"}]
+)
+def test_grpc_map_of_other_entries(fields: dict[str, bytes]) -> None:
+    with pytest.raises(RequestError, match="must hold one entry") as caught:
+        decode_body(HttpRequest(fields, {}, client="grpc"))
+    assert caught.value.status == 400

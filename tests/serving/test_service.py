@@ -11,8 +11,9 @@ import torch
 
 from tests.serving.helpers import CPU, ask, change, post, raw, read
 from torchscript_bundle.jit.deprecation import accept_deprecation
+from torchscript_bundle.server import BASE_PROPERTIES
 from torchscript_bundle.serving.artifact import MODULE_FILE
-from torchscript_bundle.serving.http import TEXT, HttpRequest
+from torchscript_bundle.serving.http import MAX_RESPONSE_SIZE, TEXT, HttpRequest
 from torchscript_bundle.serving.service import Service
 
 Artifact = Callable[[str], Path]
@@ -205,3 +206,18 @@ def test_text_too_short_for_a_model_that_must_not_be_padded_is_told(
     assert status == 422
     assert "has 3 tokens" in answer["error"] and "at least 5" in answer["error"]
     assert ask(service, "The film was long.")[0] == 200
+
+
+def test_an_answer_over_the_bound_is_refused_and_its_neighbour_is_not(
+    service: Named, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = post("We waited."), post(["We waited.", "Not bad."])
+    size = len(service("bert").answer([one])[0].body)
+    monkeypatch.setattr("torchscript_bundle.serving.service.MAX_RESPONSE_SIZE", size)
+    small, large = service("bert").answer([one, two])
+    assert (small.status, large.status) == (200, 413)
+    assert "send fewer or shorter texts" in read(large)["error"]
+
+
+def test_the_bound_of_answers_is_that_of_the_shipped_settings() -> None:
+    assert f"\nmax_response_size={MAX_RESPONSE_SIZE}\n" in BASE_PROPERTIES.read_text()

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from torchscript_bundle.export.archive import VERSION
 from torchscript_bundle.serving.errors import REASONS, ArtifactError
-from torchscript_bundle.serving.http import HttpRequest, HttpResponse
+from torchscript_bundle.serving.http import Client, HttpRequest, HttpResponse
 from torchscript_bundle.serving.torchserve import read_request, write_response
 from Transformer_handler_generalized import TransformerHandler
 
@@ -62,9 +63,29 @@ def test_header_of_a_body_wins_over_the_stripped_content_type(header: str) -> No
     assert request == HttpRequest({"body": b"a"}, {"body": sent}, accept="x/y")
 
 
-def test_body_without_headers() -> None:
+def test_body_without_headers_of_a_client_came_over_grpc() -> None:
     request = read_one(frame(("body", "", b"a")))
-    assert request == HttpRequest({"body": b"a"}, {"body": ""}, accept="*/*")
+    assert request == HttpRequest({"body": b"a"}, {"body": ""}, accept="*/*", client="grpc")
+    assert read_one(frame(("body", "application/json", b"{}"))).client == "open_inference_grpc"
+    sequence = {"ts_request_sequence_id": "1", "ts_request_sequence_end": "true"}
+    assert read_one(frame(("data", "", b"a"), headers=sequence)).client == "refused_grpc"
+
+
+@pytest.mark.parametrize(
+    ("headers", "client"),
+    [
+        ({"Host": "x"}, "http"),
+        ({"host": "x", "user-agent": "curl/8"}, "http"),
+        ({"User-Agent": "unknown/None; hf_hub/2.4.0; python/3.11.7"}, "huggingface_hub"),
+    ],
+)
+def test_client_is_read_from_the_headers(headers: Headers, client: str) -> None:
+    assert read_one(frame(("data", "", b"a"), headers=headers)).client == client
+
+
+def test_size_of_the_json_before_binary_tensors() -> None:
+    headers = {"Inference-Header-Content-Length": "12"}
+    assert read_one(frame(("body", "", b"a"), headers=headers)).json_size == "12"
 
 
 def test_fields_of_a_form_keep_their_own_content_types() -> None:
@@ -106,11 +127,51 @@ def test_keys_of_the_client_are_left_behind() -> None:
 @pytest.mark.parametrize("status", REASONS)
 def test_response_is_set_on_its_own_request_in_ascii(status: int) -> None:
     _, context = receive("", frame(("body", "", b"a")), frame(("body", "", b"b")))
-    assert write_response(HttpResponse(status, "x/y", b"\xff"), context, 1) == b"\xff"
+    request = HttpRequest({"body": b"b"}, {})
+    assert write_response(request, HttpResponse(status, "x/y", b"\xff"), context, 1) == b"\xff"
     assert context.get_response_status(1) == (status, REASONS[status])
     assert context.get_response_content_type(1) == "x/y"
     assert (context.get_response_status(0)[0], context.get_response_headers(0)) == (200, {})
     assert REASONS[status].isascii() and REASONS[status].isprintable()
+
+
+@pytest.mark.parametrize("client", ["grpc", "open_inference_grpc"])
+def test_answer_over_grpc_is_the_last_of_its_stream(client: Client) -> None:
+    _, context = receive("", frame(("data", "", b"a")))
+    request = HttpRequest({"data": b"a"}, {}, client=client)
+    answer = HttpResponse(200, "application/json", b'{"a": 1}')
+    assert write_response(request, answer, context, 0) == b'{"a": 1}'
+    assert context.get_response_headers(0)["ts_stream_next"] == "false"
+
+
+def test_call_that_torchserve_has_refused_gets_no_answer() -> None:
+    _, context = receive("", frame(("data", "", b"a")), frame(("data", "", b"b")))
+    request = HttpRequest({"data": b"a"}, {}, client="refused_grpc")
+    write_response(request, HttpResponse(200, "x/y", b"{}"), context, 0)
+    assert list(context.request_ids) == [1]
+
+
+def test_error_over_grpc_has_its_status_beside_it() -> None:
+    _, context = receive("", frame(("data", "", b"a")))
+    request = HttpRequest({"data": b"a"}, {}, client="grpc")
+    error = HttpResponse(422, "application/json", '{"error": "é"}'.encode())
+    assert json.loads(write_response(request, error, context, 0)) == {"error": "é", "status": 422}
+
+
+def test_error_of_the_open_inference_service_is_a_whole_reply() -> None:
+    _, context = receive("", frame(("body", "application/json", b"{}")))
+    body = b'{"id": "7", "model_name": "tiny", "inputs": []}'
+    request = HttpRequest({"body": body}, {}, client="open_inference_grpc")
+    error = HttpResponse(413, "application/json", b'{"error": "too much"}')
+    reply = json.loads(write_response(request, error, context, 0))
+    [output] = reply.pop("outputs")
+    assert reply == {"id": "7", "model_name": "tiny", "model_version": VERSION}
+    assert output == {
+        "name": "error",
+        "shape": [1],
+        "datatype": "BYTES",
+        "data": [{"error": "too much", "status": 413}],
+    }
 
 
 @pytest.fixture

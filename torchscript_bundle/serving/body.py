@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.http import HttpRequest
+from torchscript_bundle.serving.protocols import binary_tensors
 
 UNTYPED = ("", "application/octet-stream")
 SEND_TEXT = 'send the text as text/plain, or JSON such as {"text": "..."} as application/json'
@@ -17,12 +18,15 @@ def decode_body(request: HttpRequest) -> object:
 
     A form carries its text in the field `data`. A body without a content type (`curl -T file`) is
     JSON if it parses as a JSON object or list, and text else, as the TorchServe example took both.
+    So is the one entry of gRPC's input map, which has no content types.
 
     Raises:
         RequestError: 400 empty, not UTF-8 or not JSON although so declared; 415 another media type;
             422 an object with the same key twice.
     """
-    if "body" in request.fields:
+    if request.client == "grpc":
+        name, untyped_json = _only_entry(request.fields), True
+    elif "body" in request.fields:
         name, untyped_json = "body", True
     elif "data" in request.fields:
         name, untyped_json = "data", False
@@ -34,6 +38,8 @@ def decode_body(request: HttpRequest) -> object:
             "the body is empty, or a form that could not be read (curl -d sends a form unless told "
             "-H 'Content-Type: application/json'); " + SEND_TEXT,
         )
+    if request.json_size:
+        return _decode_binary(request.fields[name], request.json_size)
     media_type = _media_type(request.content_types.get(name, ""))
     text = _decode_utf8(request.fields[name])
     if media_type == "application/json" or media_type.endswith("+json"):
@@ -43,6 +49,26 @@ def decode_body(request: HttpRequest) -> object:
     if media_type in UNTYPED:
         return _parse_json_container(text) if untyped_json else text
     raise RequestError(415, "this content type is not served; " + SEND_TEXT)
+
+
+def _only_entry(fields: dict[str, bytes]) -> str:
+    """Key of the entry of a gRPC input map: others would be ignored in silence."""
+    if len(fields) != 1 or not fields.keys() <= {"data", "body"}:
+        raise RequestError(
+            400, 'the input map must hold one entry, "data": put the text there, or JSON'
+        )
+    return next(iter(fields))
+
+
+def _decode_binary(body: bytes, json_size: str) -> object:
+    """What an Open Inference request with binary tensors after its JSON says."""
+    digits = json_size.isascii() and json_size.isdigit() and len(json_size) <= 10
+    size = int(json_size) if digits else -1
+    if not 0 <= size <= len(body):
+        raise RequestError(
+            400, "Inference-Header-Content-Length must be the size of the JSON that the body holds"
+        )
+    return binary_tensors.join(_parse_json(_decode_utf8(body[:size])), body[size:])
 
 
 def _media_type(content_type: str) -> str:

@@ -1,4 +1,4 @@
-"""One HTTP request and its response, free of TorchServe's own types."""
+"""One request and its response, free of TorchServe's own types."""
 
 from __future__ import annotations
 
@@ -10,22 +10,36 @@ JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 
+#: TorchServe kills a worker whose response is longer (bytes); `max_response_size` in
+#: deploy/config.properties says the same number.
+MAX_RESPONSE_SIZE = 6_553_500
+
+#: Who asks, where that decides how a request is read or answered: anyone over HTTP, the
+#: InferenceClient of huggingface_hub over HTTP, either of TorchServe's gRPC services, or a call of
+#: StreamPredictions2, which TorchServe has refused before the handler sees it.
+Client = Literal["http", "huggingface_hub", "grpc", "open_inference_grpc", "refused_grpc"]
+
 
 @dataclass(frozen=True)
 class HttpRequest:
     """What a client sent.
 
     Attributes:
-        fields: form fields by name, or the whole body under `"body"`.
+        fields: form fields by name, or the whole body under `"body"`; over gRPC the input map.
         content_types: content type of each field, where one was sent.
         accept: the Accept header.
         purpose: which endpoint the request came through.
+        client: who asks.
+        json_size: bytes of the body that are JSON, where binary tensors follow them; "" where none
+            do. As the client wrote it.
     """
 
     fields: dict[str, bytes]
     content_types: dict[str, str]
     accept: str = "*/*"
     purpose: Literal["predict", "explain", "describe"] = "predict"
+    client: Client = "http"
+    json_size: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torchscript_bundle.serving.artifact import Bundle, ServingOptions
 from torchscript_bundle.serving.body import decode_body
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.http import (
+    MAX_RESPONSE_SIZE,
     TEXT,
     HttpRequest,
     HttpResponse,
@@ -126,7 +127,7 @@ class Service:
                 404, "this archive holds no explanations; POST the text to /predictions instead"
             )
         form = explainer.form if explainer else self._mode
-        call = read_call(decode_body(request), form, self._model_name)
+        call = read_call(decode_body(request), form, self._model_name, request.client)
         wanted = explainer.decode(call.parameters) if explainer else None
         if not call.items:
             raise RequestError(422, "the list is empty; send at least one text")
@@ -215,8 +216,17 @@ class Service:
         ]
         if item.wanted is None or self._explainer is None:
             return _guard(self._encode, request, item, computed)
-        explain = self._explainer.answer
-        return _guard(explain, item.call, item.queries, computed, item.wanted, deadline)
+        return _guard(self._explain, self._explainer, item, item.wanted, computed, deadline)
+
+    def _explain(
+        self,
+        explainer: Explainer,
+        item: Tokenized,
+        wanted: Wanted,
+        computed: Sequence[Sequence[list[Computed]]],
+        deadline: float,
+    ) -> HttpResponse:
+        return _bounded(explainer.answer(item.call, item.queries, computed, wanted, deadline))
 
     def _encode(
         self, request: HttpRequest, item: Tokenized, computed: Sequence[Sequence[list[Computed]]]
@@ -227,8 +237,8 @@ class Service:
         ]
         if prefers_plain_text(request.accept):
             lines = "\n".join(map(self._mode.plain_text, answers))
-            return HttpResponse(200, TEXT, lines.encode("utf-8"))
-        return json_response(200, item.call.reply(answers))
+            return _bounded(HttpResponse(200, TEXT, lines.encode("utf-8")))
+        return _bounded(json_response(200, item.call.reply(answers)))
 
     def describe(self) -> dict[str, Any]:
         """What this archive serves, for TorchServe's describe call, and how to ask for it."""
@@ -248,3 +258,15 @@ def _guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpR
         frames = "".join(traceback.format_tb(error.__traceback__))
         logger.error("%s while answering a request\n%s", type(error).__name__, frames)
         return json_response(500, {"error": "the server could not answer this request"})
+
+
+def _bounded(response: HttpResponse) -> HttpResponse:
+    """Refuses an answer that TorchServe would end the worker for."""
+    size = len(response.body)
+    if size > MAX_RESPONSE_SIZE:
+        raise RequestError(
+            413,
+            f"the answer has {size} bytes, and at most {MAX_RESPONSE_SIZE} can be sent; send fewer "
+            "or shorter texts, or ask for less about each",
+        )
+    return response

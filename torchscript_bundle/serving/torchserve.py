@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from torchscript_bundle.serving import grpc
 from torchscript_bundle.serving.errors import REASONS
-from torchscript_bundle.serving.http import HttpRequest, HttpResponse
+from torchscript_bundle.serving.http import Client, HttpRequest, HttpResponse
+
+#: How the names of the headers begin that TorchServe itself adds to a call of StreamPredictions2.
+SEQUENCE = "ts_request_sequence"
+#: Says that binary tensors follow a JSON of this size.
+JSON_SIZE = "inference-header-content-length"
+#: What huggingface_hub calls itself in the User-Agent header.
+HUGGINGFACE_HUB = "hf_hub/"
 
 
 def read_request(row: dict[str, Any], context: Any, index: int) -> HttpRequest:
@@ -24,14 +32,39 @@ def read_request(row: dict[str, Any], context: Any, index: int) -> HttpRequest:
     if "body" in row and "content-type" in headers:
         content_types["body"] = headers["content-type"]
     fields = {name: bytes(value) for name, value in row.items()}
-    return HttpRequest(fields, content_types, headers.get("accept", "*/*"), _purpose(row, entries))
+    return HttpRequest(
+        fields,
+        content_types,
+        headers.get("accept", "*/*"),
+        _purpose(row, entries),
+        _client(headers, content_types),
+        headers.get(JSON_SIZE, ""),
+    )
 
 
-def write_response(response: HttpResponse, context: Any, index: int) -> bytes:
+def write_response(request: HttpRequest, response: HttpResponse, context: Any, index: int) -> bytes:
     """Sets status and content type of one response on the context and returns its body."""
     context.set_response_status(response.status, REASONS[response.status], index)
     context.set_response_content_type(index, response.content_type)
-    return response.body
+    if request.client in ("http", "huggingface_hub"):
+        return response.body
+    if request.client == "refused_grpc":
+        # TorchServe ends the worker, for good, where an answer comes to a call that is over.
+        del context.request_ids[index]
+        return b""
+    # StreamPredictions asks for this header, and ends the worker without it.
+    context.set_response_header(index, "ts_stream_next", "false")
+    return grpc.encode(request, response, context.model_name)
+
+
+def _client(headers: dict[str, str], content_types: dict[str, str]) -> Client:
+    """Over gRPC no header of the client arrives; TorchServe makes ModelInfer's message JSON."""
+    if not headers:
+        is_json = content_types.get("body") == "application/json"
+        return "open_inference_grpc" if is_json else "grpc"
+    if all(name.startswith(SEQUENCE) for name in headers):
+        return "refused_grpc"
+    return "huggingface_hub" if HUGGINGFACE_HUB in headers.get("user-agent", "") else "http"
 
 
 def _purpose(

@@ -96,11 +96,30 @@ def test_parameters_of_the_request_and_of_its_inputs(payload: object) -> None:
     assert call(payload, TELLS).parameters == {"top_k": 1, "stride": 2}
 
 
-@pytest.mark.parametrize("outputs", [[], [{"name": "answers"}]])
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [],
+        [{"name": "answers"}],
+        [{"name": "answers", "parameters": {"binary_data": False}}],
+        [{"name": "answers", "parameters": {"binary_data": True}}],
+    ],
+)
 def test_the_output_may_be_named(outputs: object) -> None:
     assert call(infer(tensor("a"), outputs=outputs)).items == [{"text": "a"}]
 
 
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_binary_reply_may_be_allowed_or_forbidden(binary: bool) -> None:
+    asked = infer(tensor("a"), parameters={"binary_data_output": binary, "top_k": 1})
+    assert call(asked).parameters == {"top_k": 1}
+
+
+def test_the_name_of_the_model_may_be_told() -> None:
+    assert call(infer(tensor("a"), model_name="tiny")).items == [{"text": "a"}]
+
+
+KEYS = 'known are "id", "model_name", "inputs", "outputs", "parameters"'
 LACKS = f"an input lacks its name, shape or data; send {FORM}"
 TYPE = f"this model takes texts, datatype BYTES; send {FORM}"
 SHAPE = f"the shape of an input is not that of its data; send {FORM}"
@@ -111,8 +130,18 @@ TWICE = "top_k is given twice; send it once"
 @pytest.mark.parametrize(
     ("payload", "mode", "says"),
     [
-        (infer(tensor("a"), secret=1), TEXTS, 'known are "id", "inputs", "outputs", "parameters"'),
-        (infer(tensor("a"), top_k=1), TEXTS, 'known are "id", "inputs", "outputs", "parameters"'),
+        (infer(tensor("a"), secret=1), TEXTS, KEYS),
+        (infer(tensor("a"), top_k=1), TEXTS, KEYS),
+        (
+            infer(tensor("a"), model_name="secret"),
+            TEXTS,
+            "model_name is not the model of this address; send its name",
+        ),
+        (
+            infer(tensor("a"), parameters={"binary_data_output": 1}),
+            TEXTS,
+            "binary_data_output must be true or false",
+        ),
         (infer(tensor("a"), id=5), TEXTS, "the id is a number; send a string"),
         (infer(tensor("a"), id=None), TEXTS, "the id is null; send a string"),
         (infer(tensor("a"), id=""), TEXTS, "the id is empty; send at least one word"),

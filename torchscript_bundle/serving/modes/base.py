@@ -105,6 +105,23 @@ class Narrows(Protocol):
 
 
 @runtime_checkable
+class AnswersInferenceClient(Protocol):
+    """A mode of which Hugging Face's InferenceClient expects other answers than the native ones."""
+
+    @property
+    def inference_client_defaults(self) -> Mapping[str, object]:
+        """Parameters as they are where that client sends none."""
+
+    def inference_client_reply(self, answers: Sequence[Any], listed: bool) -> Any:
+        """What that client parses.
+
+        Args:
+            answers: what `encode` made, for each item.
+            listed: whether the client sent a list of items, not one.
+        """
+
+
+@runtime_checkable
 class ChecksRows(Protocol):
     """A mode that can tell only from the tokens whether it has an answer to an item."""
 

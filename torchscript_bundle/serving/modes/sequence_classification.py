@@ -35,6 +35,7 @@ class SequenceClassification:
         fields.TEXT, fields.Text("text_pair", "A second text that belongs to the first.")
     )
     truncation = Truncation()
+    inference_client_defaults: Mapping[str, object] = {"top_k": None}
 
     def __init__(self, bundle: Bundle) -> None:
         problem_type = bundle.mode_options.get("problem_type")
@@ -85,6 +86,10 @@ class SequenceClassification:
         pair = (sent,) if isinstance(sent, str) else sent
         texts = dict(zip(("text", "text_pair"), pair, strict=False))
         return [Target(label, text.row, texts, 0, (self._labels.index(label),))]
+
+    def inference_client_reply(self, answers: Sequence[Any], listed: bool) -> Any:
+        """A list of labels for each text, in a list even for one text."""
+        return answers
 
     def plain_text(self, answer: Any) -> str:
         if isinstance(answer, list):

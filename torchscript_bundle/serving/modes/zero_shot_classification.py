@@ -85,6 +85,7 @@ class ZeroShotClassification:
         fields.Text("target", "The label of candidate_labels that is explained.")
     )
     truncation = Truncation("only_first")
+    inference_client_defaults: Mapping[str, object] = {}
 
     def __init__(self, bundle: Bundle) -> None:
         missing = {"entailment", "contradiction"} - bundle.mode_options.keys()
@@ -153,5 +154,18 @@ class ZeroShotClassification:
         sent = dict(zip(("text", "hypothesis"), query.texts[index], strict=True))
         return [Target(ask.labels[index], text.row, sent, 0, (self._entailment,))]
 
+    def inference_client_reply(self, answers: Sequence[Any], listed: bool) -> Any:
+        """A list of labels with their scores for each text; one text gets it bare."""
+        replies = [_label_entries(answer) for answer in answers]
+        return replies if listed else replies[0]
+
     def plain_text(self, answer: Any) -> str:
         return str(answer["labels"][0])
+
+
+def _label_entries(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    truncated = {"truncated": True} if "truncated" in answer else {}
+    return [
+        {"label": label, "score": score, **truncated}
+        for label, score in zip(answer["labels"], answer["scores"], strict=True)
+    ]

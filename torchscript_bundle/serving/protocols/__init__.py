@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from torchscript_bundle.serving.protocols import kserve, native, open_inference
+from torchscript_bundle.serving.http import Client
+from torchscript_bundle.serving.protocols import hugging_face, kserve, native, open_inference
 from torchscript_bundle.serving.protocols.call import Call, Form
 
 
-def read_call(payload: object, form: Form, model_name: str) -> Call:
+def read_call(payload: object, form: Form, model_name: str, client: Client = "http") -> Call:
     """What a request asks for, whichever form it has.
 
     Args:
         payload: a string, or parsed JSON.
         form: knows which keys and parameters there are.
         model_name: what answers of the Open Inference Protocol are signed with.
+        client: who asks.
 
     Raises:
         RequestError: 422 for a form that is none of these, or wrong in itself.
     """
+    if isinstance(payload, dict) and client == "open_inference_grpc":
+        return open_inference.read_grpc(payload, form, model_name)
     if isinstance(payload, dict) and "instances" in payload:
         return kserve.read(payload, form)
     if isinstance(payload, dict) and open_inference.is_one(payload):
         return open_inference.read(payload, form, model_name)
+    if isinstance(payload, dict) and "inputs" in payload and client == "huggingface_hub":
+        return hugging_face.read(payload, form)
     return native.read(payload, form)

@@ -5,19 +5,29 @@ Source: https://github.com/kserve/open-inference-protocol/blob/main/specificatio
 
 from __future__ import annotations
 
+import base64
 import json
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
+from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.protocols.call import PARAMETERS, Call, Form, read_parameters
 from torchscript_bundle.serving.texts import check_keys, check_text
 
 FORM = '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a text"]}]}'
+NO_CONTENTS = (
+    "there are no texts; put them into the contents.bytes_contents of an input (TorchServe drops "
+    "raw_input_contents)"
+)
 #: The reply's only output.
 OUTPUT = "answers"
 #: The version that every archive has.
 VERSION = "1.0"
+#: By these a client says whether the reply may be binary. It never is, and it says so itself.
+#: Source: the protocol's binary tensor data extension.
+BINARY_REPLY = "binary_data_output"
+BINARY_OUTPUT = "binary_data"
 
 
 def is_one(payload: dict[str, object]) -> bool:
@@ -34,27 +44,78 @@ def read(payload: dict[str, Any], form: Form, model_name: str) -> Call:
     Raises:
         RequestError: 422 for a wrong tensor; the message shows a right one.
     """
-    check_keys(payload, ("id", "inputs", "outputs", PARAMETERS))
-    identity = check_text(payload["id"], "the id") if "id" in payload else ""
+    check_keys(payload, ("id", "model_name", "inputs", "outputs", PARAMETERS))
+    identity = {"id": check_text(payload["id"], "the id")} if "id" in payload else {}
+    if payload.get("model_name", model_name) != model_name:
+        raise RequestError(422, "model_name is not the model of this address; send its name")
     _check_outputs(payload.get("outputs", []))
-    columns = dict(map(_tensor, payload["inputs"]))
-    if len(columns) != len(payload["inputs"]):
-        raise RequestError(422, "two inputs have the same name; give each its own")
-    if len({len(data) for data in columns.values()}) != 1:
-        raise RequestError(422, "the inputs have different numbers of elements; send equally many")
-    holders = [payload, *payload["inputs"]]
-    reply = partial(_reply, identity, model_name)
-    return Call(_items(columns, form), read_parameters(holders, form), reply)
+    items = _items([_tensor(each) for each in payload["inputs"]], form)
+    parameters = read_parameters([_without_binary_reply(payload), *payload["inputs"]], form)
+
+    def answer(answers: list[Any]) -> dict[str, Any]:
+        texts = [json.dumps(each, ensure_ascii=False, allow_nan=False) for each in answers]
+        return {**identity, **reply(model_name, OUTPUT, texts)}
+
+    return Call(items, parameters, answer)
+
+
+def read_grpc(payload: dict[str, Any], form: Form, model_name: str) -> Call:
+    """Reads what TorchServe makes of the message of a ModelInfer call.
+
+    That has texts in base64 and no parameters; the reply must have an id.
+
+    Raises:
+        RequestError: as `read`; 400 for texts that are not UTF-8.
+    """
+    if not payload["inputs"]:
+        raise RequestError(422, NO_CONTENTS)
+    items = _items([_tensor(_decode_base64(each)) for each in payload["inputs"]], form)
+
+    def answer(answers: list[Any]) -> dict[str, Any]:
+        # TorchServe itself writes each element as JSON.
+        return {"id": payload["id"], **reply(model_name, OUTPUT, answers)}
+
+    return Call(items, {}, answer)
+
+
+def reply(model_name: str, output: str, elements: Sequence[Any]) -> dict[str, Any]:
+    """A reply with one output: an element for each answer, as JSON.
+
+    The protocol has no tensor of objects.
+    """
+    tensor = {
+        "name": output,
+        "shape": [len(elements)],
+        "datatype": "BYTES",
+        "data": list(elements),
+    }
+    return {"model_name": model_name, "model_version": VERSION, "outputs": [tensor]}
 
 
 def _check_outputs(outputs: object) -> None:
     """Refuses a choice of outputs that the reply would not be."""
-    if not isinstance(outputs, list) or any(each != {"name": OUTPUT} for each in outputs):
+    wanted = [{"name": OUTPUT, PARAMETERS: {BINARY_OUTPUT: binary}} for binary in (False, True)]
+    wanted.append({"name": OUTPUT})
+    if not isinstance(outputs, list) or any(each not in wanted for each in outputs):
         raise RequestError(422, f'the only output is {{"name": "{OUTPUT}"}}; send that, or none')
 
 
-def _items(columns: dict[str, list[object]], form: Form) -> list[object]:
+def _without_binary_reply(payload: dict[str, Any]) -> dict[str, Any]:
+    parameters = payload.get(PARAMETERS)
+    if not isinstance(parameters, dict) or BINARY_REPLY not in parameters:
+        return payload
+    fields.Boolean(BINARY_REPLY, "Whether the reply may be binary.").check(parameters[BINARY_REPLY])
+    left = {name: value for name, value in parameters.items() if name != BINARY_REPLY}
+    return {PARAMETERS: left}
+
+
+def _items(tensors: Sequence[tuple[str, list[object]]], form: Form) -> list[object]:
     """An object for each row. A single input is the text, whatever name it goes by."""
+    columns = dict(tensors)
+    if len(columns) != len(tensors):
+        raise RequestError(422, "two inputs have the same name; give each its own")
+    if len({len(data) for data in columns.values()}) != 1:
+        raise RequestError(422, "the inputs have different numbers of elements; send equally many")
     if columns.keys() - set(form.item_keys):
         if len(columns) > 1 or "text" not in form.item_keys:
             raise RequestError(422, f"the inputs of this model are {', '.join(form.item_keys)}")
@@ -81,6 +142,21 @@ def _tensor(value: object) -> tuple[str, list[object]]:
     return name, data
 
 
+def _decode_base64(tensor: dict[str, Any]) -> dict[str, Any]:
+    """An input of a ModelInfer call with its texts as they were sent."""
+    if tensor["datatype"] != "BYTES":
+        return tensor  # for `_tensor` to refuse
+    if not tensor["data"]:
+        raise RequestError(422, NO_CONTENTS)
+    try:
+        texts = [base64.b64decode(each).decode("utf-8") for each in tensor["data"]]
+    except UnicodeDecodeError:
+        raise RequestError(
+            400, "an element of an input is not UTF-8; encode the text as UTF-8"
+        ) from None
+    return {**tensor, "data": texts}
+
+
 def _holds(shape: list[object], count: int) -> bool:
     """Whether a tensor of this shape has `count` elements; done before a product grows large."""
     elements = 1
@@ -91,15 +167,3 @@ def _holds(shape: list[object], count: int) -> bool:
         if elements > count:
             return False
     return elements == count
-
-
-def _reply(identity: str, model_name: str, answers: list[Any]) -> dict[str, Any]:
-    """Each answer as JSON in one element: the protocol has no tensor of objects."""
-    data = [json.dumps(answer, ensure_ascii=False, allow_nan=False) for answer in answers]
-    output = {"name": OUTPUT, "shape": [len(data)], "datatype": "BYTES", "data": data}
-    return {
-        **({"id": identity} if identity else {}),
-        "model_name": model_name,
-        "model_version": VERSION,
-        "outputs": [output],
-    }

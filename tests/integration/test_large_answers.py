@@ -1,0 +1,48 @@
+"""TorchServe ends a worker whose answer is over max_response_size; none of ours ever is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests import tiny
+from tests.integration.conftest import Site, build
+from torchscript_bundle.server import Answer
+from torchscript_bundle.serving.http import MAX_RESPONSE_SIZE
+
+TEXT = "[MASK]"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, start_site: Callable[..., Site]) -> Site:
+    """A fill-mask model that takes thousands of texts at once."""
+    folder = tmp_path_factory.mktemp("large")
+    checkpoint = tiny.save_checkpoint(
+        folder / "checkpoint", tiny.bert_mlm, tiny.spelling_wordpiece_tokenizer()
+    )
+    archive = build(
+        folder, checkpoint, mode="fill_mask", max_length=16, max_client_batch=5000, batch_size=64
+    )
+    return start_site(checkpoint, archive, sample=TEXT.encode())
+
+
+def ask(site: Site, count: int) -> Answer:
+    body = json.dumps({"inputs": [TEXT] * count, "top_k": 100}).encode()
+    return site.server.predict(body, content_type="application/json")
+
+
+def test_an_answer_over_the_bound_is_refused_and_one_below_is_given(site: Site) -> None:
+    worker = site.server.worker_pids
+    some, more = (len(ask(site, count).body) for count in (10, 20))
+    each = (more - some) / 10
+    fits = int((MAX_RESPONSE_SIZE - some) / each) + 10
+    below = ask(site, fits)
+    assert below.status == 200
+    assert MAX_RESPONSE_SIZE - 2 * each < len(below.body) <= MAX_RESPONSE_SIZE
+    above = ask(site, fits + 2)
+    assert above.status == 413
+    assert "send fewer or shorter texts" in above.json()["error"]
+    assert site.server.worker_pids == worker
+    assert ask(site, 1).status == 200
