@@ -15,11 +15,13 @@ import torch
 from tests import tiny
 from tests.wrong import wire
 from tests.wrong.core import MOST
+from tests.wrong.explained import STEPS
 from tests.wrong.rows import Sample, Sent
 from tests.wrong.torchserve import Own
 from torchscript_bundle.export.archive import pack
 from torchscript_bundle.export.config import load_config
 from torchscript_bundle.export.exporter import export
+from torchscript_bundle.export.modes import MODES as EXPORTED
 from torchscript_bundle.server import ROOT, Answer, Ports, Server
 from torchscript_bundle.serving.modes import MODES
 from torchscript_bundle.serving.service import Service
@@ -173,7 +175,12 @@ class ModeSites:
     def _start(self, sample: Sample) -> ModeSite:
         folder, checkpoint = self._folder("mode"), self._checkpoint(sample.checkpoint)
         sizes = {"max_length": 64, "max_client_batch": MOST, "batch_size": 2}
-        archive = build(folder, checkpoint, mode=sample.mode, max_batch_delay=SHARING_MS, **sizes)
+        explaining = {
+            "captum_explanation": EXPORTED[sample.mode].explained,
+            "explanation_steps": STEPS,
+        }
+        options = {"mode": sample.mode, "max_batch_delay": SHARING_MS, **sizes, **explaining}
+        archive = build(folder, checkpoint, **options)
         self._server = server = Server(folder / "run", folder / "logs")
         server.start(archive, Ports.free())
         good = json.dumps(sample.good).encode()

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from torchscript_bundle.server import Ports, Server
+
+
+@contextmanager
+def serving(folder: Path, archive: Path, sample: object) -> Iterator[Server]:
+    """A server of its own, ready and stopped at the end."""
+    server = Server(folder / "run", folder / "logs")
+    server.start(archive, Ports.free())
+    try:
+        body = json.dumps(sample).encode()
+        server.wait_ready(body, 120, content_type="application/json")
+        yield server
+    finally:
+        server.stop()
 
 
 def close(found: Any, expected: Any) -> bool:

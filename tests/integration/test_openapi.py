@@ -15,7 +15,7 @@ import schemathesis
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 
-from tests.integration.test_modes import serving
+from tests.integration.helpers import serving
 from tests.serving.helpers import EACH_MODE
 from torchscript_bundle.export.archive import pack
 from torchscript_bundle.export.config import load_config

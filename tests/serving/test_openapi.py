@@ -15,7 +15,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.serving.helpers import BUNDLE, CPU, EACH_MODE, ask, post, raw, read
 from torchscript_bundle.server import ROOT
-from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.artifact import Bundle, ServingOptions
 from torchscript_bundle.serving.http import HttpRequest
 from torchscript_bundle.serving.modes import MODES, load_mode
 from torchscript_bundle.serving.openapi import describe_api, describe_folder
@@ -34,6 +34,14 @@ SAMPLES = {
     "Zero_shot_artifacts": "bert_nli",
 }
 LONG = "It works as described; " * 30
+OPTIONS = ServingOptions(
+    batch_size=8,
+    max_client_batch=7,
+    response_timeout=120,
+    explanation_steps=9,
+    explanation_batch_size=16,
+    on_too_long="truncate",
+)
 
 
 def document(service: Service) -> dict[str, Any]:
@@ -69,7 +77,7 @@ def test_the_document_is_valid_and_small(
 
 
 def test_names_addresses_and_bounds_are_the_models_own() -> None:
-    api = describe_api(BUNDLE, load_mode(BUNDLE), "reviews", 7)
+    api = describe_api(BUNDLE, load_mode(BUNDLE), "reviews", OPTIONS)
     assert list(api["paths"]) == [
         "/predictions/reviews",
         "/predictions/reviews/1.0",
@@ -87,7 +95,7 @@ def test_names_addresses_and_bounds_are_the_models_own() -> None:
 def test_very_many_labels_do_not_make_a_large_document() -> None:
     labels = tuple(f"product {at}" for at in range(200_000))
     bundle = replace(BUNDLE, labels=labels)
-    api = describe_api(bundle, load_mode(bundle), "products", 64)
+    api = describe_api(bundle, load_mode(bundle), "products", OPTIONS)
     assert len(json.dumps(api)) < 40_000
     assert problems(api, "Answer", {"label": labels[-1], "score": 0.5}) == []
 
@@ -194,6 +202,28 @@ def test_a_parameter_that_a_mode_needs_may_stand_in_either_place(service: Named)
     for wrong in ({"text": "a"}, "a", ["a"], {"instances": ["a"]}, {"inputs": [tensor]}):
         assert problems(api, "Request", wrong)
         assert ask(service("bert_nli"), wrong)[0] == 422
+
+
+@pytest.mark.parametrize("name", ["bert", "bert_qa", "bert_ner"])
+def test_explanations_are_in_the_document_of_an_archive_that_has_them(
+    service: Named, explained: Callable[[str], Path], name: str
+) -> None:
+    assert "/explanations/m" not in document(service(name))["paths"]
+    explaining = Service(explained(name), CPU, "m")
+    api = document(explaining)
+    OpenAPIV31SpecValidator(api).validate()
+    assert {"/explanations/m", "/v1/models/m:explain"} < set(api["paths"])
+    content = api["components"]["requestBodies"]["ExplainedRequest"]["content"]
+    for example in content["application/json"]["examples"].values():
+        wanted = {"n_steps": 3} if isinstance(example["value"], dict) else {}
+        parameters = {**example["value"].get("parameters", {}), **wanted}
+        request = {**example["value"], "parameters": parameters}
+        assert problems(api, "ExplainedRequest", request) == []
+        [response] = explaining.answer([replace(post(request), purpose="explain")])
+        answer = read(response)
+        assert (response.status, problems(api, "ExplainedReply", answer)) == (200, []), answer
+        assert problems(api, "Reply", answer)
+    assert problems(api, "ExplainedRequest", {"inputs": "a", "parameters": {"n_steps": 51}})
 
 
 def test_plain_answers_are_texts(service: Named) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 
 from tests.wrong.core import MOST, NO_STRINGS
+from tests.wrong.explained import explained
 from tests.wrong.rows import Sample, Wrong, as_json, members, sources, unshown
 
 TEXT = "It works."
@@ -43,7 +44,7 @@ SAMPLES = (
 
 def own(sample: Sample) -> list[Wrong]:
     """The rows of a mode."""
-    return ROWS[sample.mode](sample)
+    return [*ROWS[sample.mode](sample), *explained(sample)]
 
 
 def _parameter(sample: Sample, name: str, wrong: Iterable[str], says: str, what: str) -> Wrong:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.wrong.rows import Sample, Sent, Wrong, as_json, members, sources, typed, unshown
+from tests.wrong.rows import Sample, Wrong, as_json, members, sources, typed, unshown
 
 #: Most items in a request to the servers that are tried.
 MOST = 16
@@ -37,7 +37,6 @@ def core(sample: Sample) -> list[Wrong]:
         *_instances(sample),
         *_tensors(sample),
         *_tensors_together(sample),
-        *_explanations(),
     ]
 
 
@@ -451,17 +450,4 @@ def _tensors_together(sample: Sample) -> list[Wrong]:
             "the list is empty",
             as_json([_inference(_tensor(sample, data="[]", shape="[0]"))]),
         ),
-    ]
-
-
-def _explanations() -> list[Wrong]:
-    """`/explanations`: rows of it belong here, an unknown target label among them."""
-    paths = ("/explanations/{model}", "/v1/models/{model}:explain")
-    return [
-        Wrong(
-            "an explanation (`/explanations/<model>`)",
-            404,
-            "this archive holds no explanations",
-            tuple(Sent(b'"It works."', f"`{path}`", path=path) for path in paths),
-        )
     ]

@@ -5,6 +5,8 @@ Source: https://spec.openapis.org/oas/v3.1.1.html
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +14,33 @@ from tokenizers import Tokenizer
 
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle, ServingOptions
 from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.explanations.form import EXPLANATION, explained_form
 from torchscript_bundle.serving.fields import TEXT
 from torchscript_bundle.serving.http import JSON
 from torchscript_bundle.serving.modes import load_mode
-from torchscript_bundle.serving.modes.base import Mode, ReadsTokens
-from torchscript_bundle.serving.protocols.call import PARAMETERS
+from torchscript_bundle.serving.modes.base import Explains, Mode, ReadsTokens
+from torchscript_bundle.serving.protocols.call import PARAMETERS, Form
 from torchscript_bundle.serving.protocols.kserve import INSTANCES
 from torchscript_bundle.serving.protocols.open_inference import VERSION
 from torchscript_bundle.serving.protocols.schemas import (
+    prefixed,
     ref,
     reply_schemas,
     request_schemas,
     takes_tensors,
     takes_text,
 )
-from torchscript_bundle.serving.schemas import COUNT, STRING, JsonSchema, either, record
+from torchscript_bundle.serving.schemas import (
+    COUNT,
+    STRING,
+    JsonSchema,
+    array,
+    either,
+    record,
+)
 
 PLAIN = "text/plain"
+PAGE = "text/html"
 FORM = "multipart/form-data"
 
 #: Our own errors, and those of TorchServe around us.
@@ -42,7 +54,7 @@ FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     415: ("A content type, or a charset, that is not served.", (OURS,)),
     422: ("A value that is not what the schema or the model takes.", (OURS,)),
     500: ("A form that cannot be parsed; or the server's fault.", (OURS, THEIRS)),
-    503: ("The queue is full, or no worker is ready.", (THEIRS,)),
+    503: ("The queue is full, or no worker is ready; or explaining took long.", (OURS, THEIRS)),
     507: ("The worker died with this request.", (THEIRS,)),
 }
 
@@ -64,24 +76,23 @@ def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
         raise ArtifactError(f"{folder}: {error}") from error
     if isinstance(mode, ReadsTokens):
         mode.set_tokenizer(Tokenizer.from_file(str(folder / TOKENIZER_FILE)))
-    return describe_api(bundle, mode, model_name, ServingOptions.load(folder).max_client_batch)
+    return describe_api(bundle, mode, model_name, ServingOptions.load(folder))
 
 
-def describe_api(bundle: Bundle, mode: Mode, model_name: str, most: int) -> dict[str, Any]:
+def describe_api(
+    bundle: Bundle, mode: Mode, model_name: str, options: ServingOptions
+) -> dict[str, Any]:
     """The document of a model.
 
     Args:
         bundle: the artifact's facts.
         mode: made from them; it has its tokenizer, if it reads one.
         model_name: what the model is called in URLs.
-        most: texts that one request may hold.
+        options: bounds on requests.
     """
-    addresses = {
-        "predict": f"/predictions/{model_name}",
-        "predict_version": f"/predictions/{model_name}/{VERSION}",
-        "kserve_predict": f"/v1/models/{model_name}:predict",
-        "kserve_infer": f"/v2/models/{model_name}/infer",
-    }
+    parts = [_predictions(mode, model_name, options)]
+    if bundle.explanations and isinstance(mode, Explains):
+        parts.append(_explanations(mode, mode, model_name, options))
     errors = {
         OURS: record({"error": {**STRING, "description": "What to send instead."}}),
         THEIRS: record({"code": COUNT, "type": STRING, "message": STRING}),
@@ -99,30 +110,87 @@ def describe_api(bundle: Bundle, mode: Mode, model_name: str, most: int) -> dict
         },
         "servers": [{"url": "http://127.0.0.1:8080", "description": "The inference address."}],
         "security": [{"key": []}],
-        "paths": {path: {"post": _operation(name)} for name, path in addresses.items()},
+        "paths": _joined(part.paths for part in parts),
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {**request_schemas(mode, most), **reply_schemas(mode), **errors},
-            "requestBodies": {"Request": _request_body(mode)},
+            "schemas": {**_joined(part.schemas for part in parts), **errors},
+            "requestBodies": _joined(part.bodies for part in parts),
             "responses": {
-                "Answer": _answer(),
+                **_joined(part.answers for part in parts),
                 **{f"Status{status}": _failure(status) for status in FAILURES},
             },
         },
     }
 
 
-def _operation(name: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Part:
+    """Addresses that take and give the same, with the components that they refer to."""
+
+    paths: dict[str, Any]
+    schemas: dict[str, Any]
+    bodies: dict[str, Any]
+    answers: dict[str, Any]
+
+
+def _joined(members: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    return {name: value for each in members for name, value in each.items()}
+
+
+def _predictions(mode: Mode, model_name: str, options: ServingOptions) -> _Part:
+    addresses = {
+        "predict": f"/predictions/{model_name}",
+        "predict_version": f"/predictions/{model_name}/{VERSION}",
+        "kserve_predict": f"/v1/models/{model_name}:predict",
+        "kserve_infer": f"/v2/models/{model_name}/infer",
+    }
+    schemas = {
+        **request_schemas(mode, options.max_client_batch),
+        **reply_schemas(mode.answer_schema, takes_tensors(mode)),
+    }
+    return _part("", addresses, mode, schemas, PLAIN)
+
+
+def _explanations(
+    mode: Mode, explains: Explains, model_name: str, options: ServingOptions
+) -> _Part:
+    addresses = {
+        "explain": f"/explanations/{model_name}",
+        "kserve_explain": f"/v1/models/{model_name}:explain",
+    }
+    form = explained_form(mode, explains, options.explanation_steps)
+    answer = record({"answer": mode.answer_schema, "explanations": array(EXPLANATION, minItems=1)})
+    schemas = {
+        **request_schemas(form, options.max_client_batch),
+        **reply_schemas(answer, takes_tensors(form)),
+    }
+    return _part("Explained", addresses, form, schemas, PAGE)
+
+
+def _part(
+    prefix: str, addresses: dict[str, str], form: Form, schemas: dict[str, JsonSchema], other: str
+) -> _Part:
+    """Args: see `_Part`; `other` is the media type of answers that are not JSON."""
+    return _Part(
+        {path: {"post": _operation(name, prefix)} for name, path in addresses.items()},
+        prefixed(schemas, prefix),
+        {f"{prefix}Request": _request_body(form, prefix)},
+        {f"{prefix}Answer": _answer(prefix, other)},
+    )
+
+
+def _operation(name: str, prefix: str) -> dict[str, Any]:
     failures = {str(each): _component("responses", f"Status{each}") for each in FAILURES}
     return {
         "operationId": name,
-        "requestBody": _component("requestBodies", "Request"),
-        "responses": {"200": _component("responses", "Answer"), **failures},
+        "requestBody": _component("requestBodies", f"{prefix}Request"),
+        "responses": {"200": _component("responses", f"{prefix}Answer"), **failures},
     }
 
 
-def _request_body(mode: Mode) -> dict[str, Any]:
-    content: dict[str, Any] = {JSON: {"schema": ref("Request"), "examples": _examples(mode)}}
+def _request_body(mode: Form, prefix: str) -> dict[str, Any]:
+    request = ref(f"{prefix}Request")
+    content: dict[str, Any] = {JSON: {"schema": request, "examples": _examples(mode)}}
     if takes_text(mode):
         text = mode.item_keys[TEXT.name]
         content[PLAIN] = {"schema": text.bounds(), "example": text.example}
@@ -130,7 +198,7 @@ def _request_body(mode: Mode) -> dict[str, Any]:
     return {"required": True, "content": content}
 
 
-def _examples(mode: Mode) -> dict[str, Any]:
+def _examples(mode: Form) -> dict[str, Any]:
     """A request of each form."""
     item = {field.name: field.example for field in mode.item_keys.values() if field.required}
     needed = {field.name: field.example for field in mode.parameters.values() if field.required}
@@ -149,8 +217,8 @@ def _examples(mode: Mode) -> dict[str, Any]:
     return {name: {"value": value} for name, value in examples.items()}
 
 
-def _answer() -> dict[str, Any]:
-    content = {JSON: {"schema": ref("Reply")}, PLAIN: {"schema": STRING}}
+def _answer(prefix: str, other: str) -> dict[str, Any]:
+    content = {JSON: {"schema": ref(f"{prefix}Reply")}, other: {"schema": STRING}}
     return {"description": "The answer, in the form of the request.", "content": content}
 
 

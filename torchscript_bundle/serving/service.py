@@ -81,6 +81,7 @@ class Service:
         self._bundle.check_files(folder)
         options = ServingOptions.load(folder)
         self._model_name = model_name
+        self._options = options
         self._max_texts = options.max_client_batch
         self._mode = load_mode(self._bundle)
         self._encoder = TextEncoder(
@@ -243,7 +244,7 @@ class Service:
     def describe(self) -> dict[str, Any]:
         """What this archive serves, for TorchServe's describe call, and how to ask for it."""
         facts = asdict(self._bundle)
-        api = describe_api(self._bundle, self._mode, self._model_name, self._max_texts)
+        api = describe_api(self._bundle, self._mode, self._model_name, self._options)
         return {**{name: facts[name] for name in DESCRIBED}, "openapi": api}
 
 

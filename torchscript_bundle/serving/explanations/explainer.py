@@ -11,24 +11,14 @@ from torchscript_bundle.serving.artifact import REMAKE, Bundle, ServingOptions
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.answer import describe
 from torchscript_bundle.serving.explanations.attribution import Attributor
+from torchscript_bundle.serving.explanations.form import HTML as HTML_FORM
+from torchscript_bundle.serving.explanations.form import explained_form
 from torchscript_bundle.serving.explanations.page import page
-from torchscript_bundle.serving.fields import Field
 from torchscript_bundle.serving.http import HTML, HttpResponse, json_response
 from torchscript_bundle.serving.modes.base import Computed, Explains, Mode, Query
 from torchscript_bundle.serving.protocols.call import Call
 from torchscript_bundle.serving.runtime import Runtime
 from torchscript_bundle.serving.tokenization import Row
-
-LEAST_STEPS = 2
-FORMATS = ("json", "html")
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a request for an explanation may hold, as a mode says what one for an answer may."""
-
-    item_keys: Mapping[str, Field]
-    parameters: Mapping[str, Field]
 
 
 @dataclass(frozen=True)
@@ -62,18 +52,7 @@ class Explainer:
         self._mode = mode
         self._explains = explains
         self._attributor = attributor
-        self._own = fields.named(
-            fields.Whole(
-                "n_steps",
-                "Steps of the integration; fewer are faster and less exact.",
-                least=LEAST_STEPS,
-                most=most_steps,
-                default=most_steps,
-            ),
-            fields.Choice("format", "JSON, or a page.", choices=FORMATS, default=FORMATS[0]),
-        )
-        target = explains.target_parameters
-        self.form = Form(mode.item_keys, {**mode.parameters, **target, **self._own})
+        self.form = explained_form(mode, explains, most_steps)
 
     def decode(self, parameters: Mapping[str, object]) -> Wanted:
         """Reads how a request wants its answers explained.
@@ -81,9 +60,9 @@ class Explainer:
         Raises:
             RequestError: 422.
         """
-        steps, form = fields.read_values(self._own, parameters).values()
+        steps, form = fields.read_values(self.form.own, parameters).values()
         target = fields.read_values(self._explains.target_parameters, parameters)
-        return Wanted(target, steps, form == "html")
+        return Wanted(target, steps, form == HTML_FORM)
 
     def check_target(self, query: Query, wanted: Wanted) -> None:
         """Refuses a target that an item has not, before anything is run.

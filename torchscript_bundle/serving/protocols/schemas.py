@@ -6,11 +6,11 @@ the schema takes more than the service, never less.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from torchscript_bundle.serving.fields import TEXT, Field, Text
-from torchscript_bundle.serving.modes.base import Mode
-from torchscript_bundle.serving.protocols.call import PARAMETERS
+from torchscript_bundle.serving.protocols.call import PARAMETERS, Form
 from torchscript_bundle.serving.protocols.kserve import INSTANCES
 from torchscript_bundle.serving.protocols.native import WRAPPERS
 from torchscript_bundle.serving.protocols.open_inference import OUTPUT
@@ -22,49 +22,62 @@ def ref(name: str) -> JsonSchema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def takes_text(mode: Mode) -> bool:
+def prefixed(schemas: dict[str, JsonSchema], prefix: str) -> dict[str, JsonSchema]:
+    """The same schemas by other names, so that two sets of them fit into one document."""
+    text = json.dumps(schemas)
+    for name in schemas:
+        text = text.replace(json.dumps(ref(name)), json.dumps(ref(prefix + name)))
+    return {prefix + name: schema for name, schema in json.loads(text).items()}
+
+
+def takes_text(form: Form) -> bool:
     """Whether a text alone is a request."""
-    needed = {key for key, field in mode.item_keys.items() if field.required}
-    return needed == {TEXT.name} and not _needed(mode.parameters)
+    needed = {key for key, field in form.item_keys.items() if field.required}
+    return needed == {TEXT.name} and not _needed(form.parameters)
 
 
-def takes_tensors(mode: Mode) -> bool:
+def takes_tensors(form: Form) -> bool:
     """Whether items can be sent as tensors of strings: all they need are texts."""
-    return all(isinstance(field, Text) for field in mode.item_keys.values() if field.required)
+    return all(isinstance(field, Text) for field in form.item_keys.values() if field.required)
 
 
-def request_schemas(mode: Mode, most: int) -> dict[str, JsonSchema]:
+def request_schemas(form: Form, most: int) -> dict[str, JsonSchema]:
     """Schemas by name; `Request` is any JSON body, the others are what it refers to.
 
     Args:
-        mode: the model's.
+        form: of the model's requests.
         most: most items in a request.
     """
     forms = ["NativeRequest", "KServeRequest"]
     schemas = {
-        "Item": _item(mode.item_keys),
+        "Item": _item(form.item_keys),
         "Items": array(ref("Item"), minItems=1, maxItems=most),
-        "Parameters": _object(_shown(mode.parameters)),
-        "NativeRequest": _native(mode),
-        "KServeRequest": _kserve(mode),
+        "Parameters": _object(_shown(form.parameters)),
+        "NativeRequest": _native(form),
+        "KServeRequest": _kserve(form),
     }
-    if takes_tensors(mode):
+    if takes_tensors(form):
         forms.append("OpenInferenceRequest")
-        schemas |= _open_inference(mode, most)
+        schemas |= _open_inference(form, most)
     return {"Request": either(*map(ref, forms)), **schemas}
 
 
-def reply_schemas(mode: Mode) -> dict[str, JsonSchema]:
-    """Schemas by name; `Reply` is any JSON answer."""
+def reply_schemas(answer: JsonSchema, tensors_too: bool) -> dict[str, JsonSchema]:
+    """Schemas by name; `Reply` is any JSON answer.
+
+    Args:
+        answer: the answer to one item.
+        tensors_too: whether items can be sent as tensors.
+    """
     answers = array(ref("Answer"), minItems=1)
     output = record({"name": {"const": OUTPUT}, "shape": array(COUNT), **_bytes(array(STRING))})
     tensors = {"model_name": STRING, "model_version": STRING, "outputs": array(output, minItems=1)}
     forms = {
         "NativeReply": either(ref("Answer"), answers),
         "KServeReply": record({"predictions": answers}),
-        **({"OpenInferenceReply": record(tensors, {"id": STRING})} if takes_tensors(mode) else {}),
+        **({"OpenInferenceReply": record(tensors, {"id": STRING})} if tensors_too else {}),
     }
-    return {"Answer": mode.answer_schema, "Reply": either(*map(ref, forms)), **forms}
+    return {"Answer": answer, "Reply": either(*map(ref, forms)), **forms}
 
 
 def _item(keys: Mapping[str, Field]) -> JsonSchema:
@@ -72,11 +85,11 @@ def _item(keys: Mapping[str, Field]) -> JsonSchema:
     return either(keys[TEXT.name].bounds(), whole) if TEXT.name in keys else whole
 
 
-def _native(mode: Mode) -> JsonSchema:
+def _native(form: Form) -> JsonSchema:
     """An item or a list, bare or in an object beside parameters, of which some may be needed."""
-    text = [mode.item_keys[TEXT.name].bounds()] if TEXT.name in mode.item_keys else []
-    beside = {**_shown(mode.parameters), PARAMETERS: ref("Parameters")}
-    given = [_beside_or_below(name) for name in _needed(mode.parameters)]
+    text = [form.item_keys[TEXT.name].bounds()] if TEXT.name in form.item_keys else []
+    beside = {**_shown(form.parameters), PARAMETERS: ref("Parameters")}
+    given = [_beside_or_below(name) for name in _needed(form.parameters)]
     wrapped = {name: either(ref("Item"), ref("Items")) for name in WRAPPERS}
     if text:
         wrapped[TEXT.name] = ref("Items")
@@ -84,12 +97,12 @@ def _native(mode: Mode) -> JsonSchema:
         {**_object({name: value, **beside}), "required": [name], **_all(given)}
         for name, value in wrapped.items()
     ]
-    item = {**_object({**_shown(mode.item_keys), **beside}), **_requires(mode.item_keys, given)}
+    item = {**_object({**_shown(form.item_keys), **beside}), **_requires(form.item_keys, given)}
     return either(*([] if given else [*text, ref("Items")]), item, *forms)
 
 
-def _kserve(mode: Mode) -> JsonSchema:
-    needed = _needed(mode.parameters)
+def _kserve(form: Form) -> JsonSchema:
+    needed = _needed(form.parameters)
     parameters = {**ref("Parameters"), **({"required": needed} if needed else {})}
     return {
         **_object({INSTANCES: ref("Items"), PARAMETERS: parameters}),
@@ -97,9 +110,9 @@ def _kserve(mode: Mode) -> JsonSchema:
     }
 
 
-def _open_inference(mode: Mode, most: int) -> dict[str, JsonSchema]:
+def _open_inference(form: Form, most: int) -> dict[str, JsonSchema]:
     """Tensors of strings; one alone is the text, by whatever name."""
-    names = [key for key, field in mode.item_keys.items() if isinstance(field, Text)]
+    names = [key for key, field in form.item_keys.items() if isinstance(field, Text)]
     nested = array({"type": "array"}, minItems=1)
     data = either(array({"type": "string"}, minItems=1, maxItems=most), nested)
     tensor = {"name": STRING, "shape": array(COUNT), **_bytes(data)}
@@ -117,7 +130,7 @@ def _open_inference(mode: Mode, most: int) -> dict[str, JsonSchema]:
     )
     needed = [
         {"anyOf": [_below(name), {"properties": {"inputs": {"contains": _below(name)}}}]}
-        for name in _needed(mode.parameters)
+        for name in _needed(form.parameters)
     ]
     return {
         "Tensor": record(tensor, {PARAMETERS: ref("Parameters")}),
