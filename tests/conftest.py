@@ -17,6 +17,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tests import tiny
 from tests.tally import Tally
+from tests.wrong.rows import Sample
 from torchscript_bundle.export.config import load_config
 from torchscript_bundle.export.exporter import export
 
@@ -156,10 +157,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs --slow"))
+
+
+def _group(item: pytest.Item) -> str:
+    """Which tests one process runs, so that servers and artifacts are shared: those of a file, or of
+    a mode.
+    """
+    callspec = getattr(item, "callspec", None)
+    sample = callspec.params.get("sample") if callspec is not None else None
+    return sample.mode if isinstance(sample, Sample) else str(item.path)
 
 
 TALLY = pytest.StashKey[Tally]()
@@ -167,6 +179,17 @@ TALLY = pytest.StashKey[Tally]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TALLY] = Tally()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Of several processes, each tells the first what it has counted."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tally"] = session.config.stash[TALLY].dump()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[TALLY].add(getattr(node, "workeroutput", {}).get("tally", []))
 
 
 def pytest_terminal_summary(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 
 class Tally:
@@ -15,6 +16,17 @@ class Tally:
     def __call__(self, kind: str, mode: str, counts: Counter[object]) -> None:
         """Notes what the requests of one mode got."""
         self._counts[kind][mode] = counts
+
+    def dump(self) -> list[tuple[str, str, dict[Any, int]]]:
+        """Everything, for another process."""
+        return [
+            (kind, mode, dict(c)) for kind, by in self._counts.items() for mode, c in by.items()
+        ]
+
+    def add(self, dumped: Iterable[tuple[str, str, Mapping[Any, int]]]) -> None:
+        """Takes over what another process has counted."""
+        for kind, mode, counts in dumped:
+            self(kind, mode, Counter(counts))
 
     def lines(self) -> Iterator[str]:
         """A line for each kind and mode, and their sums."""

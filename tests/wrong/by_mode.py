@@ -199,9 +199,15 @@ def _fill_mask(sample: Sample) -> list[Wrong]:
         _parameter(
             sample,
             "targets",
-            ('"hour"', "null", "5", "{}", "[]", json.dumps(["hour"] * 101)),
+            ('"hour"', "null", "5", "{}", "[]"),
             "targets must be a list of 1 to 100 strings",
             "a list of 1 to 100 strings",
+        ),
+        Wrong(
+            "more than 100 targets",
+            422,
+            "101 targets; send at most 100",
+            unshown(targets(json.dumps(["hour"] * 101)), "101 targets"),
         ),
         Wrong(
             "a target that is no text",
@@ -317,7 +323,7 @@ def _feature_extraction(sample: Sample) -> list[Wrong]:
         Wrong(
             "`prompt_name` for a model without prompts",
             422,
-            "this model has no prompts",
+            "this model has no prompt_name; leave it out",
             as_json(sample.request(item, prompt_name=each) for each in ('"query"', *NO_WORDS)),
         ),
         Wrong(
@@ -343,22 +349,28 @@ def _reranking(sample: Sample) -> list[Wrong]:
     many = rank(query=json.dumps("a " * 900), passages=passages(MOST, 50))
     return [
         Wrong(
-            "a bare text, no passages, or `passages` and `texts`",
+            "a bare text, or no passages",
             422,
             sample.wants,
-            as_json(('"a text"', '["a text"]', '{"inputs": {"query": "a"}}', both)),
+            as_json(('"a text"', '["a text"]', '{"inputs": {"query": "a"}}')),
+        ),
+        Wrong(
+            "`passages` and `texts`",
+            422,
+            "passages and texts are the same; send one of them",
+            as_json([both]),
         ),
         Wrong("no query", 422, "the input has no query", as_json(['{"passages": ["a"]}'])),
         Wrong(
             "passages that are no list",
             422,
-            "send a list of strings",
+            "passages must be a list of 1 to 10000 strings",
             as_json(rank(passages=each) for each in ('"a"', "5", "null", "{}", "true", "1e400")),
         ),
         Wrong(
             "an empty list of passages",
             422,
-            "the list of passages is empty",
+            "passages must be a list of 1 to 10000 strings, and is an empty list",
             as_json((rank(passages="[]"), rank(texts="[]"))),
         ),
         Wrong(
@@ -374,7 +386,7 @@ def _reranking(sample: Sample) -> list[Wrong]:
         Wrong(
             "more passages than `max_client_batch`",
             413,
-            " at a time",
+            "send ",
             unshown(
                 [
                     rank(passages=passages(MOST + 1, 1)),
@@ -419,13 +431,13 @@ def _zero_shot_classification(sample: Sample) -> list[Wrong]:
             sample,
             "candidate_labels",
             ("[]", '""', '" , ,"', "5", "null", "true", "1e400"),
-            "candidate_labels must be a list of labels",
+            "candidate_labels must be a list of 1 to 1000 strings",
             "a list, or a string, of labels",
         ),
         Wrong(
             "a label that is no text, an empty one, or one of over 500 characters",
             422,
-            "one of candidate_labels is ",
+            "label ",
             (
                 *as_json(
                     label(candidate_labels=f'["food", {each}]')
