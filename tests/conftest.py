@@ -166,9 +166,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _group(item: pytest.Item) -> str:
-    """Which tests one process runs, so that servers and artifacts are shared: those of a file, or of
-    a mode.
-    """
+    """Tests of one group run in one process, and share servers: those of a mode, or of a file."""
     callspec = getattr(item, "callspec", None)
     sample = callspec.params.get("sample") if callspec is not None else None
     return sample.mode if isinstance(sample, Sample) else str(item.path)
