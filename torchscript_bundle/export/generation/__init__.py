@@ -1,0 +1,17 @@
+"""Models that write: `make_generator` gives the module that jit/generation/README.md describes."""
+
+from torchscript_bundle.export.generation.facts import SAMPLING, GeneratorFacts, read_facts
+from torchscript_bundle.export.generation.maker import (
+    GeneratorProof,
+    compare_all,
+    make_generator,
+)
+
+__all__ = [
+    "SAMPLING",
+    "GeneratorFacts",
+    "GeneratorProof",
+    "compare_all",
+    "make_generator",
+    "read_facts",
+]

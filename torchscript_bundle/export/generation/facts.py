@@ -1,0 +1,108 @@
+"""What a generator must know of its model besides the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torchscript_bundle.export.errors import ExportError
+
+#: Settings that a request may give, with what changes nothing.
+SAMPLING: dict[str, bool | int | float] = {
+    "do_sample": False,
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "repetition_penalty": 1.0,
+}
+#: Settings that say nothing of which token comes next, or that are read here.
+_READ = {
+    *SAMPLING,
+    *("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id"),
+    *("forced_bos_token_id", "forced_eos_token_id", "max_length", "max_new_tokens"),
+    *("transformers_version", "use_cache", "cache_implementation", "return_dict_in_generate"),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits"),
+}
+
+
+@dataclass(frozen=True)
+class GeneratorFacts:
+    """What `jit.generation.generator.Generator` is given, in its names, and what serving may show.
+
+    Attributes:
+        max_length: most tokens of a row, those that it begins with included.
+        max_source_length: most tokens that the encoder reads; 0 without an encoder.
+        eos_ids: tokens that end a text.
+        pad_id: what rows are filled with that ended before others.
+        start_id: what an encoder-decoder's answer begins with; -1 without an encoder.
+        first_id: token that every answer begins with; -1 for none.
+        last_id: token that an answer cut at its length ends with; -1 for none.
+        defaults: the model's own values for `SAMPLING`, for requests that give none.
+        ignored: the model's other settings, such as `num_beams`, which transformers' `generate`
+            would follow and the file does not.
+    """
+
+    max_length: int
+    max_source_length: int
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    start_id: int = -1
+    first_id: int = -1
+    last_id: int = -1
+    defaults: dict[str, bool | int | float] = field(default_factory=lambda: dict(SAMPLING))
+    ignored: tuple[str, ...] = ()
+
+
+def read_facts(
+    model: Any, max_length: int, max_source_length: int = 0, pad_id: int | None = None
+) -> GeneratorFacts:
+    """The facts that are in a model's generation config.
+
+    Args:
+        model: a causal LM or an encoder-decoder with a `generate` of its own.
+        max_length: most tokens of a row in the decoder, that positions suffice for.
+        max_source_length: the same for the encoder.
+        pad_id: the tokenizer's, if it has one; else the model's, else what ends a text.
+
+    Raises:
+        ExportError: an encoder-decoder does not say what its answers begin with.
+    """
+    config = model.generation_config
+    eos = config.eos_token_id
+    eos_ids = () if eos is None else tuple(eos) if isinstance(eos, list) else (int(eos),)
+    seq2seq = bool(model.config.is_encoder_decoder)
+    start = _first_given(config.decoder_start_token_id, config.bos_token_id) if seq2seq else -1
+    if start is None:
+        raise ExportError(
+            "the model does not say what its answers begin with; set decoder_start_token_id in its "
+            "generation_config.json"
+        )
+    padding = _first_given(pad_id, config.pad_token_id, *eos_ids, 0)
+    assert padding is not None
+    given = {
+        name: value
+        for name, value in config.to_diff_dict().items()
+        if value is not None and not name.startswith("_")
+    }
+    return GeneratorFacts(
+        max_length=max_length,
+        max_source_length=max_source_length if seq2seq else 0,
+        eos_ids=eos_ids,
+        pad_id=padding,
+        start_id=start,
+        first_id=_forced(config.forced_bos_token_id) if seq2seq else -1,
+        last_id=_forced(config.forced_eos_token_id),
+        defaults={name: given.get(name, value) for name, value in SAMPLING.items()},
+        ignored=tuple(sorted(set(given) - _READ)),
+    )
+
+
+def _first_given(*ids: Any) -> int | None:
+    """The first that is not None; of a list its first."""
+    given = next((each for each in ids if each is not None), None)
+    return given[0] if isinstance(given, list) else given
+
+
+def _forced(token: Any) -> int:
+    one = _first_given(token)
+    return -1 if one is None else one

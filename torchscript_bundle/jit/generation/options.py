@@ -1,0 +1,39 @@
+"""What a whole `generate` is asked for. TorchScript reads the annotations: not postponed."""
+
+import torch
+from torch import Tensor
+
+
+def check_options(
+    max_new_tokens: int, temperature: float, top_k: int, top_p: float, repetition_penalty: float
+) -> None:
+    """Raises ValueError, with a sentence, for what no text can be written with."""
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, not {temperature}")
+    if top_k < 0:
+        raise ValueError(f"top_k must be at least 0 (which keeps all), not {top_k}")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
+    if not repetition_penalty > 0:
+        raise ValueError(f"repetition_penalty must be above 0, not {repetition_penalty}")
+
+
+def draw_numbers(rows: int, count: int, seeds: list[int] | None) -> Tensor:
+    """float64 `[rows, count]` in [0, 1): what each row's tokens are drawn with.
+
+    A row's numbers are those that `torch.rand` gives for its seed, one by one, whatever the others.
+
+    Raises:
+        ValueError: there is another number of seeds than rows.
+    """
+    if seeds is None:
+        return torch.rand([rows, count], dtype=torch.float64)
+    if len(seeds) != rows:
+        raise ValueError(f"{len(seeds)} seeds for {rows} rows: give one for each")
+    drawn: list[Tensor] = []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        drawn.append(torch.rand([count], dtype=torch.float64, generator=generator))
+    return torch.stack(drawn)

@@ -1,0 +1,23 @@
+"""Top-k, for each row its own. TorchScript reads the annotations: not postponed."""
+
+import torch
+from torch import Tensor
+
+
+class TopK(torch.nn.Module):
+    """Keeps the k best tokens of a row. Source: https://arxiv.org/abs/1805.04833."""
+
+    def forward(self, scores: Tensor, top_k: Tensor) -> Tensor:
+        """Minus infinity for all below the k-th best score; what equals it is kept as well.
+
+        Args:
+            scores: float `[batch, vocabulary]`.
+            top_k: int64 `[batch]`, at least 0; 0 keeps all.
+        """
+        most = min(int(top_k.max()), scores.size(1)) if top_k.size(0) > 0 else 0
+        if most == 0:
+            return scores
+        best = scores.topk(most, dim=1).values
+        last = best.gather(1, (top_k.clamp(1, most) - 1).unsqueeze(1))
+        below = (scores < last) & (top_k > 0).unsqueeze(1)
+        return scores.masked_fill(below, -float("inf"))
