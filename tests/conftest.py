@@ -245,9 +245,12 @@ def explained(
 
 
 def _export(checkpoint: Path, to: Path, **settings: Any) -> Path:
-    config = checkpoint / f"{'_'.join(map(str, settings.values())) or 'setup'}_config.json"
+    """The plain config stays beside the model, where other tests read it."""
+    config = to.with_suffix(".json") if settings else checkpoint / "setup_config.json"
+    name = str(checkpoint) if settings else "./"
     mode = MODES.get(checkpoint.name, "sequence_classification")
-    facts = {"model_name": "./", "mode": mode, "max_length": 64, "traced_lengths": [16, 32]}
+    facts = {"model_name": name, "mode": mode, "max_length": 64, "traced_lengths": [16, 32]}
+    config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(json.dumps({**facts, **settings}))
     export(load_config(config), to)
     return to

@@ -23,8 +23,16 @@ from tests.wrong.rows import PREDICT, Sample, Sent, Wrong
 from tests.wrong.torchserve import FINE, OWN, QUEUE_FULL, WORKER_DIED, Own
 from torchscript_bundle.serving.modes import MODES
 
+#: All of the first mode, and one of each kind of the others; `--slow` sends the rest.
+FAST_SAMPLE = SAMPLES[0]
 CASES = [
-    pytest.param(sample, wrong, sent, id=f"{sample.mode}: {wrong.what} ({at})")
+    pytest.param(
+        sample,
+        wrong,
+        sent,
+        id=f"{sample.mode}: {wrong.what} ({at})",
+        marks=[pytest.mark.slow] if at and sample is not FAST_SAMPLE else [],
+    )
     for sample in SAMPLES
     for wrong in [*core(sample), *own(sample)]
     for at, sent in enumerate(wrong.sent)

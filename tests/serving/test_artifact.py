@@ -55,6 +55,7 @@ def test_options_are_those_of_the_config(artifact: Artifact) -> None:
         explanation_steps=50,
         explanation_batch_size=16,
         on_too_long="truncate",
+        packed_weights=True,
     )
     assert ServingOptions.load(artifact("bert")) == options
 

@@ -152,6 +152,11 @@ class SetupConfig(BaseModel):
     startup_timeout: Int = Field(
         120, ge=1, le=86_400, description="A worker that loads longer is restarted (seconds)."
     )
+    packed_weights: bool = Field(
+        True,
+        description="On CPUs, repack the weights of linear layers when a worker loads them: "
+        "faster, and equal but for rounding.",
+    )
     captum_explanation: bool = Field(
         False, description="Also explain answers, at /explanations; the worker then needs captum."
     )

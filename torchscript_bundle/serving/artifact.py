@@ -184,6 +184,7 @@ class ServingOptions:
     explanation_steps: int
     explanation_batch_size: int
     on_too_long: Literal["truncate", "error"]
+    packed_weights: bool
 
     @staticmethod
     def load(folder: Path) -> ServingOptions:

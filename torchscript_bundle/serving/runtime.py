@@ -13,6 +13,9 @@ from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.batching import pad_batch, plan_batches
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.loaders import LOADERS, Module
+from torchscript_bundle.serving.packed import pack
+from torchscript_bundle.serving.packed.memory import release_memory
+from torchscript_bundle.serving.packed.shapes import packing_rows
 from torchscript_bundle.serving.tokenization import Row
 
 logger = logging.getLogger(__name__)
@@ -68,6 +71,7 @@ class Runtime:
         self._max_rows = max_rows
         self._narrow = narrow or (lambda _, outputs: outputs)
         self._module = LOADERS[bundle.save_mode](folder, bundle, device)
+        self._forward: Callable[..., Outputs] = self._module
 
     @property
     def device(self) -> torch.device:
@@ -76,8 +80,25 @@ class Runtime:
 
     @property
     def module(self) -> Module:
-        """The loaded module."""
+        """The loaded module, as saved; there is none any more once it is packed, see `pack`."""
         return self._module
+
+    def pack(self, text: Row) -> None:
+        """Lets linear layers of a ScriptModule run on packed weights, where that can be done.
+
+        Explanations need gradients, which those have not: only for them is the module kept as well.
+
+        Args:
+            text: a tokenized word, to compare answers with.
+        """
+        if not isinstance(self._module, torch.jit.ScriptModule):
+            return
+        groups = packing_rows(self._bundle, self._max_rows, text)
+        packed = pack(self._module, [pad_batch(rows, self._bundle) for rows in groups])
+        self._forward = packed
+        if packed.reason is None and not self._bundle.explanations:
+            del self._module
+            release_memory()
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> list[Outputs]:
@@ -88,7 +109,7 @@ class Runtime:
         results: list[Outputs] = [()] * len(rows)
         for indices in plan_batches([len(row) for row in rows], self._bundle, self._max_rows):
             inputs = pad_batch([rows[index] for index in indices], self._bundle)
-            outputs = self._module(*(tensor.to(self._device) for tensor in inputs))
+            outputs = self._forward(*(tensor.to(self._device) for tensor in inputs))
             for at, index in enumerate(indices):
                 taken = self._take(outputs, at, len(rows[index]))
                 results[index] = self._narrow(rows[index], taken)

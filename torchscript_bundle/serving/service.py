@@ -96,6 +96,8 @@ class Service:
         narrow = self._mode.narrow if isinstance(self._mode, Narrows) else None
         self._runtime = Runtime(folder, self._bundle, device, options.batch_size, narrow)
         word = self._encoder.encode("a")[0]
+        if options.packed_weights and device.type == "cpu":
+            self._runtime.pack(word)
         self._runtime.warm_up(word)
         self._explainer = self._make_explainer(options, word) if self._bundle.explanations else None
         self._explaining_seconds = options.response_timeout / 2
