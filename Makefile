@@ -92,11 +92,12 @@ architectures: .build/setup ## every text architecture through the exporter; wri
 
 bench: .build/setup $(DEMO_MODEL) ## measure against the alternatives, in one interleaved run
 	$(PY) benchmarks/bench.py
+	$(PY) benchmarks/generation.py
 
 clean: ## stop the server and remove what was made, the environments too
 	@if [ -x $(PY) ]; then $(RUN) stop || true; fi
 	rm -rf .venv .venv-serve .build .server logs demo/model $(ARTIFACT) model_store/*.mar \
-		examples/cpp/logits
+		examples/cpp/logits examples/cpp/generate
 	find examples/grpc -name '*_pb2*.py' -delete
 
 .build/setup: requirements.lock demo/requirements.lock pyproject.toml $(VENV_GONE)

@@ -124,6 +124,19 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     "left_nli": lambda folder: tiny.save_checkpoint(
         folder, tiny.roberta, tiny.left_padding_tokenizer(), NLI
     ),
+    "gpt2_writer": lambda folder: tiny.save_checkpoint(
+        folder, tiny.gpt2_lm, tiny.writing_tokenizer(pad_token=None)
+    ),
+    "llama_writer": lambda folder: tiny.save_checkpoint(
+        folder, tiny.llama_lm, tiny.writing_tokenizer(chat_template=tiny.CHAT_TEMPLATE)
+    ),
+    "mistral_writer": lambda folder: tiny.save_checkpoint(
+        folder, tiny.mistral_lm, tiny.writing_tokenizer()
+    ),
+    "t5_writer": lambda folder: tiny.save_checkpoint(folder, tiny.t5_lm, tiny.unigram_tokenizer()),
+    "bart_writer": lambda folder: tiny.save_checkpoint(
+        folder, tiny.bart_lm, tiny.spelling_byte_level_tokenizer()
+    ),
 }
 
 #: Modes of those that are not for sequence classification.
@@ -149,6 +162,11 @@ MODES = {
     "bert_nli": "zero_shot_classification",
     "roberta_nli": "zero_shot_classification",
     "left_nli": "zero_shot_classification",
+    "gpt2_writer": "text_generation",
+    "llama_writer": "text_generation",
+    "mistral_writer": "text_generation",
+    "t5_writer": "text2text_generation",
+    "bart_writer": "text2text_generation",
 }
 
 

@@ -21,6 +21,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     BartConfig,
+    BartForConditionalGeneration,
     BartForSequenceClassification,
     BertConfig,
     BertForMaskedLM,
@@ -47,6 +48,8 @@ from transformers import (
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
     RobertaModel,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 CORPUS = [
@@ -58,6 +61,11 @@ CORPUS = [
 ]
 SIZES = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2}
 VOCABULARY = 300
+#: Like those of chat models: a role, a text and an end for each message.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}"
+    "{{ eos_token }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
 LLAMA = {
     "vocab_size": VOCABULARY,
     "intermediate_size": 64,
@@ -153,6 +161,15 @@ def spelling_byte_level_tokenizer() -> PreTrainedTokenizerFast:
     """RoBERTa's decoder as well."""
     tokenizer = byte_level_tokenizer()
     tokenizer.backend_tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def writing_tokenizer(**options: Any) -> PreTrainedTokenizerFast:
+    """GPT-2-style: byte-level, nothing put around a text."""
+    tokenizer = spelling_byte_level_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    for name, value in options.items():
+        setattr(tokenizer, name, value)
     return tokenizer
 
 
@@ -406,6 +423,30 @@ def llama_lm(**options: Any) -> Any:
 def mistral_lm(**options: Any) -> Any:
     """The same whose attention looks back four tokens."""
     return MistralForCausalLM(MistralConfig(sliding_window=4, **LLAMA, **options))
+
+
+def t5_lm(**options: Any) -> Any:
+    """An encoder-decoder with relative positions, whose answers begin with padding."""
+    config = T5Config(
+        vocab_size=VOCABULARY,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        pad_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+        initializer_factor=16 * options.pop("initializer_range"),  # else it repeats itself
+        tie_word_embeddings=False,
+        **options,
+    )
+    return T5ForConditionalGeneration(config)
+
+
+def bart_lm(**options: Any) -> Any:
+    """An encoder-decoder with learned positions."""
+    return BartForConditionalGeneration(bart(**options, tie_word_embeddings=False).config)
 
 
 def bert_base(**options: Any) -> Any:

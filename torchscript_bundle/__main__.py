@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from torchscript_bundle.export.config import content_type, load_config, samples
+from torchscript_bundle.export.config import content_type, load_config
 from torchscript_bundle.export.errors import ExportError, print_error
 from torchscript_bundle.export.proof_table import print_proof
 from torchscript_bundle.server import ROOT, Ports, Server, ServerError
@@ -80,7 +80,7 @@ def _start(server: Server, arguments: argparse.Namespace) -> None:
     ports = Ports(**{name: getattr(arguments, f"{name}_port") for name in vars(Ports())})
     archive = arguments.model_store / f"{config.served_name}.mar"
     _say(f"{'restart' if server.running else 'start'} TorchServe with {archive.name}")
-    sample = samples(config)[0]
+    sample = config.samples[0]
     server.start(archive, ports, workers=arguments.workers, restart=arguments.restart)
     try:
         answer = server.wait_ready(
@@ -102,7 +102,7 @@ def _predict(server: Server, arguments: argparse.Namespace) -> None:
             f"{server.model} is served, {arguments.config} is of {config.served_name}; "
             "`make serve` with that CONFIG first"
         )
-    for text in arguments.text or samples(config):
+    for text in arguments.text or config.samples:
         answer = server.predict(text.encode("utf-8"), content_type=content_type(text))
         print(json.dumps(text, ensure_ascii=False))
         print(f"  {_short(answer.body)}")

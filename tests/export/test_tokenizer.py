@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import PreTrainedTokenizerFast
+from transformers import CodeGenTokenizer, PreTrainedTokenizerFast
 
 from tests import tiny
 from tests.export.helpers import refused
 from torchscript_bundle.export.tokenizer import (
     TRIALS,
+    check_decoding,
     check_tokenizer,
     save_tokenizer,
     special_ids,
@@ -124,3 +125,48 @@ def test_special_ids_by_role() -> None:
     roles = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
     assert special_ids(tiny.wordpiece_tokenizer()) == roles
     assert special_ids(tiny.byte_level_tokenizer())["eos"] == 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        tiny.writing_tokenizer,
+        tiny.unigram_tokenizer,
+        lambda: tiny.spelling_wordpiece_tokenizer(clean_up_tokenization_spaces=True),
+    ],
+)
+def test_tokens_that_are_spelled_alike_are_accepted(
+    make: Callable[[], PreTrainedTokenizerFast],
+) -> None:
+    check_decoding(make(), ["It works."])
+
+
+def code_tokenizer(kind: type[CodeGenTokenizer]) -> CodeGenTokenizer:
+    state = json.loads(tiny.writing_tokenizer().backend_tokenizer.to_str())["model"]
+    merges = [tuple(merge) for merge in state["merges"]]
+    names = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    return kind(vocab=state["vocab"], merges=merges, **names)
+
+
+def test_a_decode_in_python_is_accepted_where_it_does_the_same() -> None:
+    """CodeGen's, which Phi has too, can cut answers of code, and does so only where asked."""
+    assert CodeGenTokenizer.decode is not PreTrainedTokenizerFast.decode
+    check_decoding(code_tokenizer(CodeGenTokenizer), [])
+
+
+def test_a_decode_in_python_is_refused_where_it_does_not() -> None:
+    class Shouting(CodeGenTokenizer):
+        def decode(self, *args: Any, **named: Any) -> str:
+            return str(super().decode(*args, **named)).upper()
+
+    with refused("spells tokens otherwise", "choose another model"):
+        check_decoding(code_tokenizer(Shouting), [])
+
+
+def test_a_step_below_decode_in_python_is_refused() -> None:
+    class Tidying(CodeGenTokenizer):
+        def clean_up_tokenization(self, text: str) -> str:
+            return text.strip()
+
+    with refused("clean_up_tokenization of its own", "choose another model"):
+        check_decoding(code_tokenizer(Tidying), [])

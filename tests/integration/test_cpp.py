@@ -1,4 +1,4 @@
-"""The artifact without Python: the C++ example gives the logits that the eager model gives."""
+"""The artifact without Python: the C++ examples give the logits, and write, as the model does."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.tiny import VOCABULARY
+from torchscript_bundle.export.modes import MODES as EXPORTED
+from torchscript_bundle.jit import tracing
 from torchscript_bundle.server import ROOT
+from torchscript_bundle.serving.artifact import Bundle
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
@@ -24,10 +28,21 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """Runs the compiled example on arguments and standard input."""
-    binary = tmp_path_factory.mktemp("cpp") / "logits"
-    make = ["make", "-C", str(ROOT / "examples" / "cpp")]
-    subprocess.run([*make, "CXX=g++", f"PY={sys.executable}", f"PROGRAM={binary}"], check=True)
+    """Runs the compiled `logits` on arguments and standard input."""
+    return compiled("logits", tmp_path_factory.mktemp("cpp"))
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """The same of `generate`."""
+    return compiled("generate", tmp_path_factory.mktemp("cpp"))
+
+
+def compiled(name: str, folder: Path) -> Program:
+    """Compiles an example into a folder."""
+    make = ["make", "-C", str(ROOT / "examples" / "cpp"), "CXX=g++", f"PY={sys.executable}"]
+    subprocess.run([*make, f"OUT={folder}", str(folder / name)], check=True)
+    binary = folder / name
 
     def run(*words: object, rows: str = "") -> subprocess.CompletedProcess[str]:
         command = [str(binary), *map(str, words)]
@@ -116,6 +131,76 @@ def test_what_is_wrong_with_the_module_is_said(program: Program, tmp_path: Path)
     check_error(program(tensors, 1), f"{tensors} is not a TorchScript module: ")
     check_error(program(linear, 1), f"{linear} has no forward(input_ids, attention_mask[, token_t")
     check_error(program(), "usage: logits MODULE")
+
+
+WORDS = "The film was long and the ending was a surprise", "It works", "We waited an hour"
+
+
+def written(done: subprocess.CompletedProcess[str]) -> list[list[int]]:
+    """Printed token ids, a list for each answer."""
+    assert (done.returncode, done.stderr) == (0, "")
+    return [[int(word) for word in row.split()] for row in done.stdout.splitlines()]
+
+
+def cut(row: list[int], ends: list[int]) -> list[int]:
+    """Up to the first token that ends a text."""
+    stop = next((at for at, token in enumerate(row) if token in ends), len(row))
+    return row[: stop + 1]
+
+
+@pytest.mark.parametrize("name", ["llama_writer", "bart_writer"])
+def test_answers_are_those_of_transformers(
+    writer: Program, artifact: Callable[[str], Path], checkpoint: Callable[[str], Path], name: str
+) -> None:
+    """Texts of different lengths, padded there and here."""
+    bundle = Bundle.load(artifact(name))
+    eager = getattr(transformers, EXPORTED[bundle.mode].auto_class)
+    eager = eager.from_pretrained(checkpoint(name)).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint(name), padding_side=bundle.padding.side)
+    texts = tokenizer(list(WORDS), padding=True, return_tensors="pt", return_token_type_ids=False)
+    with torch.inference_mode():
+        whole = eager.generate(**texts, max_new_tokens=12, do_sample=False)
+    start = 1 if eager.config.is_encoder_decoder else texts["input_ids"].shape[1]
+    expected = [cut(row, bundle.mode_options["eos_ids"]) for row in whole[:, start:].tolist()]
+    rows = "\n".join(" ".join(map(str, tokenizer(text)["input_ids"])) for text in WORDS)
+    module = artifact(name) / "traced_model.pt"
+    assert written(writer(module, "--max_new_tokens", 12, rows=rows)) == expected
+
+
+def test_drawn_answers_are_those_of_the_same_seed(
+    writer: Program, artifact: Callable[[str], Path]
+) -> None:
+    path = artifact("llama_writer") / "traced_model.pt"
+    module = tracing.load(path, torch.device("cpu"))
+    ids, mask = torch.tensor([[7, 9, 11]]), torch.ones(1, 3, dtype=torch.int64)
+    expected = module.generate(ids, mask, 15, do_sample=True, top_k=50, top_p=0.9, seeds=[4])
+    options = ["--do_sample", 1, "--top_k", 50, "--top_p", 0.9, "--seed", 4]
+    found = written(writer(path, *options, "--max_new_tokens", 15, 7, 9, 11))
+    assert found == [cut(expected[0].tolist(), list(module.eos_ids))]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["7", "nine"], "'nine' is not a token id"),
+        (["--seed"], "--seed needs a value"),
+        (["--length", "3", "7"], "generate takes no --length 3"),
+        (["--seeds", "3", "7"], "generate takes no --seeds 3"),
+        (["--do_sample", "yes", "7"], "generate takes no --do_sample yes"),
+        (["--top_k", "2.5", "7"], "--top_k cannot be '2.5'"),
+        (["--top_p", "2", "7"], "generate failed on 1 x 1 ids: "),
+        (["--max_new_tokens", "64", "7"], "generate failed on 1 x 1 ids: "),
+    ],
+)
+def test_what_is_wrong_with_a_call_of_generate_is_said(
+    writer: Program, artifact: Callable[[str], Path], words: list[str], expected: str
+) -> None:
+    check_error(writer(artifact("llama_writer") / "traced_model.pt", *words), expected)
+
+
+def test_module_that_does_not_write_is_refused(writer: Program, module: Path) -> None:
+    check_error(writer(module, 1), f"{module} has no generate")
+    check_error(writer(), "usage: generate MODULE")
 
 
 def check_error(done: subprocess.CompletedProcess[str], expected: str) -> None:

@@ -23,6 +23,8 @@ import yaml
 
 from torchscript_bundle.export.config import SetupConfig, load_config
 from torchscript_bundle.export.errors import ExportError, print_error
+from torchscript_bundle.export.modes import MODES
+from torchscript_bundle.export.modes.base import Writes
 from torchscript_bundle.serving.artifact import (
     BUNDLE_FILE,
     CONFIG_FILE,
@@ -81,14 +83,15 @@ def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
 
 def model_config(config: SetupConfig) -> str:
     """The model's YAML for TorchServe. Worker counts are the server's to choose."""
-    return yaml.safe_dump(
-        {
-            "batchSize": config.batch_size,
-            "maxBatchDelay": config.max_batch_delay,
-            "responseTimeout": config.response_timeout,
-            "startupTimeout": config.startup_timeout,
-        }
-    )
+    settings: dict[str, int | bool] = {
+        "batchSize": config.batch_size,
+        "maxBatchDelay": config.max_batch_delay,
+        "responseTimeout": config.response_timeout,
+        "startupTimeout": config.startup_timeout,
+    }
+    if isinstance(MODES[config.mode], Writes):
+        settings["continuousBatching"] = True
+    return yaml.safe_dump(settings)
 
 
 def _run_archiver(

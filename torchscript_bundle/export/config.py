@@ -25,6 +25,7 @@ from pydantic_core import ErrorDetails
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
+from torchscript_bundle.export.modes.base import Writes
 
 #: Keys of the TorchServe example that name things transformers and torch no longer have.
 REPLACED = {
@@ -36,6 +37,9 @@ REPLACED = {
 #: TorchServe asks for its API key wherever a path has `/token`, so that such a model cannot be
 #: described or scaled with the management key.
 RESERVED = "token"
+
+#: The least max_length of a model that writes: what its proof needs for its texts and answers.
+SHORTEST_WRITTEN = 16
 
 
 def _known_mode(mode: str) -> str:
@@ -166,6 +170,19 @@ class SetupConfig(BaseModel):
     explanation_batch_size: Int = Field(
         16, ge=1, le=1024, description="Most rows in one pass of an explanation."
     )
+    max_batch_tokens: Int = Field(
+        4096,
+        ge=4,
+        le=10_000_000,
+        description="Text generation: most tokens, texts and answers together, that the rows of a "
+        "batch may hold; memory grows with it.",
+    )
+    default_max_new_tokens: Int = Field(
+        256,
+        ge=1,
+        le=100_000,
+        description="Text generation: most tokens of an answer whose request does not say.",
+    )
     embedding_name: str | None = Field(None, description="Accepted; nothing needs it any more.")
     FasterTransformer: bool = Field(False, description="Accepted; " + REPLACED["FasterTransformer"])
     BetterTransformer: bool = Field(False, description="Accepted; " + REPLACED["BetterTransformer"])
@@ -184,12 +201,37 @@ class SetupConfig(BaseModel):
 
     @model_validator(mode="after")
     def _settings_of_the_mode(self) -> SetupConfig:
-        """Refuses a key that only another mode reads."""
+        """Refuses a key that only other modes read."""
         own = MODES[self.mode].settings
-        for name, mode in MODES.items():
-            for key in mode.settings:
-                if key not in own and getattr(self, key) is not None:
-                    raise ValueError(f"{key} is for the mode {name}; remove it for {self.mode}")
+        for key in {key: None for mode in MODES.values() for key in mode.settings}:
+            default = type(self).model_fields[key].default
+            if key not in own and getattr(self, key) != default:
+                readers = " and ".join(name for name in MODES if key in MODES[name].settings)
+                raise ValueError(f"{key} is for the mode {readers}; remove it for {self.mode}")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_written(self) -> SetupConfig:
+        """Refuses what a model that writes cannot do."""
+        mode = MODES[self.mode]
+        if not isinstance(mode, Writes):
+            return self
+        if self.save_mode != "torchscript":
+            raise ValueError(
+                f'save_mode: {self.mode} is served from the traced file alone; set it to "torchscri'
+                'pt"'
+            )
+        if self.max_length < SHORTEST_WRITTEN:
+            raise ValueError(
+                f"max_length is {self.max_length}; {self.mode} needs at least {SHORTEST_WRITTEN}, "
+                "for a text and its answer"
+            )
+        needed = mode.request_tokens(self.max_length)
+        if self.max_batch_tokens < needed:
+            raise ValueError(
+                f"max_batch_tokens is {self.max_batch_tokens}, and one request may hold {needed} "
+                f"(max_length {self.max_length}); raise it, or lower max_length"
+            )
         return self
 
     @model_validator(mode="after")
@@ -226,6 +268,12 @@ class SetupConfig(BaseModel):
     def artifacts(self) -> Path:
         """The folder with labels and samples; it need not exist."""
         return self._folder / (self.artifacts_dir or MODES[self.mode].artifacts_dir)
+
+    @property
+    def samples(self) -> list[str]:
+        """The sample texts of the artifacts folder, by file name; a stock one if it has none."""
+        files = sorted(self.artifacts.glob("sample_text*.txt"))
+        return [path.read_text(encoding="utf-8").strip() for path in files] or ["It works."]
 
     @property
     def served_name(self) -> str:
@@ -290,12 +338,6 @@ def _describe(path: Path, fault: ErrorDetails) -> str:
     if not key:
         return f"{path}: {message}"
     return f"{path}: {key}: {message} (got {json.dumps(fault['input'])[:80]})"
-
-
-def samples(config: SetupConfig) -> list[str]:
-    """The sample texts of the artifacts folder, by file name; a stock one if it has none."""
-    files = sorted(config.artifacts.glob("sample_text*.txt"))
-    return [path.read_text(encoding="utf-8").strip() for path in files] or ["It works."]
 
 
 def content_type(sample: str) -> str:

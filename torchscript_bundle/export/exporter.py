@@ -15,10 +15,11 @@ import tokenizers
 import torch
 import transformers
 
-from torchscript_bundle.export.config import REPLACED, SetupConfig, samples
+from torchscript_bundle.export.config import REPLACED, SetupConfig
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.inputs import InputMaker, input_names
+from torchscript_bundle.export.inputs import input_names
 from torchscript_bundle.export.modes import MODES
+from torchscript_bundle.export.modes.base import Writes
 from torchscript_bundle.export.proof import Proof, reads_padding
 from torchscript_bundle.export.save_modes import SAVE_MODES
 from torchscript_bundle.export.save_modes.base import Job
@@ -57,14 +58,14 @@ def export(config: SetupConfig, output: Path) -> Bundle:
         source = load_source(config)
     mode = MODES[config.mode]
     labels = mode.labels(source.model.config, config.num_labels or None, config.artifacts)
-    inputs = input_names(source.model, source.tokenizer)
+    if isinstance(mode, Writes):
+        inputs = mode.inputs
+    else:
+        inputs = input_names(source.model, source.tokenizer)
     save_mode = SAVE_MODES[config.save_mode]
     with _step(f"{save_mode.proving} ({_millions(source.model)} parameters)"):
-        make_inputs = InputMaker(
-            source.tokenizer, inputs, torch.device(config.device), pairs=mode.pairs
-        )
         job = Job(config, source, mode, inputs, mode.options(source, config))
-        proof = save_mode.prove(job, make_inputs)
+        proof = save_mode.prove(job)
     _tell(proof)
     bundle = _describe(job, proof, labels)
     with _written_whole(output) as folder:
@@ -77,7 +78,7 @@ def _write(folder: Path, job: Job, proof: Proof, bundle: Bundle) -> Bundle:
     with _step("save the tokenizer and compare it"):
         tokenizer = job.source.tokenizer
         save_tokenizer(tokenizer, folder)
-        compared = check_tokenizer(tokenizer, folder, bundle, samples(job.config))
+        compared = check_tokenizer(tokenizer, folder, bundle, job.config.samples)
     (folder / CONFIG_FILE).write_text(job.config.dump(), encoding="utf-8")
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): path for path in paths}
@@ -94,6 +95,7 @@ def _write(folder: Path, job: Job, proof: Proof, bundle: Bundle) -> Bundle:
 def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
     config, source, tokenizer = job.config, job.source, job.source.tokenizer
     save_mode = SAVE_MODES[config.save_mode]
+    padded = job.mode if isinstance(job.mode, Writes) else tokenizer
     return Bundle(
         format_version=FORMAT_VERSION,
         mode=config.mode,
@@ -112,8 +114,8 @@ def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
         explanations=config.captum_explanation,
         precision="float32",
         padding=Padding(
-            side="left" if tokenizer.padding_side == "left" else "right",
-            token_id=tokenizer.pad_token_id,
+            side="left" if padded.padding_side == "left" else "right",
+            token_id=source.pad_id,
             type_id=tokenizer.pad_token_type_id,
         ),
         truncation_side="left" if tokenizer.truncation_side == "left" else "right",

@@ -80,6 +80,10 @@ class Proof:
             return f"{batch}, any length from {self.min_length} to {self.lengths[-1]}"
         return f"{batch}, length {' or '.join(map(str, self.lengths))} only"
 
+    def compare(self, module: Any, title: str) -> Report:
+        """Puts another module to the same trial, with progress shown under a title."""
+        return compare_all(module, self.cases, title)
+
     def as_dict(self) -> dict[str, Any]:
         """The proof as `bundle.json` keeps it."""
         return {
@@ -189,7 +193,7 @@ def save_and_compare(proof: Proof, path: Path, device: torch.device) -> Proof:
             f"the trace calls {', '.join(foreign)}, which torch alone does not have, so a worker "
             f"could not load it; choose another device to export on, {UNTRACED}"
         )
-    report = compare_all(reloaded, proof.cases, "compare the saved file")
+    report = proof.compare(reloaded, "compare the saved file")
     if report.broken is not None:
         raise ExportError(f"the saved file differs at {report.broken}")
     if proof.gradients:

@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError, one_line
 from torchscript_bundle.export.modes import MODES
+from torchscript_bundle.export.modes.base import Writes
 from torchscript_bundle.export.tokenizer import lower_cases, set_lower_case
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,19 @@ class Source:
     name: str
     revision: str | None
     folder: Path
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills rows: the tokenizer's, else the model's, else what ends a text.
+
+        Without any of these it is token 0: then the mask alone says what is padding.
+        """
+        settings = getattr(self.model, "generation_config", None)
+        of_model = [getattr(settings, f"{role}_token_id", None) for role in ("pad", "eos")]
+        for given in (self.tokenizer.pad_token_id, *of_model, self.tokenizer.eos_token_id):
+            if given is not None:
+                return int(given[0] if isinstance(given, list) else given)
+        return 0
 
 
 def load_source(config: SetupConfig) -> Source:
@@ -199,7 +213,8 @@ def _load_tokenizer(folder: Path, config: SetupConfig) -> PreTrainedTokenizerBas
             f"that {type(tokenizer).__name__} reads; save it there with "
             "tokenizer.save_pretrained(...)"
         )
-    if tokenizer.pad_token_id is None:
+    # Where a model writes, padding is masked in every pass: any token will do.
+    if tokenizer.pad_token_id is None and not isinstance(MODES[config.mode], Writes):
         raise ExportError(
             f"the tokenizer of {config.model_name} has no padding token; set one "
             "(tokenizer.pad_token, and pad_token_id in the model's config) and save both"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle
 
+#: What a class must not have of its own for its tokens to be spelled from tokenizer.json.
+DECODING = ("decode", "_decode", "clean_up_tokenization")
 ROLES = ("pad", "cls", "sep", "unk", "mask", "bos", "eos")
 
 #: Texts on which tokenizers are known to part ways: case, accents, spaces, scripts, emoji, length.
@@ -79,6 +82,46 @@ def check_methods(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> N
                 f"{type(tokenizer).__name__} has a {name} of its own, in Python, so its tokens "
                 "cannot be spelled from tokenizer.json alone; choose another model"
             )
+
+
+def cleans_up_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether spaces before punctuation are removed from what is decoded.
+
+    Source: transformers' TokenizersBackend._decode.
+    """
+    byte_pairs = isinstance(tokenizer.backend_tokenizer.model, models.BPE)
+    forced = tokenizer.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output
+    return bool(tokenizer.clean_up_tokenization_spaces) and (forced or not byte_pairs)
+
+
+def check_decoding(tokenizer: PreTrainedTokenizerBase, samples: Sequence[str]) -> None:
+    """Compares how tokens are spelled from tokenizer.json alone with what transformers spells.
+
+    Tried are texts, halves of them (which may end within a character), and tokens at random.
+
+    Args:
+        tokenizer: the original.
+        samples: texts to try besides `TRIALS`.
+
+    Raises:
+        ExportError: some are spelled otherwise.
+    """
+    # A `decode` of its own may do the same, as CodeGen's, which Phi has too: that is tried below.
+    check_methods(tokenizer, [name for name in DECODING if name != "decode"])
+    alone = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    whole = [tokenizer(text)["input_ids"] for text in (*TRIALS, *samples)]
+    draw = random.Random(0)
+    drawn = [[draw.randrange(len(tokenizer)) for _ in range(20)] for _ in range(20)]
+    for ids in (*whole, *(row[: len(row) // 2] for row in whole), *drawn):
+        for skipped in (True, False):
+            expected = tokenizer.decode(
+                ids, skip_special_tokens=skipped, clean_up_tokenization_spaces=False
+            )
+            if alone.decode(ids, skip_special_tokens=skipped) != expected:
+                raise ExportError(
+                    f"{type(tokenizer).__name__} spells tokens otherwise than its tokenizer.json "
+                    "does alone, so that its answers cannot be served exactly; choose another model"
+                )
 
 
 def check_tokenizer(

@@ -14,7 +14,7 @@ from tokenizers import pre_tokenizers
 from tests import tiny
 from tests.export.helpers import config_for, refused
 from tests.serving.helpers import ask
-from torchscript_bundle.export.config import content_type, samples
+from torchscript_bundle.export.config import content_type
 from torchscript_bundle.export.exporter import export
 from torchscript_bundle.serving.artifact import Bundle, Output
 from torchscript_bundle.serving.service import Service
@@ -80,6 +80,6 @@ def test_the_samples_are_objects_with_a_question_and_a_context(
     checkpoint: Callable[[str], Path], tmp_path: Path
 ) -> None:
     settings = {"mode": MODE, "artifacts_dir": str(SAMPLES)}
-    for sample in samples(config_for(tmp_path, checkpoint("bert_qa"), **settings)):
+    for sample in config_for(tmp_path, checkpoint("bert_qa"), **settings).samples:
         assert content_type(sample) == "application/json"
         assert sorted(json.loads(sample)) == ["context", "question"]

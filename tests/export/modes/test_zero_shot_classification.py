@@ -11,7 +11,7 @@ import pytest
 
 from tests import tiny
 from tests.export.helpers import config_for, refused
-from torchscript_bundle.export.config import content_type, samples
+from torchscript_bundle.export.config import content_type
 from torchscript_bundle.export.exporter import export
 from torchscript_bundle.serving.artifact import Bundle
 
@@ -65,6 +65,6 @@ def test_num_labels_must_be_the_models(checkpoint: Callable[[str], Path], tmp_pa
 
 def test_the_samples_bring_their_labels(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     settings = {"mode": MODE, "artifacts_dir": str(SAMPLES)}
-    for sample in samples(config_for(tmp_path, checkpoint("bert_nli"), **settings)):
+    for sample in config_for(tmp_path, checkpoint("bert_nli"), **settings).samples:
         assert content_type(sample) == "application/json"
         assert json.loads(sample)["parameters"]["candidate_labels"]

@@ -8,6 +8,8 @@ from torchscript_bundle.export.modes.fill_mask import FillMask
 from torchscript_bundle.export.modes.question_answering import QuestionAnswering
 from torchscript_bundle.export.modes.reranking import Reranking
 from torchscript_bundle.export.modes.sequence_classification import SequenceClassification
+from torchscript_bundle.export.modes.text2text_generation import Text2TextGeneration
+from torchscript_bundle.export.modes.text_generation import TextGeneration
 from torchscript_bundle.export.modes.token_classification import TokenClassification
 from torchscript_bundle.export.modes.zero_shot_classification import ZeroShotClassification
 
@@ -19,4 +21,6 @@ MODES: dict[str, ExportMode] = {
     "zero_shot_classification": ZeroShotClassification(),
     "feature_extraction": FeatureExtraction(),
     "reranking": Reranking(),
+    "text_generation": TextGeneration(),
+    "text2text_generation": Text2TextGeneration(),
 }

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
 
 from torchscript_bundle.serving.artifact import Output
 
-if TYPE_CHECKING:  # both read the registry of modes
+if TYPE_CHECKING:  # these read the registry of modes
     from torchscript_bundle.export.config import SetupConfig
+    from torchscript_bundle.export.proof import Proof
     from torchscript_bundle.export.source import Source
 
 
-class ExportMode(Protocol):
-    """All that is special about one task when its model is exported."""
+class _Task(Protocol):
+    """What every mode says of its task."""
 
     @property
     def artifacts_dir(self) -> str:
@@ -53,6 +54,17 @@ class ExportMode(Protocol):
             ExportError: the model or its tokenizer lacks what this mode needs.
         """
 
+    def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
+        """The labels by index; empty for a mode that has none.
+
+        Raises:
+            ExportError: the config, the artifacts folder and the model disagree.
+        """
+
+
+class OnePass(_Task, Protocol):
+    """A mode whose model answers in one forward pass."""
+
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
     ) -> torch.nn.Module:
@@ -64,12 +76,41 @@ class ExportMode(Protocol):
             options: what `options` gave.
         """
 
-    def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
-        """The labels by index; empty for a mode that has none.
+
+@runtime_checkable
+class Writes(_Task, Protocol):
+    """A mode whose model writes: a pass for each token, around keys and values that it keeps.
+
+    Its module has more methods than `forward`, and a proof of its own. Workers let requests join
+    and leave a batch between two tokens, so that its texts are padded under a mask to any length.
+    """
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what a text is given as, in order."""
+
+    @property
+    def padding_side(self) -> Literal["left", "right"]:
+        """Where its texts are padded, whatever the tokenizer does."""
+
+    def request_tokens(self, max_length: int) -> int:
+        """Most tokens that one request may hold, its text and its answer together."""
+
+    def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> Proof:
+        """Makes the module that the worker runs, and compares it with the model.
+
+        Args:
+            model: as transformers loaded it.
+            config: as the user wrote it.
+            options: what `options` gave.
 
         Raises:
-            ExportError: the config, the artifacts folder and the model disagree.
+            ExportError: the model cannot be traced so, or the module writes otherwise.
         """
+
+
+#: All that is special about one task when its model is exported.
+ExportMode = OnePass | Writes
 
 
 @runtime_checkable

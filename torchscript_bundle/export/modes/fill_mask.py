@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tokenizers import models
 
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.tokenizer import check_methods
+from torchscript_bundle.export.tokenizer import DECODING, check_methods, cleans_up_spaces
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
 
@@ -40,22 +39,16 @@ class FillMask:
         return ()
 
     def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
-        """The mask, and whether spaces before punctuation are removed from the filled texts.
-
-        Source: transformers' TokenizersBackend._decode.
-        """
+        """The mask, and whether spaces before punctuation are removed from the filled texts."""
         tokenizer = source.tokenizer
         if tokenizer.mask_token_id is None:
             raise ExportError(
                 f"the tokenizer of {source.name} has no mask token; choose a model trained to fill "
                 "masks, or set its mask_token and save it again"
             )
-        check_methods(tokenizer, ("decode", "_decode", "clean_up_tokenization"))
-        byte_pairs = isinstance(tokenizer.backend_tokenizer.model, models.BPE)
-        forced = tokenizer.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output
+        check_methods(tokenizer, DECODING)
         return {
             "mask_token": tokenizer.mask_token,
             "mask_token_id": tokenizer.mask_token_id,
-            "clean_up_spaces": bool(tokenizer.clean_up_tokenization_spaces)
-            and (forced or not byte_pairs),
+            "clean_up_spaces": cleans_up_spaces(tokenizer),
         }

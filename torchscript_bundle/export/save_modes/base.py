@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.inputs import InputMaker
 from torchscript_bundle.export.modes.base import ExportMode
@@ -32,6 +34,15 @@ class Job:
     inputs: tuple[str, ...]
     mode_options: dict[str, Any]
 
+    def make_inputs(self) -> InputMaker:
+        """What gives the model's arguments at any shape."""
+        return InputMaker(
+            self.source.tokenizer,
+            self.inputs,
+            torch.device(self.config.device),
+            pairs=self.mode.pairs,
+        )
+
 
 class SaveMode(Protocol):
     """All that is special about one way to bring a model to a worker."""
@@ -46,7 +57,7 @@ class SaveMode(Protocol):
     def options(self, job: Job) -> dict[str, Any]:
         """What this save mode's loader needs to know (`Bundle.save_options`), ready for JSON."""
 
-    def prove(self, job: Job, make_inputs: InputMaker) -> Proof:
+    def prove(self, job: Job) -> Proof:
         """Finds the strongest claim about shapes that holds.
 
         Raises:

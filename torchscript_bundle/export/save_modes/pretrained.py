@@ -18,7 +18,6 @@ from torchscript_bundle.export.errors import ExportError, one_line
 from torchscript_bundle.export.explanation import embedded, gradients_needed
 from torchscript_bundle.export.gradients import compare_gradients, gradients
 from torchscript_bundle.export.hints import check_servable
-from torchscript_bundle.export.inputs import InputMaker
 from torchscript_bundle.export.modes.base import ExportMode, GoesOn
 from torchscript_bundle.export.oracle import covered, padding_effect, rows_apart, run_grid
 from torchscript_bundle.export.proof import PADDING_TOLERANCE, Proof, compare_all
@@ -47,8 +46,9 @@ class Pretrained:
             "trust_remote_code": job.config.trust_remote_code,
         }
 
-    def prove(self, job: Job, make_inputs: InputMaker) -> Proof:
+    def prove(self, job: Job) -> Proof:
         check_servable(job.source.model)
+        make_inputs = job.make_inputs()
         eager = self._wrap(job, job.source.model)
         lengths = job.config.lengths
         cases = run_grid(eager, make_inputs, lengths)

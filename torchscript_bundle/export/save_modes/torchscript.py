@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from torchscript_bundle.export.explanation import explainable
-from torchscript_bundle.export.inputs import InputMaker
-from torchscript_bundle.export.modes.base import ExportMode
+from torchscript_bundle.export.modes.base import ExportMode, Writes
 from torchscript_bundle.export.proof import Proof, prove, save_and_compare
 from torchscript_bundle.export.save_modes.base import Job
 from torchscript_bundle.serving.artifact import MODULE_FILE, Output
@@ -27,9 +26,12 @@ class TorchScript:
     def options(self, job: Job) -> dict[str, Any]:
         return {}
 
-    def prove(self, job: Job, make_inputs: InputMaker) -> Proof:
-        wrap = partial(job.mode.wrap, inputs=job.inputs, options=job.mode_options)
-        model = job.source.model
+    def prove(self, job: Job) -> Proof:
+        mode, model = job.mode, job.source.model
+        if isinstance(mode, Writes):
+            return mode.prove(model, job.config, job.mode_options)
+        make_inputs = job.make_inputs()
+        wrap = partial(mode.wrap, inputs=job.inputs, options=job.mode_options)
         proof = prove(model, wrap, make_inputs, job.config.lengths)
         if not job.config.captum_explanation:
             return proof
