@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.serving import torchserve
 from torchscript_bundle.serving.runtime import choose_device
-from torchscript_bundle.serving.service import Service
+from torchscript_bundle.serving.worker import load_worker
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +32,9 @@ class TransformerHandler:
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         properties = context.system_properties
         device = choose_device(properties.get("gpu_id"), torch.cuda.is_available())
-        self._service = Service(Path(properties["model_dir"]), device, context.model_name)
+        self._worker = load_worker(Path(properties["model_dir"]), device, context.model_name)
         logger.info("ready on %s, %d intra-op threads", device, torch.get_num_threads())
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answers one batch; statuses and content types are set on the context, per request."""
-        requests = [torchserve.read_request(row, context, at) for at, row in enumerate(data)]
-        pairs = zip(requests, self._service.answer(requests), strict=True)
-        return [torchserve.write_response(*pair, context, at) for at, pair in enumerate(pairs)]
+        return self._worker.handle(data, context)

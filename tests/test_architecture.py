@@ -57,12 +57,18 @@ def foreign(folder: Path, allowed: set[str], *, without: Path | None = None) -> 
 
 
 def test_serving_knows_torch_and_tokenizers_only() -> None:
-    """Explanations need more, imported by their own package, which is imported on demand."""
+    """Explanations and chat templates need more, in files that are imported on demand."""
     allowed = {"torch", "tokenizers", "torchscript_bundle.serving"}
     found = foreign(PACKAGE / "serving", allowed, without=EAGER)
     assert [each.removeprefix("torchscript_bundle/serving/") for each in found] == [
         "explanations/attribution.py: captum.attr.IntegratedGradients",
         "explanations/page.py: regex",
+        "generation/chat.py: jinja2.TemplateError",
+        "generation/chat.py: jinja2.nodes",
+        "generation/chat.py: jinja2.ext.Extension",
+        "generation/chat.py: jinja2.ext.loopcontrols",
+        "generation/chat.py: jinja2.parser.Parser",
+        "generation/chat.py: jinja2.sandbox.ImmutableSandboxedEnvironment",
     ]
     assert foreign(EAGER, {*allowed, "transformers"}) == []
 

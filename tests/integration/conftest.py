@@ -13,6 +13,10 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.export.generation.helpers import MAX_LENGTH
+from tests.integration.generation import pack_writer
+from tests.serving.generation.helpers import Written, make
+from tests.serving.helpers import change
 from tests.wrong import wire
 from tests.wrong.core import MOST
 from tests.wrong.explained import STEPS
@@ -153,6 +157,23 @@ def tiny_site(tmp_path_factory: pytest.TempPathFactory, start_site: Callable[...
         folder, checkpoint, max_length=64, max_batch_delay=500, max_client_batch=4, batch_size=8
     )
     return start_site(checkpoint, archive)
+
+
+@pytest.fixture(scope="session")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """A tiny GPT-2 that writes, with room for many answers at once."""
+    made = make("gpt2", tmp_path_factory.mktemp("writer") / "artifact")
+    room = {"batch_size": 32, "max_batch_tokens": 16 * MAX_LENGTH}
+    change(made.folder, made.folder, config=room)
+    return made
+
+
+@pytest.fixture(scope="session")
+def writer_site(
+    writer: Written, start_site: Callable[..., Site], tmp_path_factory: pytest.TempPathFactory
+) -> Site:
+    """A server with it."""
+    return start_site(writer.folder, pack_writer(writer.folder, tmp_path_factory.mktemp("store")))
 
 
 class ModeSites:

@@ -137,6 +137,37 @@ class Whole(Field):
 
 
 @dataclass(frozen=True)
+class Number(Field):
+    """A number, whole or not.
+
+    Attributes:
+        least: the lowest.
+        most: the highest.
+        open: whether `least` itself is too low.
+    """
+
+    _: KW_ONLY
+    least: float
+    most: float
+    open: bool = False
+
+    def check(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self._holds(value):
+            least = f"above {self.least:g}" if self.open else f"of at least {self.least:g}"
+            raise RequestError(
+                422, f"{self.name} must be a number {least} and at most {self.most:g}"
+            )
+        return float(value)
+
+    def _holds(self, value: float) -> bool:
+        return self.least <= value <= self.most and not (self.open and value == self.least)
+
+    def bounds(self) -> JsonSchema:
+        least = {"exclusiveMinimum" if self.open else "minimum": self.least}
+        return {"type": "number", **least, "maximum": self.most}
+
+
+@dataclass(frozen=True)
 class Boolean(Field):
     """True or false."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
+EVENTS = "text/event-stream"
 
 #: TorchServe kills a worker whose response is longer (bytes); `max_response_size` in
 #: deploy/config.properties says the same number.
@@ -32,6 +33,7 @@ class HttpRequest:
         client: who asks.
         json_size: bytes of the body that are JSON, where binary tensors follow them; "" where none
             do. As the client wrote it.
+        path: what follows the model and its version in the address.
     """
 
     fields: dict[str, bytes]
@@ -40,6 +42,7 @@ class HttpRequest:
     purpose: Literal["predict", "explain", "describe"] = "predict"
     client: Client = "http"
     json_size: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class Service:
     def answer(self, requests: Sequence[HttpRequest]) -> list[HttpResponse]:
         """One response for each request, in order; a bad one never touches its neighbours."""
         deadline = time.monotonic() + self._explaining_seconds
-        decoded = [_guard(self._decode, request) for request in requests]
+        decoded = [guard(self._decode, request) for request in requests]
         ready = [item for item in decoded if isinstance(item, Tokenized)]
         outputs = iter(self._predict_apart(ready))
         return [
@@ -192,10 +192,10 @@ class Service:
 
     def _predict_apart(self, ready: Sequence[Tokenized]) -> Sequence[list[Outputs] | HttpResponse]:
         """What `_predict` gives; where that fails, each request is run alone and fails alone."""
-        together = _guard(self._predict, ready)
+        together = guard(self._predict, ready)
         if not isinstance(together, HttpResponse):
             return together
-        alone = [_guard(self._predict, [item]) for item in ready]
+        alone = [guard(self._predict, [item]) for item in ready]
         return [each if isinstance(each, HttpResponse) else each[0] for each in alone]
 
     def _predict(self, ready: Sequence[Tokenized]) -> list[list[Outputs]]:
@@ -218,8 +218,8 @@ class Service:
             for texts in item.rows
         ]
         if item.wanted is None or self._explainer is None:
-            return _guard(self._encode, request, item, computed)
-        return _guard(self._explain, self._explainer, item, item.wanted, computed, deadline)
+            return guard(self._encode, request, item, computed)
+        return guard(self._explain, self._explainer, item, item.wanted, computed, deadline)
 
     def _explain(
         self,
@@ -229,7 +229,7 @@ class Service:
         computed: Sequence[Sequence[list[Computed]]],
         deadline: float,
     ) -> HttpResponse:
-        return _bounded(explainer.answer(item.call, item.queries, computed, wanted, deadline))
+        return bounded(explainer.answer(item.call, item.queries, computed, wanted, deadline))
 
     def _encode(
         self, request: HttpRequest, item: Tokenized, computed: Sequence[Sequence[list[Computed]]]
@@ -240,8 +240,8 @@ class Service:
         ]
         if prefers_plain_text(request.accept):
             lines = "\n".join(map(self._mode.plain_text, answers))
-            return _bounded(HttpResponse(200, TEXT, lines.encode("utf-8")))
-        return _bounded(json_response(200, item.call.reply(answers)))
+            return bounded(HttpResponse(200, TEXT, lines.encode("utf-8")))
+        return bounded(json_response(200, item.call.reply(answers)))
 
     def describe(self) -> dict[str, Any]:
         """What this archive serves, for TorchServe's describe call, and how to ask for it."""
@@ -250,7 +250,7 @@ class Service:
         return {**{name: facts[name] for name in DESCRIBED}, "openapi": api}
 
 
-def _guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpResponse:
+def guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpResponse:
     """Runs a step; an error becomes the response of the request (or requests) it was for."""
     try:
         return step(*args, **kwargs)
@@ -263,7 +263,7 @@ def _guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpR
         return json_response(500, {"error": "the server could not answer this request"})
 
 
-def _bounded(response: HttpResponse) -> HttpResponse:
+def bounded(response: HttpResponse) -> HttpResponse:
     """Refuses an answer that TorchServe would end the worker for."""
     size = len(response.body)
     if size > MAX_RESPONSE_SIZE:

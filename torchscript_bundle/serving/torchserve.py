@@ -1,4 +1,8 @@
-"""TorchServe's requests and responses <-> ours. The only file that knows its context object."""
+"""TorchServe's requests and responses <-> ours.
+
+All that is known of its context object is here and, for answers that come in steps, in
+`generation/worker.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from torchscript_bundle.serving.http import Client, HttpRequest, HttpResponse
 SEQUENCE = "ts_request_sequence"
 #: Says that binary tensors follow a JSON of this size.
 JSON_SIZE = "inference-header-content-length"
+#: TorchServe puts what follows the model and its version in the address here.
+PATH = "url_path"
 #: What huggingface_hub calls itself in the User-Agent header.
 HUGGINGFACE_HUB = "hf_hub/"
 
@@ -39,6 +45,7 @@ def read_request(row: dict[str, Any], context: Any, index: int) -> HttpRequest:
         _purpose(row, entries),
         _client(headers, content_types),
         headers.get(JSON_SIZE, ""),
+        headers.get(PATH, "").strip("/"),
     )
 
 

@@ -10,6 +10,8 @@ from torchscript_bundle.serving.modes.fill_mask import FillMask
 from torchscript_bundle.serving.modes.question_answering import QuestionAnswering
 from torchscript_bundle.serving.modes.reranking import Reranking
 from torchscript_bundle.serving.modes.sequence_classification import SequenceClassification
+from torchscript_bundle.serving.modes.text2text_generation import Text2TextGeneration
+from torchscript_bundle.serving.modes.text_generation import TextGeneration
 from torchscript_bundle.serving.modes.token_classification import TokenClassification
 from torchscript_bundle.serving.modes.zero_shot_classification import ZeroShotClassification
 
@@ -21,6 +23,8 @@ MODES: dict[str, type[Mode]] = {
     "zero_shot_classification": ZeroShotClassification,
     "feature_extraction": FeatureExtraction,
     "reranking": Reranking,
+    "text_generation": TextGeneration,
+    "text2text_generation": Text2TextGeneration,
 }
 
 

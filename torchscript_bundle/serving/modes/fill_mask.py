@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
+from torchscript_bundle.serving.cleaning import clean_up
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
@@ -30,9 +31,6 @@ MAX_TARGETS = 100
 LONGEST_TARGET = 500
 #: Each is a whole text of its own in the answer.
 MAX_PROPOSALS = 100
-
-#: Source: PreTrainedTokenizerBase.clean_up_tokenization.
-CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
 
 PROPOSALS = array(
     record(
@@ -221,13 +219,3 @@ class FillMask:
         if isinstance(answer[0], list):
             return "\n".join(self.plain_text(each) for each in answer)
         return str(answer[0]["token_str"])
-
-
-def clean_up(text: str) -> str:
-    """Without the spaces that a tokenizer puts before punctuation and English endings.
-
-    Source: PreTrainedTokenizerBase.clean_up_tokenization.
-    """
-    for each in CLEANED:
-        text = text.replace(each, each.strip())
-    return text

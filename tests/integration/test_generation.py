@@ -1,0 +1,202 @@
+"""Texts that a live TorchServe writes: together, streamed, and for clients that leave."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from huggingface_hub import InferenceClient
+from huggingface_hub.errors import HfHubHTTPError
+
+from tests.integration.conftest import Site
+from tests.integration.generation import MODEL, data
+from tests.serving.generation.helpers import Written
+from torchscript_bundle.server import Answer
+
+TEXTS = (
+    *("The film was long and the ending", "cold soup", "It works as described; the battery", "a"),
+    *("Not bad at all, I would stay there again with my family.", "Café", "Übergröße", "x y z"),
+)
+
+#: Those of streams that a test began.
+CONNECTIONS: list[http.client.HTTPConnection] = []
+
+
+@pytest.fixture(autouse=True)
+def one_worker(writer_site: Site) -> Iterator[None]:
+    """Whatever a test sends, the worker lives, and writes for nobody afterwards."""
+    before = writer_site.server.worker_pids
+    yield
+    hang_up()
+    assert writer_site.server.worker_pids == before
+    wait_idle(writer_site)
+
+
+def hang_up() -> None:
+    """Leaves, whatever is still to come."""
+    for connection in CONNECTIONS:
+        connection.close()
+    CONNECTIONS.clear()
+
+
+def generated(site: Site) -> int:
+    """How many tokens were written so far, by the server's metric."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{site.port('metrics')}/metrics") as response:
+        lines = response.read().decode().splitlines()
+    return sum(
+        int(float(line.split()[-1])) for line in lines if line.startswith("GeneratedTokens{")
+    )
+
+
+def wait_idle(site: Site) -> None:
+    """Waits until the worker is not called any more."""
+    deadline = time.monotonic() + 30
+    calls = -1
+    while (now := site.worker_calls()) != calls:
+        assert time.monotonic() < deadline, "the worker is called for nobody"
+        calls = now
+        time.sleep(0.3)
+
+
+def send(site: Site, value: Any) -> Answer:
+    body = json.dumps(value).encode()
+    return site.server.predict(body, content_type="application/json")
+
+
+def post(site: Site, value: Any) -> http.client.HTTPResponse:
+    """The response of a stream, its head read, its body not."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port("inference"), timeout=60)
+    headers = {
+        "Authorization": f"Bearer {site.server.token('inference')}",
+        "Content-Type": "application/json",
+    }
+    connection.request("POST", f"/predictions/{MODEL}", json.dumps(value), headers)
+    response = connection.getresponse()
+    CONNECTIONS.append(connection)
+    return response
+
+
+def request(text: str, stream: bool = False, **parameters: Any) -> dict[str, Any]:
+    return {"inputs": text, "parameters": parameters, "stream": stream}
+
+
+def read_stream(site: Site, value: Any) -> Any:
+    response = post(site, value)
+    assert response.status == 200
+    assert response.getheader("content-type") == "text/event-stream"
+    events = [each for each in response.read().split(b"\n\n") if each.startswith(b"data:")]
+    return [data(each) for each in events]
+
+
+def test_twenty_requests_at_once(writer_site: Site, writer: Written) -> None:
+    """Of all lengths and kinds, streamed or not; wrong ones among them."""
+    right = [
+        request(text, at % 3 == 0, max_new_tokens=2 + 3 * at)
+        for at, text in enumerate((TEXTS * 2)[:14])
+    ]
+    sampled = [
+        request(TEXTS[at], at % 2 == 0, max_new_tokens=20, seed=at, temperature=1 + at, top_k=9)
+        for at in range(6)
+    ]
+    wrong = [
+        (request("The film " * 200), 413),
+        (request("a", temperature=-1), 422),
+        (request(" "), 422),
+        ({"texts": "a"}, 422),
+        (request("The film " * 200, stream=True), 413),
+    ]
+    alone = [send(writer_site, {**each, "stream": False}).json() for each in sampled]
+
+    def ask(value: Any) -> Any:
+        if value.get("stream"):
+            response = post(writer_site, value)
+            if response.status != 200:
+                return Answer(response.status, "", response.read())
+            lines = [each for each in response.read().split(b"\n\n") if each.startswith(b"data")]
+            return [{"generated_text": data(lines[-1])["generated_text"]}]
+        answer = send(writer_site, value)
+        return answer.json() if answer.status == 200 else answer
+
+    everything = [*right, *(value for value, _ in wrong), *sampled]
+    with ThreadPoolExecutor(len(everything)) as pool:
+        answers = list(pool.map(ask, everything))
+    for value, answer in zip(right, answers, strict=False):
+        new = value["parameters"]["max_new_tokens"]
+        assert answer == [{"generated_text": writer.greedy(value["inputs"], new)[1]}]
+    for (_, status), answer in zip(wrong, answers[len(right) :], strict=False):
+        assert answer.status == status
+        assert json.loads(answer.body)["error"]
+    assert answers[len(right) + len(wrong) :] == alone
+
+
+def test_first_token_comes_before_the_last(writer_site: Site, writer: Written) -> None:
+    response = post(writer_site, request("a", stream=True, max_new_tokens=90))
+    first = response.readline()
+    seen = time.monotonic()
+    rest = [line for line in response.read().splitlines() if line]
+    took = time.monotonic() - seen
+    assert took > 0.05, "all tokens came at once"
+    events = [data(line) for line in [first, *rest]]
+    tokens, text = writer.greedy("a", 90)
+    assert [each["token"]["id"] for each in events] == tokens
+    assert "".join(each["token"]["text"] for each in events) == text
+    assert events[-1]["details"]["finish_reason"] in ("length", "eos_token")
+
+
+def test_one_token_can_be_streamed(writer_site: Site, writer: Written) -> None:
+    [event] = read_stream(writer_site, request(TEXTS[0], stream=True, max_new_tokens=1))
+    assert event["generated_text"] == writer.greedy(TEXTS[0], 1)[1]
+    assert event["details"]["finish_reason"] == "length"
+
+
+def test_client_that_leaves_stops_the_work(writer_site: Site) -> None:
+    wait_idle(writer_site)
+    before = generated(writer_site)
+    responses = [post(writer_site, request("a", stream=True, max_new_tokens=94)) for _ in range(3)]
+    for response in responses:
+        response.readline()
+        response.close()
+    hang_up()
+    wait_idle(writer_site)
+    assert 3 <= generated(writer_site) - before < 2 * 94
+
+
+def test_connection_is_kept_for_the_next_request(writer_site: Site, writer: Written) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", writer_site.port("inference"), timeout=60)
+    headers = {
+        "Authorization": f"Bearer {writer_site.server.token('inference')}",
+        "Content-Type": "application/json",
+    }
+    for stream in (False, True, True, False):
+        body = json.dumps(request(TEXTS[1], stream=stream, max_new_tokens=4))
+        connection.request("POST", f"/predictions/{MODEL}", body, headers)
+        response = connection.getresponse()
+        content = response.read()
+        assert response.status == 200
+        assert (response.getheader("content-length") is None) == stream
+        value = data(content.strip().split(b"\n\n")[-1]) if stream else json.loads(content)[0]
+        assert value["generated_text"] == writer.greedy(TEXTS[1], 4)[1]
+    connection.close()
+
+
+def test_inference_client(writer_site: Site, writer: Written) -> None:
+    headers = {"Authorization": f"Bearer {writer_site.server.token('inference')}"}
+    client = InferenceClient(model=writer_site.server.address, headers=headers)
+    tokens, text = writer.greedy(TEXTS[0], 8)
+    assert client.text_generation(TEXTS[0], max_new_tokens=8) == text
+    told = client.text_generation(TEXTS[0], max_new_tokens=8, details=True)
+    assert (told.generated_text, told.details.finish_reason) == (text, "length")
+    assert [token.id for token in told.details.tokens] == tokens
+    assert "".join(client.text_generation(TEXTS[0], max_new_tokens=8, stream=True)) == text
+    events = [*client.text_generation(TEXTS[0], max_new_tokens=8, stream=True, details=True)]
+    assert [each.token.id for each in events] == tokens
+    assert events[-1].details.finish_reason == "length"
+    assert events[-1].generated_text == text
+    with pytest.raises(HfHubHTTPError, match="send at most 88 "):
+        client.text_generation("The film " * 99, max_new_tokens=8, stream=True)

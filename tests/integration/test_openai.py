@@ -1,0 +1,132 @@
+"""The official openai package on a live server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from tests.integration.conftest import Site
+from tests.integration.generation import MODEL
+from tests.serving.generation.helpers import Written, spoken
+from torchscript_bundle.export.archive import VERSION
+
+MESSAGES = [
+    {"role": "system", "content": "Be short."},
+    {"role": "user", "content": [{"type": "text", "text": "The film"}]},
+]
+SAID = "<s>system: Be short.</s><s>user: The film</s><s>assistant:"
+
+
+@pytest.fixture(scope="module")
+def client(writer_site: Site) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(
+        base_url=f"{writer_site.server.address}/{VERSION}",
+        api_key=writer_site.server.token("inference"),
+        max_retries=0,
+    ) as client:
+        yield client
+
+
+def test_chat(client: openai.OpenAI, writer: Written) -> None:
+    tokens, text, read = spoken(writer, SAID, 12)
+    answer = client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, temperature=0, max_tokens=12
+    )
+    [choice] = answer.choices
+    assert (choice.message.role, choice.message.content) == ("assistant", text)
+    assert choice.finish_reason == ("stop" if tokens[-1] in writer.eos_ids else "length")
+    assert answer.model == MODEL
+    assert answer.usage is not None
+    counted = (answer.usage.prompt_tokens, answer.usage.completion_tokens)
+    assert counted == (read, len(tokens))
+    assert answer.usage.total_tokens == sum(counted)
+
+
+def test_chat_streamed(client: openai.OpenAI, writer: Written) -> None:
+    tokens, text, read = spoken(writer, SAID, 12)
+    stream = client.chat.completions.create(
+        model=MODEL,
+        messages=MESSAGES,
+        temperature=0,
+        max_completion_tokens=12,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    *chunks, last = stream
+    assert chunks[0].choices[0].delta.role == "assistant"
+    pieces = [chunk.choices[0].delta.content or "" for chunk in chunks]
+    assert "".join(pieces) == text
+    assert sum(map(bool, pieces)) > 1
+    assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
+    assert chunks[-1].choices[0].finish_reason in ("stop", "length")
+    assert len({chunk.id for chunk in [*chunks, last]}) == 1
+    assert last.choices == []
+    assert last.usage is not None
+    assert last.usage.total_tokens == read + len(tokens)
+
+
+def test_completions(client: openai.OpenAI, writer: Written) -> None:
+    texts = ["cold soup", "Not bad"]
+    answer = client.completions.create(model=MODEL, prompt=texts, temperature=0, max_tokens=8)
+    expected = [writer.greedy(text, 8)[1] for text in texts]
+    assert [choice.text for choice in answer.choices] == expected
+    stream = client.completions.create(
+        model=MODEL, prompt=texts, temperature=0, max_tokens=8, stream=True
+    )
+    streamed = ["", ""]
+    for chunk in stream:
+        streamed[chunk.choices[0].index] += chunk.choices[0].text
+    assert streamed == expected
+
+
+def test_stop_strings_are_cut_off(client: openai.OpenAI, writer: Written) -> None:
+    whole = writer.greedy("The film was long", 12)[1].rstrip("\ufffd")
+    stop = whole[len(whole) // 2 :][:2]
+    cut = whole[: whole.index(stop)]
+    options = {"model": MODEL, "prompt": "The film was long", "temperature": 0, "max_tokens": 12}
+    answer = client.completions.create(**options, stop=stop)  # type: ignore[call-overload]
+    assert (answer.choices[0].text, answer.choices[0].finish_reason) == (cut, "stop")
+    stream = client.completions.create(**options, stop=[stop], stream=True)  # type: ignore[call-overload]
+    assert "".join(chunk.choices[0].text for chunk in stream) == cut
+
+
+def test_same_seed_gives_the_same_text(client: openai.OpenAI) -> None:
+    texts = [
+        client.completions.create(model=MODEL, prompt="a", seed=seed, max_tokens=12).choices[0].text
+        for seed in (5, 5, 6)
+    ]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_errors_are_those_of_openai(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="temperature must be a number") as caught:
+        client.completions.create(model=MODEL, prompt="a", temperature=3)
+    assert caught.value.type == "invalid_request_error"
+    with pytest.raises(openai.NotFoundError, match="this address serves writer") as missing:
+        client.completions.create(model="gpt-5", prompt="a")
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.APIStatusError, match="send at most") as long:
+        client.chat.completions.create(
+            model=MODEL, messages=[{"role": "user", "content": "The film " * 99}], stream=True
+        )
+    assert (long.value.status_code, long.value.code) == (413, "context_length_exceeded")
+    with pytest.raises(openai.BadRequestError, match="the role of message 0"):
+        client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "tool", "content": "a"}],  # type: ignore[list-item]
+        )
+    with pytest.raises(openai.BadRequestError, match="this server has no n"):
+        client.completions.create(model=MODEL, prompt="a", n=2)
+
+
+def test_stream_that_is_left_is_no_error_for_the_next(
+    client: openai.OpenAI, writer: Written
+) -> None:
+    with client.completions.create(
+        model=MODEL, prompt="a", max_tokens=90, stream=True, temperature=0
+    ) as stream:
+        next(iter(stream))
+    answer = client.completions.create(model=MODEL, prompt="a", temperature=0, max_tokens=5)
+    assert answer.choices[0].text == writer.greedy("a", 5)[1]

@@ -1,0 +1,1 @@
+"""Text generation: prompts join a batch and leave it between two tokens."""

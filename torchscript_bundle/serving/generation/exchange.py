@@ -1,0 +1,102 @@
+"""A request that is being answered, and how its answers are sent: at the end, or as they come."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torchscript_bundle.serving.generation.answer import Answer
+from torchscript_bundle.serving.http import HttpRequest, HttpResponse, json_response
+
+FAILED = "the server could not answer this request"
+#: What clients of server-sent events pass over, so that a lost connection is noticed all the same.
+NOTHING_YET = b":\n\n"
+
+
+class Exchange(ABC):
+    """One request and the answers that are written to it.
+
+    Args:
+        request: as it came.
+        answers: one for each of its texts.
+        streamed: whether the client gets events.
+    """
+
+    def __init__(self, request: HttpRequest, answers: Sequence[Answer], streamed: bool) -> None:
+        self.request = request
+        self.answers = answers
+        self.streamed = streamed
+        self._sent = [0] * len(answers)
+        self._closed = False
+        self._begun = False
+
+    @property
+    def done(self) -> bool:
+        """Whether all of its answers are written, or one has failed."""
+        return self._failed or all(answer.done for answer in self.answers)
+
+    @property
+    def _failed(self) -> bool:
+        return any(answer.failed for answer in self.answers)
+
+    def response(self) -> HttpResponse:
+        """The whole answer, once it is done.
+
+        Raises:
+            RequestError: it is too long to be sent.
+        """
+        return json_response(500, self._error(FAILED)) if self._failed else self._whole()
+
+    def events(self) -> bytes:
+        """Server-sent events of what was written since the last call, the last of them included."""
+        if self._closed:
+            return b""
+        self._closed = self.done
+        if self._failed:
+            return event(self._error(FAILED))
+        made = b"".join(self._events())
+        if not made and any(answer.pieces for answer in self.answers):
+            return NOTHING_YET
+        return made
+
+    def _events(self) -> Iterator[bytes]:
+        if not self._begun and any(answer.pieces for answer in self.answers):
+            self._begun = True
+            yield from self._first()
+        for index, answer in enumerate(self.answers):
+            for at in range(self._sent[index], len(answer.pieces)):
+                yield from self._piece(index, answer, at)
+            self._sent[index] = len(answer.pieces)
+        if self._closed:
+            yield from self._last()
+
+    @abstractmethod
+    def _whole(self) -> HttpResponse:
+        """The answer of a request that is not streamed."""
+
+    @abstractmethod
+    def _error(self, message: str) -> dict[str, Any]:
+        """What is said where the server has failed."""
+
+    @abstractmethod
+    def _piece(self, index: int, answer: Answer, at: int) -> Iterator[bytes]:
+        """Events of the token `at` of an answer."""
+
+    def _first(self) -> Iterator[bytes]:
+        """Events before any token."""
+        yield from ()
+
+    def _last(self) -> Iterator[bytes]:
+        """Events after all tokens."""
+        yield from ()
+
+
+def event(value: Any) -> bytes:
+    """A server-sent event. JSON has no line breaks of its own, which would end it early.
+
+    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return b"data: " + text.encode("utf-8") + b"\n\n"

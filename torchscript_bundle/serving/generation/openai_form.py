@@ -1,0 +1,173 @@
+"""What OpenAI's clients send: chat completions and completions.
+
+Source: https://platform.openai.com/docs/api-reference
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torchscript_bundle.serving import fields
+from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.generation.settings import (
+    Settings,
+    Stops,
+    make_settings,
+    sampling_fields,
+)
+from torchscript_bundle.serving.texts import check_keys, check_text
+
+ROLES = ("system", "developer", "user", "assistant")
+MOST_MESSAGES = 1000
+#: What a client may send where it asks for nothing by it.
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "echo": (False,),
+    "logprobs": (False,),
+    "suffix": ("",),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "response_format": ({"type": "text"},),
+    "tools": ([],),
+    "store": (False,),
+}
+#: What says nothing of the answer.
+IGNORED = ("user", "metadata")
+OWN = (
+    *("model", "stream", "stream_options", "temperature", "top_p", "seed", "stop", "max_tokens"),
+    *("max_completion_tokens", "top_k", "repetition_penalty"),
+)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a client asks for.
+
+    Attributes:
+        prompts: the texts to go on from; of a chat, the messages instead.
+        messages: of a chat.
+        settings: how each answer is written.
+        stream: whether it comes in events.
+        usage: whether the last event counts the tokens.
+    """
+
+    prompts: list[str]
+    messages: list[dict[str, str]]
+    settings: list[Settings]
+    stream: bool
+    usage: bool
+
+
+class CompletionForm:
+    """Reads requests.
+
+    Args:
+        most_new: most tokens of an answer.
+        defaults: the model's own settings.
+        model_name: what the model is called in URLs; empty takes any.
+    """
+
+    def __init__(self, most_new: int, defaults: Mapping[str, Any], model_name: str) -> None:
+        known = sampling_fields(most_new)
+        self._fields = {
+            **{name: known[name] for name in ("top_k", "top_p", "repetition_penalty", "seed")},
+            "max_tokens": replace(known["max_new_tokens"], name="max_tokens"),
+            "temperature": fields.Number("temperature", "", least=0, most=2),
+        }
+        self._stops = Stops("stop", "", default=())
+        self._defaults = defaults
+        self._model_name = model_name
+
+    def read(self, payload: object, chat: bool) -> Completion:
+        """What a request asks for.
+
+        Args:
+            payload: parsed JSON.
+            chat: whether it has messages, or a prompt.
+
+        Raises:
+            RequestError: 422 for a wrong form; 404 for another model.
+        """
+        key = "messages" if chat else "prompt"
+        if not isinstance(payload, dict):
+            raise RequestError(422, f'send an object: {{"model": "...", "{key}": ...}}')
+        check_keys(payload, (key, *OWN, *NEUTRAL, *IGNORED))
+        given = {name: value for name, value in payload.items() if value is not None}
+        for name, values in NEUTRAL.items():
+            if name in given and given[name] not in values:
+                raise RequestError(422, f"this server has no {name}; leave it out")
+        if given.get("model", self._model_name) != self._model_name and self._model_name:
+            raise RequestError(404, f"this address serves {self._model_name}; send that as model")
+        messages = _messages(given.get("messages")) if chat else []
+        prompts = [] if chat else _prompts(given.get("prompt"))
+        settings = [self._settings(given, at) for at in range(max(1, len(prompts)))]
+        options = given.get("stream_options", {})
+        if not isinstance(options, dict):
+            raise RequestError(422, "stream_options must be an object")
+        check_keys(options, ("include_usage",), where="stream_options.")
+        return Completion(
+            prompts,
+            messages,
+            settings,
+            fields.Boolean("stream", "").check(given.get("stream", False)),
+            fields.Boolean("include_usage", "").check(options.get("include_usage", False)),
+        )
+
+    def _settings(self, given: Mapping[str, Any], at: int) -> Settings:
+        """Those of one of several prompts: each has draws of its own."""
+        if "max_tokens" in given and "max_completion_tokens" in given:
+            raise RequestError(422, "max_tokens and max_completion_tokens are the same; send one")
+        named = {**given, "max_tokens": given.get("max_completion_tokens", given.get("max_tokens"))}
+        values = {
+            name: None if named.get(name) is None else field.check(named[name])
+            for name, field in self._fields.items()
+        }
+        stop = given.get("stop", [])
+        temperature = 1.0 if values["temperature"] is None else values["temperature"]
+        values |= {
+            "stop": self._stops.check([stop] if isinstance(stop, str) else stop),
+            "max_new_tokens": values["max_tokens"],
+            "do_sample": temperature > 0,
+            "temperature": temperature or 1.0,
+        }
+        settings = make_settings(values, self._defaults, keep_stop=False)
+        return settings if at == 0 else replace(settings, seed=(settings.seed + at) % 2**63)
+
+
+def _prompts(value: object) -> list[str]:
+    texts = value if isinstance(value, list) else [value]
+    if not texts:
+        raise RequestError(422, "prompt is an empty list; send a text")
+    return [check_text(text, "the prompt") for text in texts]
+
+
+def _messages(value: object) -> list[dict[str, str]]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_MESSAGES:
+        raise RequestError(
+            422,
+            f"messages must be a list of 1 to {MOST_MESSAGES}, such as "
+            '[{"role": "user", "content": "..."}]',
+        )
+    return [_message(each, f"message {at}") for at, each in enumerate(value)]
+
+
+def _message(value: object, what: str) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise RequestError(422, f'{what} must be {{"role": "user", "content": "..."}}')
+    check_keys(value, ("role", "content", "name"), where="messages.")
+    role, content = value.get("role"), value.get("content")
+    if role not in ROLES:
+        raise RequestError(422, f"the role of {what} must be one of {', '.join(ROLES)}")
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    texts = []
+    for part in parts:
+        if not isinstance(part, dict) or part.keys() != {"type", "text"} or part["type"] != "text":
+            raise RequestError(422, f"{what} has a part that is no text; send texts alone")
+        texts.append(check_text(part["text"], f"the content of {what}"))
+    if not texts:
+        raise RequestError(422, f"{what} has no content; send a text")
+    return {"role": str(role), "content": "".join(texts)}

@@ -1,0 +1,232 @@
+"""The service behind the modes that write: requests are opened, answers grow by a token a step."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from torchscript_bundle.serving import scripted
+from torchscript_bundle.serving.artifact import CONFIG_FILE, REMAKE, Bundle, ServingOptions
+from torchscript_bundle.serving.artifact import read_json_object as read_json
+from torchscript_bundle.serving.body import decode_body
+from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.generation.answer import Answer
+from torchscript_bundle.serving.generation.engine import Engine, Limits
+from torchscript_bundle.serving.generation.exchange import Exchange
+from torchscript_bundle.serving.generation.hugging_face import HuggingFaceExchange
+from torchscript_bundle.serving.generation.openai_answers import (
+    CompletionExchange,
+    in_openai_shape,
+)
+from torchscript_bundle.serving.generation.openai_form import CompletionForm
+from torchscript_bundle.serving.generation.prompts import PromptReader
+from torchscript_bundle.serving.generation.settings import Settings
+from torchscript_bundle.serving.http import HttpRequest, HttpResponse, json_response
+from torchscript_bundle.serving.modes import load_mode
+from torchscript_bundle.serving.modes.base import Query
+from torchscript_bundle.serving.openapi import describe_api
+from torchscript_bundle.serving.protocols import read_call
+from torchscript_bundle.serving.protocols.call import Call
+from torchscript_bundle.serving.service import DESCRIBED, bounded, guard
+from torchscript_bundle.serving.tokenization import TextEncoder
+
+if TYPE_CHECKING:
+    from torchscript_bundle.serving.generation.chat import ChatTemplate
+
+logger = logging.getLogger(__name__)
+
+#: The key of setup_config.json that only these modes read.
+MAX_BATCH_TOKENS = "max_batch_tokens"
+#: What OpenAI's clients put behind the address of a model, and whether messages go there.
+COMPLETIONS = {"chat/completions": True, "completions": False}
+#: Clients that can read events.
+STREAMS = ("http", "huggingface_hub")
+WARM_UP = Settings(
+    max_new_tokens=3,
+    do_sample=True,
+    temperature=1.0,
+    top_k=5,
+    top_p=0.9,
+    repetition_penalty=1.1,
+    seed=0,
+)
+
+
+class GenerationService:
+    """Answers requests with texts that a model writes, from one artifact.
+
+    Args:
+        folder: the artifact's folder, or the unpacked archive.
+        device: where the module runs.
+        model_name: what the model is called in URLs.
+
+    Raises:
+        ArtifactError: the artifact cannot be served; the message names the file and the fix.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, model_name: str = "") -> None:
+        self._bundle = Bundle.load(folder)
+        self._bundle.check_files(folder)
+        self._options = ServingOptions.load(folder)
+        self._model_name = model_name
+        self._mode = load_mode(self._bundle)
+        tokenizer = TextEncoder(folder, self._bundle, truncate=False).tokenizer
+        self._prompts = PromptReader(self._bundle, tokenizer)
+        self._template = _load_template(self._bundle)
+        self._completions = CompletionForm(
+            self._bundle.max_length - 1, self._bundle.mode_options["defaults"], model_name
+        )
+        module = scripted.load(folder, self._bundle, device)
+        limits = Limits(self._options.batch_size, _max_batch_tokens(folder))
+        self._engine = Engine(module, device, limits)
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Writes a little, alone and with another that joins."""
+        started = time.perf_counter()
+        for _ in range(2):
+            self._engine.add(self._prompts.start("a", WARM_UP))
+            self._engine.step()
+        while self._engine.running or self._engine.waiting:
+            self._engine.step()
+        logger.info("warm-up took %.1f s", time.perf_counter() - started)
+
+    def open(self, request: HttpRequest) -> Exchange | HttpResponse:
+        """Begins with a request; a bad one is answered at once."""
+        path = request.path.removeprefix("v1/")
+        if path in COMPLETIONS and request.purpose == "predict":
+            opened = guard(self._open_completion, request, COMPLETIONS[path])
+            return in_openai_shape(opened) if isinstance(opened, HttpResponse) else opened
+        return guard(self._open, request)
+
+    def _open_completion(self, request: HttpRequest, chat: bool) -> Exchange:
+        """A request of OpenAI's clients."""
+        asked = self._completions.read(decode_body(request), chat)
+        prompts = [self._render(asked.messages)] if chat else asked.prompts
+        self._check_count(len(prompts))
+        answers = [
+            self._check_room(self._prompts.start(text, settings, special_tokens=not chat))
+            for text, settings in zip(prompts, asked.settings, strict=True)
+        ]
+        return self._begin(
+            CompletionExchange(
+                request,
+                answers,
+                asked.stream,
+                model=self._model_name,
+                chat=chat,
+                usage=asked.usage,
+            )
+        )
+
+    def _render(self, messages: list[dict[str, str]]) -> str:
+        if self._template is None:
+            raise RequestError(
+                404, "this model has no chat template; send a prompt to /completions instead"
+            )
+        return self._template.render(messages)
+
+    def _open(self, request: HttpRequest) -> Exchange | HttpResponse:
+        if request.purpose == "describe":
+            return json_response(200, self.describe())
+        if request.purpose == "explain":
+            raise RequestError(
+                404, "this archive holds no explanations; POST the text to /predictions instead"
+            )
+        call = read_call(decode_body(request), self._mode, self._model_name, request.client)
+        if not call.items:
+            raise RequestError(422, "the list is empty; send at least one text")
+        self._check_count(len(call.items))
+        begun = [self._start(item, call, at) for at, item in enumerate(call.items)]
+        queries, answers = [query for query, _ in begun], [answer for _, answer in begun]
+        streamed = self._check_stream(queries, call, request)
+        return self._begin(
+            HuggingFaceExchange(request, answers, streamed, self._mode, queries, call.reply)
+        )
+
+    def _begin(self, exchange: Exchange) -> Exchange:
+        for answer in exchange.answers:
+            self._engine.add(answer)
+        return exchange
+
+    def _start(self, item: object, call: Call, at: int) -> tuple[Query, Answer]:
+        try:
+            query = self._mode.decode(item, call.parameters)
+            [text] = query.texts
+            assert isinstance(text, str)
+            return query, self._check_room(self._prompts.start(text, query.options.settings))
+        except RequestError as error:
+            where = f"item {at} of the list: " if call.listed else ""
+            raise RequestError(error.status, where + error.message) from None
+
+    def _check_room(self, answer: Answer) -> Answer:
+        if not self._engine.room_for(answer):
+            raise RequestError(
+                413,
+                f"{len(answer.prompt)} tokens and {answer.most} new ones are more than a batch of "
+                "this server holds; send a shorter text or a lower max_new_tokens",
+            )
+        return answer
+
+    def _check_count(self, count: int) -> None:
+        most = self._options.max_client_batch
+        if count > most:
+            raise RequestError(413, f"{count} texts in one request; send at most {most} at a time")
+
+    def _check_stream(self, queries: list[Query], call: Call, request: HttpRequest) -> bool:
+        streamed = bool(queries[0].options.stream)
+        if streamed and (call.listed or request.client not in STREAMS):
+            raise RequestError(
+                422, "stream is for one text, sent over HTTP; leave it out for others"
+            )
+        return streamed
+
+    def step(self) -> None:
+        """Writes a token of each answer that is under way."""
+        self._engine.step()
+
+    def close(self, exchange: Exchange) -> None:
+        """Forgets a request whose client is gone."""
+        for answer in exchange.answers:
+            self._engine.drop(answer)
+
+    def finish(self, exchange: Exchange) -> HttpResponse:
+        """The response to a request that is done and not streamed."""
+        return guard(lambda: bounded(exchange.response()))
+
+    def describe(self) -> dict[str, Any]:
+        """What this archive serves and how to ask for it, and what is being written now."""
+        facts = asdict(self._bundle)
+        api = describe_api(self._bundle, self._mode, self._model_name, self._options)
+        return {
+            **{name: facts[name] for name in DESCRIBED},
+            "writing": self.counts(),
+            "openapi": api,
+        }
+
+    def counts(self) -> dict[str, int]:
+        """How much there is to write, and was written since the start."""
+        engine = self._engine
+        return {"running": engine.running, "waiting": engine.waiting, **asdict(engine.counts)}
+
+
+def _load_template(bundle: Bundle) -> ChatTemplate | None:
+    """Its library is imported only where an artifact needs it."""
+    source = bundle.mode_options["chat_template"]
+    if source is None:
+        return None
+    from torchscript_bundle.serving.generation.chat import ChatTemplate
+
+    return ChatTemplate(source, bundle.mode_options["special_tokens"])
+
+
+def _max_batch_tokens(folder: Path) -> int:
+    value = read_json(folder / CONFIG_FILE).get(MAX_BATCH_TOKENS)
+    if not isinstance(value, int):
+        raise ArtifactError(f"{folder / CONFIG_FILE}: no key {MAX_BATCH_TOKENS}; {REMAKE}")
+    return value

@@ -1,0 +1,56 @@
+"""An unpacked archive -> what answers TorchServe's calls of the handler; the mode decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from torchscript_bundle.serving import torchserve
+from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.generation.service import GenerationService
+from torchscript_bundle.serving.generation.worker import GenerationWorker
+from torchscript_bundle.serving.modes import load_mode
+from torchscript_bundle.serving.modes.writing import Writing
+from torchscript_bundle.serving.service import Service
+
+
+class Worker(Protocol):
+    """Answers the handler's calls."""
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """The body for each row of data; statuses and headers are set on the context."""
+
+
+class BatchWorker:
+    """Answers each call whole.
+
+    Args:
+        service: what answers.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """See `Worker`."""
+        requests = [torchserve.read_request(row, context, at) for at, row in enumerate(data)]
+        pairs = zip(requests, self._service.answer(requests), strict=True)
+        return [torchserve.write_response(*pair, context, at) for at, pair in enumerate(pairs)]
+
+
+def load_worker(folder: Path, device: torch.device, model_name: str) -> Worker:
+    """Loads, checks and warms up the artifact in a folder.
+
+    Args:
+        folder: the unpacked archive.
+        device: where the module runs.
+        model_name: what the model is called in URLs.
+
+    Raises:
+        ArtifactError: the archive cannot be served.
+    """
+    if isinstance(load_mode(Bundle.load(folder)), Writing):
+        return GenerationWorker(GenerationService(folder, device, model_name))
+    return BatchWorker(Service(folder, device, model_name))
