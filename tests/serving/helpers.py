@@ -21,6 +21,8 @@ from torchscript_bundle.serving.artifact import (
     file_sha256,
 )
 from torchscript_bundle.serving.http import HttpRequest, HttpResponse
+from torchscript_bundle.serving.modes import MODES
+from torchscript_bundle.serving.modes.writing import Writing
 from torchscript_bundle.serving.service import Service
 
 CPU = torch.device("cpu")
@@ -35,6 +37,9 @@ EACH_MODE: dict[str, Any] = {
     "bert_reranker": {"query": "soup", "texts": ["It works.", "a film"], "return_documents": True},
     "bert_nli": {"text": "It works.", "candidate_labels": "food, film", "multi_label": True},
 }
+
+#: Modes that write texts; their tests are in tests/serving/generation.
+WRITING = {name for name, mode in MODES.items() if issubclass(mode, Writing)}
 
 BUNDLE = Bundle(
     format_version=FORMAT_VERSION,

@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tests.serving.helpers import BUNDLE, CPU, EACH_MODE, ask, post, raw, read
+from tests.serving.helpers import BUNDLE, CPU, EACH_MODE, WRITING, ask, post, raw, read
 from torchscript_bundle.server import ROOT
 from torchscript_bundle.serving.artifact import Bundle, ServingOptions
 from torchscript_bundle.serving.http import HttpRequest
@@ -60,9 +60,10 @@ def problems(api: dict[str, Any], name: str, value: object) -> list[str]:
 
 
 def test_every_mode_is_looked_at(artifact: Callable[[str], Path]) -> None:
-    assert {Bundle.load(artifact(name)).mode for name in EACH_MODE} == set(MODES)
+    assert {Bundle.load(artifact(name)).mode for name in EACH_MODE} == set(MODES) - WRITING
     assert sorted(SAMPLES.values()) == sorted(EACH_MODE)
-    assert set(SAMPLES) == {path.name for path in ROOT.glob("*_artifacts")}
+    folders = {path.name for path in ROOT.glob("*_artifacts")}
+    assert set(SAMPLES) == {name for name in folders if "generation" not in name}
 
 
 @pytest.mark.parametrize("name", EACH_MODE)
@@ -279,7 +280,9 @@ def test_the_examples_of_the_documents_are_what_the_document_takes(
         if section.startswith(general) or "| parameter | default |" in section
     }
     rows = [
-        (row.split("`")[1], row.split("|", 2)[2]) for row in table.split("\n\n")[0].splitlines()[2:]
+        (row.split("`")[1], row.split("|", 2)[2])
+        for row in table.split("\n\n")[0].splitlines()[2:]
+        if row.split("`")[1] not in WRITING
     ]
     checked = []
     for title, text in (*sections.items(), *rows):

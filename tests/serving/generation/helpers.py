@@ -38,6 +38,7 @@ CONFIG = {
     "explanation_steps": 1,
     "explanation_batch_size": 1,
     "on_too_long": "error",
+    "packed_weights": True,
     "max_batch_tokens": 8 * MAX_LENGTH,
 }
 
