@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+from huggingface_hub import InferenceClient
 
 from tests.integration.conftest import Site
 from tests.integration.generation import MODEL
@@ -65,6 +66,19 @@ def test_chat_streamed(client: openai.OpenAI, writer: Written) -> None:
     assert last.choices == []
     assert last.usage is not None
     assert last.usage.total_tokens == read + len(tokens)
+
+
+def test_chat_of_huggingface_hub(writer_site: Site, writer: Written) -> None:
+    hub = InferenceClient(
+        base_url=f"{writer_site.server.address}/{VERSION}",
+        api_key=writer_site.server.token("inference"),
+    )
+    _, text, _ = spoken(writer, SAID, 12)
+    options = {"messages": MESSAGES, "temperature": 0, "max_tokens": 12}
+    answer = hub.chat_completion(**options)  # type: ignore[call-overload]
+    assert answer.choices[0].message.content == text
+    chunks = hub.chat_completion(**options, stream=True)  # type: ignore[call-overload]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
 
 
 def test_completions(client: openai.OpenAI, writer: Written) -> None:

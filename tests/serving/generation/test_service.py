@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.export.generation.helpers import MAX_LENGTH
 from tests.serving.generation.helpers import Written, answer_all, ask, make, post
@@ -305,3 +307,19 @@ def test_forced_tokens_are_those_of_transformers(tmp_path: Any) -> None:
         )
         assert [token["id"] for token in answer["details"]["tokens"]] == tokens
         assert tokens[0] == 17
+
+
+def test_the_document_is_openapi_and_shows_the_parameters(
+    service: Callable[[str], GenerationService],
+) -> None:
+    [response] = answer_all(service("gpt2"), HttpRequest({}, {}, purpose="describe"))
+    api = json.loads(response.body)["openapi"]
+    OpenAPIV31SpecValidator(api).validate()
+    shown = api["components"]["schemas"]["Parameters"]["properties"]
+    assert shown["max_new_tokens"]["maximum"] == MAX_LENGTH - 1
+    assert shown["temperature"]["exclusiveMinimum"] == 0
+    schema = {"$ref": "#/components/schemas/Reply", **api}
+    _, value = ask(service("gpt2"), details("a", max_new_tokens=3))
+    Draft202012Validator(schema).validate(value)
+    request = {"$ref": "#/components/schemas/Request", **api}
+    Draft202012Validator(request).validate(details("a", max_new_tokens=3, stop=["\n"], stream=True))

@@ -17,6 +17,7 @@ from torchscript_bundle.serving.generation.settings import (
     make_settings,
     sampling_fields,
 )
+from torchscript_bundle.serving.http import Client
 from torchscript_bundle.serving.texts import check_keys, check_text
 
 ROLES = ("system", "developer", "user", "assistant")
@@ -82,12 +83,13 @@ class CompletionForm:
         self._defaults = defaults
         self._model_name = model_name
 
-    def read(self, payload: object, chat: bool) -> Completion:
+    def read(self, payload: object, chat: bool, client: Client) -> Completion:
         """What a request asks for.
 
         Args:
             payload: parsed JSON.
             chat: whether it has messages, or a prompt.
+            client: huggingface_hub's names a model of its own invention.
 
         Raises:
             RequestError: 422 for a wrong form; 404 for another model.
@@ -100,7 +102,8 @@ class CompletionForm:
         for name, values in NEUTRAL.items():
             if name in given and given[name] not in values:
                 raise RequestError(422, f"this server has no {name}; leave it out")
-        if given.get("model", self._model_name) != self._model_name and self._model_name:
+        named = given.get("model", self._model_name)
+        if self._model_name and named != self._model_name and client != "huggingface_hub":
             raise RequestError(404, f"this address serves {self._model_name}; send that as model")
         messages = _messages(given.get("messages")) if chat else []
         prompts = [] if chat else _prompts(given.get("prompt"))

@@ -106,7 +106,7 @@ class GenerationService:
 
     def _open_completion(self, request: HttpRequest, chat: bool) -> Exchange:
         """A request of OpenAI's clients."""
-        asked = self._completions.read(decode_body(request), chat)
+        asked = self._completions.read(decode_body(request), chat, request.client)
         prompts = [self._render(asked.messages)] if chat else asked.prompts
         self._check_count(len(prompts))
         answers = [
@@ -132,6 +132,8 @@ class GenerationService:
         return self._template.render(messages)
 
     def _open(self, request: HttpRequest) -> Exchange | HttpResponse:
+        if request.client == "refused_grpc":
+            raise RequestError(400, "TorchServe has refused this call; use Predictions")
         if request.purpose == "describe":
             return json_response(200, self.describe())
         if request.purpose == "explain":

@@ -6,7 +6,7 @@ from the next call (of those that are streamed; of others TorchServe does not no
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +15,10 @@ from torchscript_bundle.serving.generation.exchange import Exchange
 from torchscript_bundle.serving.generation.service import GenerationService
 from torchscript_bundle.serving.http import EVENTS, HttpRequest, HttpResponse
 
-logger = logging.getLogger(__name__)
-
 #: The metric that counts what is written: it stands still where nobody waits.
 TOKENS = "GeneratedTokens"
+#: How long a call waits that brings nothing to do.
+IDLE_SECONDS = 0.1
 #: Says of a response whether another part of it follows; None where it has no parts.
 Stopping = Callable[[Any], bool | None]
 
@@ -50,6 +50,11 @@ class GenerationWorker:
                     self._open[ids[at]] = opened
         before = self._service.counts()["tokens"]
         self._service.step()
+        if len(answered) == len(data) and all(
+            request.client == "refused_grpc" for request, _ in answered.values()
+        ):
+            # No answer can end such a call, and TorchServe sends it again at once.
+            time.sleep(IDLE_SECONDS)
         if tokens := self._service.counts()["tokens"] - before:
             context.metrics.add_counter(TOKENS, tokens)
         stopping: dict[int, Stopping] = dict.fromkeys(ids, _whole)
