@@ -119,7 +119,7 @@ def test_what_an_artifact_holds(eager_artifact: Artifact, artifact: Artifact) ->
     }
     assert facts["sizes"] == {name: (folder / name).stat().st_size for name in files}
     traced = json.loads((artifact("bert") / "bundle.json").read_text())
-    ours = {"save_mode", "save_options", "sha256", "sizes", "verification"}
+    ours = {"save_mode", "save_options", "source", "sha256", "sizes", "verification"}
     assert {key for key in facts if facts[key] != traced[key]} == ours
     assert facts["save_options"] == {
         "auto_class": "AutoModelForSequenceClassification",
