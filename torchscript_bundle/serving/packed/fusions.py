@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
 from torchscript_bundle.serving.packed.graphs import (
     Graph,
     Node,
+    PackedInputs,
     Value,
     all_nodes,
     constant_of,
@@ -18,7 +20,7 @@ from torchscript_bundle.serving.packed.graphs import (
     moves_safely,
     only_user,
 )
-from torchscript_bundle.serving.packed.linears import is_packable
+from torchscript_bundle.serving.packed.linears import is_packable, weight_of
 from torchscript_bundle.serving.packed.weights import PackedWeights
 
 UNARY = "mkldnn::_linear_pointwise"
@@ -59,24 +61,16 @@ class PackedGraph:
     Attributes:
         graph: is edited.
         weights: packs, and is shared with the module's other graphs.
-        inputs: the packed weights in order.
+        inputs: the graph's inputs that hold packed weights.
     """
 
     graph: Graph
     weights: PackedWeights
-    inputs: list[torch.Tensor] = field(default_factory=list)
-    _values: dict[int, Value] = field(default_factory=dict)
+    inputs: PackedInputs
 
     def input_for(self, weights: list[torch.Tensor]) -> Value:
         """The graph's input that holds the packed form of these weights."""
-        packed = self.weights.pack(weights)
-        if id(packed) not in self._values:
-            # Constants cannot hold what is packed.
-            value = self.graph.addInput()
-            value.setType(torch._C.TensorType.get())
-            self._values[id(packed)] = value
-            self.inputs.append(packed)
-        return self._values[id(packed)]
+        return self.inputs.holding(self.weights.pack(weights))
 
 
 def fuse(packed: PackedGraph, boldly: bool) -> int:
@@ -87,19 +81,26 @@ def fuse(packed: PackedGraph, boldly: bool) -> int:
         boldly: also takes in what is right only if shapes are as they nearly always are.
     """
     linears = [node for node in all_nodes(packed.graph) if is_packable(node)]
+    plain = [
+        node
+        for node in linears
+        if not (_fuse_activation(packed, node) or (boldly and _fuse_binary(packed, node)))
+    ]
+    for group in reading_the_same(plain, boldly):
+        _replace_joined(packed, group)
+    return len(linears)
+
+
+def reading_the_same(linears: list[Node], boldly: bool) -> Iterator[list[Node]]:
+    """Groups of layers that can be one, which may stand where the first stands."""
     groups: dict[tuple[int, bool], list[Node]] = {}
     for node in linears:
-        if _fuse_activation(packed, node) or (boldly and _fuse_binary(packed, node)):
-            continue
         has_bias = constant_tensor(node.inputsAt(2)) is not None
         groups.setdefault((node.inputsAt(0).unique(), has_bias), []).append(node)
     for first, *others in groups.values():
         movable = [node for node in others if boldly and moves_safely(first, node)]
-        _replace_joined(packed, [first, *movable])
-        for node in others:
-            if node not in movable:
-                _replace_joined(packed, [node])
-    return len(linears)
+        yield [first, *movable]
+        yield from ([node] for node in others if node not in movable)
 
 
 def _fuse_activation(packed: PackedGraph, linear: Node) -> bool:
@@ -129,33 +130,35 @@ def _replace(packed: PackedGraph, last: Node, linear: Node, template: str, *othe
     """Puts an operator on the packed weight of a layer where `last` is."""
     given, _, bias = linear.inputs()
     vector = insert_constant(packed.graph, last, packed.weights.cast(constant_tensor(bias)))
-    value = packed.input_for([_matrix(linear)])
+    value = packed.input_for([weight_of(linear)])
     output = insert(packed.graph, last, template, given, value, vector, *others)
     last.output().replaceAllUsesWith(output)
 
 
 def _replace_joined(packed: PackedGraph, linears: list[Node]) -> None:
-    """Puts one operator for layers that read the same input, and splits what it gives."""
+    """Puts one operator for layers that read the same input."""
     plain = _UNARY.format(function="none", form="none")
-    first = linears[0]
+    first, graph = linears[0], packed.graph
     if len(linears) == 1:
         _replace(packed, first, first, plain)
         return
-    weights = [_matrix(node) for node in linears]
     biases = [constant_tensor(node.inputsAt(2)) for node in linears]
     vectors = [each for each in biases if each is not None]
-    bias = packed.weights.cast(torch.cat(vectors) if vectors else None)
-    graph = packed.graph
-    vector = insert_constant(graph, first, bias)
-    output = insert(graph, first, plain, first.inputsAt(0), packed.input_for(weights), vector)
+    bias = insert_constant(
+        graph, first, packed.weights.cast(torch.cat(vectors) if vectors else None)
+    )
+    weight = packed.input_for([weight_of(node) for node in linears])
+    split(graph, insert(graph, first, plain, first.inputsAt(0), weight, bias), linears)
+
+
+def split(graph: Graph, joined: Value, linears: list[Node]) -> None:
+    """Gives each layer's readers their part of what the layers give as one."""
+    if len(linears) == 1:
+        linears[0].output().replaceAllUsesWith(joined)
+        return
     start = 0
-    for node, weight in zip(linears, weights, strict=True):
-        bounds = (insert_constant(graph, first, at) for at in (start, start + len(weight)))
-        node.output().replaceAllUsesWith(insert(graph, first, _PART, output, *bounds))
-        start += len(weight)
-
-
-def _matrix(linear: Node) -> torch.Tensor:
-    weight = constant_tensor(linear.inputsAt(1))
-    assert weight is not None
-    return weight
+    for node in linears:
+        end = start + len(weight_of(node))
+        bounds = (insert_constant(graph, linears[0], at) for at in (start, end))
+        node.output().replaceAllUsesWith(insert(graph, linears[0], _PART, joined, *bounds))
+        start = end

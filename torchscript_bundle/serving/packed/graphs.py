@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cache
 
 import torch
@@ -96,3 +97,26 @@ def next_node(node: Node) -> Node:
         if each == node:
             return next(nodes, node.owningBlock().returnNode())
     raise AssertionError("a node is in its own block")
+
+
+@dataclass
+class PackedInputs:
+    """Inputs that a graph gets after its own: constants cannot hold what is packed.
+
+    Attributes:
+        graph: is edited.
+        tensors: what they hold, in order.
+    """
+
+    graph: Graph
+    tensors: list[torch.Tensor] = field(default_factory=list)
+    _values: dict[int, Value] = field(default_factory=dict)
+
+    def holding(self, packed: torch.Tensor) -> Value:
+        """The input that holds a tensor."""
+        if id(packed) not in self._values:
+            value = self.graph.addInput()
+            value.setType(torch._C.TensorType.get())
+            self._values[id(packed)] = value
+            self.tensors.append(packed)
+        return self._values[id(packed)]

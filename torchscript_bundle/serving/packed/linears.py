@@ -38,6 +38,13 @@ def is_packable(node: Node) -> bool:
     return bias.node().kind() == "prim::Constant"
 
 
+def weight_of(linear: Node) -> torch.Tensor:
+    """The weight `[out, in]` of a layer that `is_packable`."""
+    weight = constant_tensor(linear.inputsAt(1))
+    assert weight is not None
+    return weight
+
+
 def write_as_linear(graph: Graph) -> None:
     """Turns every product with a constant matrix into an `aten::linear`."""
     for node in list(all_nodes(graph)):

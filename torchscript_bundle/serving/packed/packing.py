@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from torchscript_bundle.serving.packed.activations import name_activations
 from torchscript_bundle.serving.packed.checks import TOLERANCES, difference
 from torchscript_bundle.serving.packed.errors import NotPackedError
+from torchscript_bundle.serving.packed.freezing import (
+    Arguments,
+    Method,
+    frozen_graphs,
+    function_of,
+    name_layers,
+    outputs,
+    refuse_other_devices,
+)
 from torchscript_bundle.serving.packed.fusions import PackedGraph, fuse
-from torchscript_bundle.serving.packed.graphs import Graph
-from torchscript_bundle.serving.packed.linears import write_as_linear
+from torchscript_bundle.serving.packed.graphs import Graph, PackedInputs
 from torchscript_bundle.serving.packed.precision import lower
 from torchscript_bundle.serving.packed.weights import PackedWeights
 
 logger = logging.getLogger(__name__)
 
-#: A method's arguments, by position.
-Arguments = tuple[Any, ...]
-Method = Callable[..., Any]
+#: A method's name, its graph, and whether to take in what is right only if shapes are as they
+#: nearly always are -> what runs, and how many linear layers it has.
+Packer = Callable[[str, Graph, bool], tuple[Method, int]]
 
 
 @dataclass(frozen=True)
@@ -72,36 +77,60 @@ def pack_methods(
         dtype: of the packed weights. bfloat16 also runs what lies between linear layers in bfloat16
             where that is faster.
     """
+
+    def make() -> Packer:
+        weights = PackedWeights(dtype)
+        return lambda name, graph, boldly: _pack_graph(name, graph, weights, boldly)
+
+    return pack_with(module, examples, make, TOLERANCES[dtype], str(dtype))
+
+
+def pack_with(
+    module: torch.jit.ScriptModule,
+    examples: Mapping[str, Sequence[Arguments]],
+    make: Callable[[], Packer],
+    tolerance: float,
+    form: str,
+) -> Packed:
+    """Packs methods of a module in one way, and compares; see `pack_methods`.
+
+    Args:
+        module: as there.
+        examples: as there.
+        make: gives what packs a graph. It may raise NotPackedError.
+        tolerance: largest difference to the module's outputs, of their scale.
+        form: of the weights, for the log.
+    """
     started = time.perf_counter()
     with torch.no_grad():
         try:
-            packed, linears = _pack(module, examples, dtype)
+            packed, linears = _pack(module, examples, make, tolerance)
         except NotPackedError as error:
             logger.warning("the module runs as it was saved: %s", error)
             return Packed({name: getattr(module, name) for name in examples}, str(error))
     took = time.perf_counter() - started
-    logger.info("%d linear layers packed in %s, %.1f s", linears, dtype, took)
+    logger.info("%d linear layers packed in %s, %.1f s", linears, form, took)
     return packed
 
 
 def _pack(
     module: torch.jit.ScriptModule,
     examples: Mapping[str, Sequence[Arguments]],
-    dtype: torch.dtype,
+    make: Callable[[], Packer],
+    tolerance: float,
 ) -> tuple[Packed, int]:
-    if any(tensor.device.type != "cpu" for tensor in module.state_dict().values()):
-        raise NotPackedError("it is not on the CPU")
-    weights = PackedWeights(dtype)
-    expected = {name: _outputs(name, getattr(module, name), examples[name]) for name in examples}
-    graphs = _frozen_graphs(module, list(examples))
+    refuse_other_devices(module)
+    pack_graph = make()
+    expected = {name: outputs(name, getattr(module, name), examples[name]) for name in examples}
+    graphs = frozen_graphs(module, list(examples))
     failure: NotPackedError | None = None
     for boldly in (True, False):
         try:
             methods, linears = {}, 0
             for name, graph in graphs.items():
-                methods[name], count = _pack_graph(name, graph.copy(), weights, boldly)
+                methods[name], count = pack_graph(name, graph.copy(), boldly)
                 linears += count
-            _check(methods, examples, expected, TOLERANCES[dtype])
+            _check(methods, examples, expected, tolerance)
         except NotPackedError as error:
             failure = failure or error
         except RuntimeError as error:
@@ -113,28 +142,11 @@ def _pack(
     raise failure
 
 
-def _frozen_graphs(module: torch.jit.ScriptModule, names: list[str]) -> dict[str, Graph]:
-    """Each method's graph with weights as constants, which are the module's own tensors."""
-    others = [name for name in names if name != "forward"]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
-        frozen = torch.jit.freeze(module, preserved_attrs=others)
-    graphs = {name: frozen._c._get_method(name).graph.copy() for name in names}
-    for name, graph in graphs.items():
-        torch._C._jit_pass_inline(graph)
-        if next(iter(graph.inputs())).uses():
-            raise NotPackedError(f"{name} holds attributes that may change")
-        graph.eraseInput(0)
-    return graphs
-
-
 def _pack_graph(
     name: str, graph: Graph, weights: PackedWeights, boldly: bool
 ) -> tuple[Method, int]:
-    for rewrite in (write_as_linear, name_activations):
-        rewrite(graph)
-        torch._C._jit_pass_dce(graph)
-    packed = PackedGraph(graph, weights)
+    name_layers(graph)
+    packed = PackedGraph(graph, weights, PackedInputs(graph))
     linears = fuse(packed, boldly)
     if not linears:
         raise NotPackedError(f"{name} has no linear layer in float32")
@@ -142,21 +154,7 @@ def _pack_graph(
     if weights.dtype != torch.float32:
         lower(graph, weights.dtype)
         torch._C._jit_pass_dce(graph)
-    torch._C._jit_pass_constant_pooling(graph)  # type: ignore[attr-defined]
-    graph.lint()
-    function = torch._C._create_function_from_graph(name, graph)
-    inputs = tuple(packed.inputs)
-    return lambda *arguments: function(*arguments, *inputs), linears
-
-
-def _outputs(name: str, method: Method, examples: Sequence[Arguments]) -> list[Any]:
-    """What a method gives for copies of the arguments: it may write into them (a cache)."""
-    try:
-        return [method(*copy.deepcopy(arguments)) for arguments in examples]
-    except RuntimeError as error:
-        raise NotPackedError(
-            f"{name} fails on an example: {str(error).splitlines()[-1]}"
-        ) from error
+    return function_of(name, graph, packed.inputs.tensors), linears
 
 
 def _check(
@@ -166,7 +164,7 @@ def _check(
     tolerance: float,
 ) -> None:
     for name, method in methods.items():
-        actual = _outputs(f"packed, {name}", method, examples[name])
+        actual = outputs(f"packed, {name}", method, examples[name])
         found = difference(list(expected[name]), actual)
         if not found <= tolerance:
             raise NotPackedError(

@@ -1,0 +1,74 @@
+"""A loaded module -> its methods' graphs, to be edited, and back to what runs."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from torchscript_bundle.serving.packed.activations import name_activations
+from torchscript_bundle.serving.packed.errors import NotPackedError
+from torchscript_bundle.serving.packed.graphs import Graph
+from torchscript_bundle.serving.packed.linears import write_as_linear
+
+#: A method's arguments, by position.
+Arguments = tuple[Any, ...]
+Method = Callable[..., Any]
+
+
+def refuse_other_devices(module: torch.jit.ScriptModule) -> None:
+    """Raises NotPackedError unless all of a module is on the CPU."""
+    if any(tensor.device.type != "cpu" for tensor in module.state_dict().values()):
+        raise NotPackedError("it is not on the CPU")
+
+
+def frozen_graphs(module: torch.jit.ScriptModule, names: list[str]) -> dict[str, Graph]:
+    """Each method's graph with weights as constants, which are the module's own tensors.
+
+    Raises:
+        NotPackedError: a method reads what may change.
+    """
+    others = [name for name in names if name != "forward"]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
+        frozen = torch.jit.freeze(module, preserved_attrs=others)
+    graphs = {name: frozen._c._get_method(name).graph.copy() for name in names}
+    for name, graph in graphs.items():
+        torch._C._jit_pass_inline(graph)
+        if next(iter(graph.inputs())).uses():
+            raise NotPackedError(f"{name} holds attributes that may change")
+        graph.eraseInput(0)
+    return graphs
+
+
+def name_layers(graph: Graph) -> None:
+    """Writes linear layers, and the activations after them, each as one operator."""
+    for rewrite in (write_as_linear, name_activations):
+        rewrite(graph)
+        torch._C._jit_pass_dce(graph)
+
+
+def function_of(name: str, graph: Graph, inputs: Sequence[torch.Tensor]) -> Method:
+    """What runs a graph, given the tensors that are its last inputs."""
+    torch._C._jit_pass_constant_pooling(graph)  # type: ignore[attr-defined]
+    graph.lint()
+    function = torch._C._create_function_from_graph(name, graph)
+    bound = tuple(inputs)
+    return lambda *arguments: function(*arguments, *bound)
+
+
+def outputs(name: str, method: Method, examples: Sequence[Arguments]) -> list[Any]:
+    """What a method gives for copies of the arguments: it may write into them (a cache).
+
+    Raises:
+        NotPackedError: it fails.
+    """
+    try:
+        return [method(*copy.deepcopy(arguments)) for arguments in examples]
+    except RuntimeError as error:
+        raise NotPackedError(
+            f"{name} fails on an example: {str(error).splitlines()[-1]}"
+        ) from error
