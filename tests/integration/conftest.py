@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,6 +57,13 @@ class Site:
     def port(self, name: str) -> int:
         """Port of one of the server's listeners."""
         return int(json.loads((self.server.run_dir / "state.json").read_text())["ports"][name])
+
+    def metric(self, name: str) -> int:
+        """What a counter of the workers stands at."""
+        url = f"http://127.0.0.1:{self.port('metrics')}/metrics"
+        with urllib.request.urlopen(url) as response:
+            lines = response.read().decode().splitlines()
+        return sum(int(float(line.split()[-1])) for line in lines if line.startswith(f"{name}{{"))
 
     def together(self, requests: list[Callable[[], Answer]]) -> list[Answer]:
         """Sends requests at the same moment; answers in their order."""

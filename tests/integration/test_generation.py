@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -47,11 +46,7 @@ def hang_up() -> None:
 
 def generated(site: Site) -> int:
     """How many tokens were written so far, by the server's metric."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{site.port('metrics')}/metrics") as response:
-        lines = response.read().decode().splitlines()
-    return sum(
-        int(float(line.split()[-1])) for line in lines if line.startswith("GeneratedTokens{")
-    )
+    return site.metric("GeneratedTokens")
 
 
 def wait_idle(site: Site) -> None:

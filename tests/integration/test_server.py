@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import transformers
 
 from tests.integration.conftest import Site, build
 from torchscript_bundle.server import ROOT, Ports, Server, ServerError
@@ -57,6 +58,24 @@ def test_metrics_are_for_prometheus(tiny_site: Site) -> None:
     connection.request("GET", "/metrics")
     assert b"# TYPE ts_inference_requests_total counter" in connection.getresponse().read()
     connection.close()
+
+
+def test_metrics_tell_how_much_of_the_work_is_padding(tiny_site: Site) -> None:
+    """The tokens that are left without padding are those of the texts."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_site.checkpoint)
+    texts = ["hour " * count for count in (2, 3, 9, 25)]
+    real = sum(len(tokenizer(text)["input_ids"]) for text in texts)
+    before = [tiny_site.metric(name) for name in ("ComputedTokens", "PaddingTokens")]
+    answer = tiny_site.server.predict(json.dumps(texts).encode(), content_type="application/json")
+    assert answer.status == 200
+    deadline = time.monotonic() + 10
+    while (computed := tiny_site.metric("ComputedTokens") - before[0]) == 0:
+        assert time.monotonic() < deadline, "the metric does not move"
+        time.sleep(0.1)
+    time.sleep(0.3)
+    padding = tiny_site.metric("PaddingTokens") - before[1]
+    assert computed - padding == real
+    assert 0 <= padding < real
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 
 import pytest
 import torch
@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from tests.serving.helpers import BUNDLE, STATIC
 from torchscript_bundle.serving.artifact import Bundle, Padding
-from torchscript_bundle.serving.batching import pad_batch, padded_length, plan_batches
+from torchscript_bundle.serving.batching import (
+    Tokens,
+    cut,
+    pad_batch,
+    padded_length,
+    plan_batches,
+    price,
+)
+from torchscript_bundle.serving.costs import CostModel
 from torchscript_bundle.serving.tokenization import Row
 
 ONE_BY_ONE = replace(STATIC, dynamic_batch=False)
@@ -46,6 +54,7 @@ def test_length_beyond_the_proof_is_refused(bundle: Bundle) -> None:
     ("bundle", "plan"),
     [
         (BUNDLE, [[1, 4], [2, 0], [3]]),
+        (replace(BUNDLE, reads_padding=True, min_length=1), [[1], [4], [2], [0], [3]]),
         (STATIC, [[1, 4], [2], [0], [3]]),
         (ONE_BY_ONE, [[1], [4], [2], [0], [3]]),
     ],
@@ -73,6 +82,71 @@ def test_every_row_runs_once_with_rows_of_its_length(
     if not dynamic_length:
         for batch in plan:
             assert len({padded_length(lengths[index], bundle) for index in batch}) == 1
+
+
+def cheapest(lengths: list[int], costs: CostModel, max_rows: int) -> float:
+    """The least price of all cuts, each tried."""
+    if not lengths:
+        return 0.0
+    return min(
+        cheapest(lengths[:-rows], costs, max_rows) + price(costs, rows, lengths[-1])
+        for rows in range(1, min(max_rows, len(lengths)) + 1)
+    )
+
+
+def total(lengths: list[int], ends: list[int], costs: CostModel) -> float:
+    """The price of one cut."""
+    return sum(price(costs, end - start, lengths[end - 1]) for start, end in pairwise([0, *ends]))
+
+
+COSTS = st.builds(CostModel, call=st.floats(0, 60), pair=st.floats(0, 0.01))
+LENGTHS = st.lists(st.integers(1, 60), max_size=9).map(sorted)
+
+
+@settings(deadline=None, max_examples=300, derandomize=True)
+@given(lengths=LENGTHS, costs=COSTS, max_rows=st.integers(1, 9))
+def test_cut_is_the_cheapest_of_all(lengths: list[int], costs: CostModel, max_rows: int) -> None:
+    ends = cut(lengths, costs, max_rows)
+    assert total(lengths, ends, costs) == pytest.approx(cheapest(lengths, costs, max_rows))
+
+
+@settings(deadline=None, max_examples=100, derandomize=True)
+@given(
+    lengths=st.lists(st.integers(1, 512), min_size=1, max_size=300).map(sorted),
+    costs=COSTS,
+    max_rows=st.integers(1, 33),
+)
+def test_cut_is_never_dearer_than_full_batches(
+    lengths: list[int], costs: CostModel, max_rows: int
+) -> None:
+    ends = cut(lengths, costs, max_rows)
+    assert [0, *ends] == sorted({0, *ends}) and ends[-1] == len(lengths)
+    assert all(end - start <= max_rows for start, end in pairwise([0, *ends]))
+    full = [*range(max_rows, len(lengths), max_rows), len(lengths)]
+    assert total(lengths, ends, costs) <= total(lengths, full, costs) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("call", "plan"),
+    [
+        (0.0, [[1], [0, 3], [2]]),
+        (15.0, [[1, 0, 3], [2]]),
+        (1000.0, [[1, 0, 3, 2]]),
+    ],
+)
+def test_dearer_passes_are_fewer(call: float, plan: list[list[int]]) -> None:
+    bundle = replace(BUNDLE, min_length=1)
+    assert plan_batches([12, 8, 60, 12], bundle, 8, CostModel(call)) == plan
+
+
+def test_attention_makes_long_passes_dearer() -> None:
+    lengths = [200] * 3 + [250]
+    assert cut(lengths, CostModel(300.0), 8) == [4]
+    assert cut(lengths, CostModel(300.0, pair=0.01), 8) == [3, 4]
+
+
+def test_tokens_add_up() -> None:
+    assert Tokens(8, 5) + Tokens(4, 4) - Tokens(2, 1) == Tokens(10, 8)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tests.serving.helpers import BUNDLE, CPU, STATIC
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle, Output, Padding
+from torchscript_bundle.serving.batching import Tokens
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.runtime import Outputs, Runtime, choose_device, warm_up_shapes
 from torchscript_bundle.serving.tokenization import Row
@@ -146,3 +147,22 @@ def test_warm_up_says_how_far_it_is(artifact: Artifact, caplog: pytest.LogCaptur
         f"warm-up {number}/3: batch 1, length {length}"
         for number, length in enumerate((16, 32, 64), start=1)
     ]
+
+
+def test_padding_is_counted_and_warm_up_is_not(tmp_path: Path) -> None:
+    runtime = echo(tmp_path, BUNDLE, max_rows=4)
+    runtime.warm_up(WORD)
+    assert runtime.tokens == Tokens()
+    runtime.run(make_rows(5))
+    assert runtime.tokens == Tokens(computed=8, real=5)  # 8 tokens is the shortest row
+    runtime.run(make_rows(9, 9, 9))
+    assert runtime.tokens == Tokens(computed=8 + 27, real=5 + 27)
+
+
+def test_warm_up_measures_what_passes_cost(
+    artifact: Artifact, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    Runtime(artifact("bert"), Bundle.load(artifact("bert")), CPU, 8).warm_up(WORD)
+    [told] = [each for each in caplog.messages if each.startswith("a pass costs")]
+    assert 0 <= float(told.split()[3]) <= 4096

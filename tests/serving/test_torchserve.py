@@ -22,6 +22,7 @@ with warnings.catch_warnings():
     # ts/__init__.py leaves its version.txt open.
     warnings.simplefilter("ignore", ResourceWarning)
     from ts.context import Context
+    from ts.metrics.metrics_store import MetricsStore
     from ts.service import Service as TorchServeService
 
 Frame = dict[str, Any]
@@ -48,6 +49,7 @@ def receive(folder: Path | str, *frames: Frame) -> tuple[list[dict[str, Any]], C
     context = Context("tiny", str(folder), {}, len(frames), None, "0.12.0")
     processors, rows, context.request_ids = TorchServeService.retrieve_data_for_inference(frames)
     context.request_processor = processors
+    context.metrics = MetricsStore(context.request_ids, "tiny")
     return rows, context
 
 
@@ -209,6 +211,9 @@ def test_handler_answers_a_batch(
     assert context.get_response_content_type(2) == "text/plain; charset=utf-8"
     assert json.loads(bodies[5])["mode"] == "sequence_classification"
     assert "secret" not in caplog.text
+    counted = {metric.name: metric.value for metric in context.metrics.store}
+    assert counted.keys() == {"ComputedTokens", "PaddingTokens"}
+    assert 0 <= counted["PaddingTokens"] < counted["ComputedTokens"]
 
 
 def test_handler_refuses_a_folder_without_an_artifact(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.batching import pad_batch, plan_batches
+from torchscript_bundle.serving.batching import Tokens, pad_batch, plan_batches
+from torchscript_bundle.serving.costs import CostModel, Sample, sample_shapes
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.loaders import LOADERS, Module
 from torchscript_bundle.serving.packed import pack
@@ -25,6 +26,8 @@ Outputs = tuple[torch.Tensor, ...]
 
 #: The profiling executor compiles on the first calls at any shape and is fast from the third on.
 WARM_UP_CALLS = 3
+#: How often each sample is timed.
+TIMED_CALLS = 3
 
 
 def choose_device(gpu_id: int | None, cuda_available: bool) -> torch.device:
@@ -72,11 +75,18 @@ class Runtime:
         self._narrow = narrow or (lambda _, outputs: outputs)
         self._module = LOADERS[bundle.save_mode](folder, bundle, device)
         self._forward: Callable[..., Outputs] = self._module
+        self._costs = CostModel()
+        self._tokens = Tokens()
 
     @property
     def device(self) -> torch.device:
         """Where the module runs."""
         return self._device
+
+    @property
+    def tokens(self) -> Tokens:
+        """What was computed since the warm-up."""
+        return self._tokens
 
     @property
     def module(self) -> Module:
@@ -107,13 +117,18 @@ class Runtime:
         A padded batch gives each row what it gets alone; neighbours only share the pass.
         """
         results: list[Outputs] = [()] * len(rows)
-        for indices in plan_batches([len(row) for row in rows], self._bundle, self._max_rows):
-            inputs = pad_batch([rows[index] for index in indices], self._bundle)
-            outputs = self._forward(*(tensor.to(self._device) for tensor in inputs))
-            for at, index in enumerate(indices):
-                taken = self._take(outputs, at, len(rows[index]))
-                results[index] = self._narrow(rows[index], taken)
+        lengths = [len(row) for row in rows]
+        for indices in plan_batches(lengths, self._bundle, self._max_rows, self._costs):
+            batch = [rows[index] for index in indices]
+            outputs = self._pass(batch)
+            for at, (index, row) in enumerate(zip(indices, batch, strict=True)):
+                results[index] = self._narrow(row, self._take(outputs, at, len(row)))
         return results
+
+    def _pass(self, rows: Sequence[Row]) -> Outputs:
+        inputs = pad_batch(rows, self._bundle)
+        self._tokens += Tokens(inputs[0].numel(), sum(map(len, rows)))
+        return self._forward(*(tensor.to(self._device) for tensor in inputs))
 
     def _take(self, outputs: Outputs, at: int, length: int) -> Outputs:
         """One row of a batch: of an output with an entry for each token, those of real tokens."""
@@ -123,6 +138,8 @@ class Runtime:
 
     def warm_up(self, text: Row) -> None:
         """Runs every shape that will be used (a sample of them where lengths are dynamic).
+
+        Where rows of any length may share a pass, it also measures what passes cost.
 
         Args:
             text: a tokenized word; it is stretched to each length. Padding alone will not do: some
@@ -135,7 +152,26 @@ class Runtime:
             for _ in range(WARM_UP_CALLS if number == 1 else 1):
                 self.run(rows)
             logger.info("warm-up %d/%d: batch %d, length %d", number, len(shapes), batch, length)
+        samples = [
+            Sample(batch, length, self._time([text.stretched(length)] * batch))
+            for batch, length in sample_shapes(self._bundle, self._max_rows)
+        ]
+        if samples:
+            self._costs = CostModel.fit(samples)
+            logger.info("a pass costs %.1f tokens, and its tokens", self._costs.call)
+        self._tokens = Tokens()
         logger.info("warm-up took %.1f s", time.perf_counter() - started)
+
+    @torch.inference_mode()
+    def _time(self, rows: Sequence[Row]) -> float:
+        """Seconds of a pass, the fastest of several: others can only be disturbed ones."""
+        seconds = []
+        for _ in range(TIMED_CALLS):
+            started = time.perf_counter()
+            outputs = self._pass(rows)
+            outputs[0].cpu()  # waits for a GPU
+            seconds.append(time.perf_counter() - started)
+        return min(seconds)
 
 
 def warm_up_shapes(bundle: Bundle, max_rows: int) -> Iterator[tuple[int, int]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle, ServingOptions
+from torchscript_bundle.serving.batching import Tokens
 from torchscript_bundle.serving.body import decode_body
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.http import (
@@ -120,6 +121,11 @@ class Service:
             else item
             for request, item in zip(requests, decoded, strict=True)
         ]
+
+    @property
+    def tokens(self) -> Tokens:
+        """What passes for predictions took in so far."""
+        return self._runtime.tokens
 
     def _decode(self, request: HttpRequest) -> Tokenized | HttpResponse:
         if request.purpose == "describe":

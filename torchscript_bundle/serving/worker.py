@@ -15,6 +15,9 @@ from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.writing import Writing
 from torchscript_bundle.serving.service import Service
 
+#: The metrics that count what passes took in, and how much of it was padding.
+COMPUTED_TOKENS, PADDING_TOKENS = "ComputedTokens", "PaddingTokens"
+
 
 class Worker(Protocol):
     """Answers the handler's calls."""
@@ -36,7 +39,12 @@ class BatchWorker:
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """See `Worker`."""
         requests = [torchserve.read_request(row, context, at) for at, row in enumerate(data)]
+        before = self._service.tokens
         pairs = zip(requests, self._service.answer(requests), strict=True)
+        took = self._service.tokens - before
+        if took.computed:
+            context.metrics.add_counter(COMPUTED_TOKENS, took.computed)
+            context.metrics.add_counter(PADDING_TOKENS, took.computed - took.real)
         return [torchserve.write_response(*pair, context, at) for at, pair in enumerate(pairs)]
 
 
