@@ -28,6 +28,7 @@ MODEL_FILES := $(wildcard $(HERE)$(MODEL)/*)
 ifeq ($(MODEL),./demo/model)
 MODEL_FILES := $(DEMO_MODEL)
 endif
+CALIBRATION := $(wildcard $(addprefix $(HERE),$(call read,calibration_file)))
 SAMPLES := $(wildcard $(addprefix $(HERE),$(call read,artifacts_dir) *_artifacts))
 SAMPLE_FILES := $(SAMPLES) $(wildcard $(addsuffix /*,$(SAMPLES)))
 # Made things that someone removed are made again.
@@ -124,7 +125,7 @@ $(DEMO_MODEL): .build/setup demo/train.py demo/reviews.csv
 	$(PY) demo/train.py
 
 .build/model: .build/setup .build/config $(CONFIG) $(MODEL_FILES) $(EXPORT_CODE) \
-		$(SAMPLE_FILES) $(MODEL_GONE)
+		$(SAMPLE_FILES) $(CALIBRATION) $(MODEL_GONE)
 	@echo "== export"
 	$(PY) download_Transformer_models.py $(CONFIG) --output $(ARTIFACT)
 	@touch $@

@@ -90,7 +90,10 @@ def test_handler_knows_serving_only() -> None:
 
 
 def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
-    """But that the archive has what the serving code says of itself, its OpenAPI document."""
+    """But for the archive, which has what the serving code says of itself (its OpenAPI document),
+    and one file that has a worker compute: a lower precision is tried on what workers run, not on
+    something like it.
+    """
     shared = {"torchscript_bundle.serving.artifact", "torchscript_bundle.serving.errors"}
     ours = {"torchscript_bundle.export", "torchscript_bundle.jit"}
     names = [
@@ -101,7 +104,12 @@ def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
     ]
     assert names
     assert [name for name in names if not within(name[1], shared | ours)] == [
-        ("export/archive.py", "torchscript_bundle.serving.openapi.describe_folder")
+        ("export/archive.py", "torchscript_bundle.serving.openapi.describe_folder"),
+        ("export/quality/rehearsal.py", "torchscript_bundle.serving.http.HttpRequest"),
+        ("export/quality/rehearsal.py", "torchscript_bundle.serving.http.HttpResponse"),
+        ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Service"),
+        ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Tokenized"),
+        ("export/quality/rehearsal.py", "torchscript_bundle.serving.tokenization.Row"),
     ]
 
 

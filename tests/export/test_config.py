@@ -40,6 +40,18 @@ def test_the_torchserve_example_is_accepted(tmp_path: Path) -> None:
     assert config.lengths == (150,)
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "auto"])
+def test_gpus_have_their_precisions(tmp_path: Path, device: str, precision: str) -> None:
+    assert read(tmp_path, precision=precision, device=device).precision == precision
+
+
+def test_calibration_file_is_beside_the_config(tmp_path: Path) -> None:
+    assert read(tmp_path).calibration is None
+    config = read(tmp_path, calibration_file="texts.txt")
+    assert config.calibration == tmp_path / "texts.txt"
+
+
 @pytest.mark.parametrize("key", [key for key in OF_TORCHSERVE if key not in ("model_name", "mode")])
 def test_any_key_of_the_example_may_be_left_out(tmp_path: Path, key: str) -> None:
     path = tmp_path / "setup_config.json"
@@ -74,6 +86,21 @@ def test_any_key_of_the_example_may_be_left_out(tmp_path: Path, key: str) -> Non
         ({"archive_name": "tokens"}, ["archive_name", "/models/token", "begin otherwise"]),
         ({"do_lower_case": "maybe"}, ["do_lower_case", "valid boolean", '"maybe"']),
         ({"revision": 5}, ["revision", "valid string", "got 5"]),
+        ({"precision": "half"}, ["precision", "'float32', 'bfloat16'", '"half"']),
+        (
+            {"precision": "int8", "save_mode": "pretrained"},
+            ['precision: "int8" needs save_mode "torchscript", and it is "pretrained"', "one of"],
+        ),
+        (
+            {"precision": "bfloat16", "packed_weights": False},
+            ['"bfloat16" needs packed_weights true, and it is false', '("float32" works'],
+        ),
+        ({"precision": "float16"}, ['"float16" needs device "cuda", and it is "cpu"']),
+        ({"precision": "int8", "device": "cuda:1"}, ['"int8" needs device "cpu"', '"cuda:1"']),
+        (
+            {"precision": "int8", "mode": "text_generation"},
+            ["precision: text_generation is served in float32", "not in int8"],
+        ),
     ],
 )
 def test_refuses_with_the_key_and_what_it_may_be(

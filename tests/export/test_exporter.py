@@ -74,7 +74,7 @@ def test_what_an_artifact_holds(model: Path, tmp_path: Path) -> None:
     assert listing(tmp_path / "made") == [artifact.name, *(f"{artifact.name}/{f}" for f in FILES)]
     facts = read(artifact)
     expected = {
-        "format_version": 3,
+        "format_version": 4,
         "mode": MODE,
         "inputs": ["input_ids", "attention_mask", "token_type_ids"],
         "outputs": [{"name": "logits", "per_token": False}],
@@ -101,7 +101,7 @@ def test_what_an_artifact_holds(model: Path, tmp_path: Path) -> None:
         "source": {"model_name": str(model), "revision": None},
     }
     assert {key: facts[key] for key in expected} == expected
-    assert facts.keys() == {*expected, "sha256", "sizes", "verification"}
+    assert facts.keys() == {*expected, "sha256", "sizes", "verification", "quality"}
     assert list(bundle.labels) == facts["labels"]
     assert (artifact / "setup_config.json").read_text() == config.dump()
     for name in FILES[1:]:

@@ -102,7 +102,7 @@ def drop_option(folder: Path) -> None:
         (lambda folder: (folder / BUNDLE_FILE).write_text("{"), f"{BUNDLE_FILE} is not JSON"),
         (lambda folder: (folder / BUNDLE_FILE).write_bytes(b"\xff"), f"{BUNDLE_FILE} is not JSON"),
         (lambda folder: (folder / BUNDLE_FILE).write_text("[]"), "is not a JSON object"),
-        (edit(format_version=1), f"{BUNDLE_FILE}: format_version is 1, this code reads 3"),
+        (edit(format_version=1), f"{BUNDLE_FILE}: format_version is 1, this code reads 4"),
         (edit(format_version=None), f"{BUNDLE_FILE}: format_version is None"),
         (edit(labels=None, padding=None), f"{BUNDLE_FILE}: no key labels, padding"),
         (edit(padding={"side": "left"}), f"{BUNDLE_FILE}: padding: "),

@@ -34,6 +34,9 @@ REPLACED = {
     "model_parallel": "the whole model runs on each worker's device; start more workers instead",
 }
 
+#: Precisions that workers have on one kind of device alone.
+ONLY_ON = {"float16": "cuda", "int8": "cpu"}
+
 #: TorchServe asks for its API key wherever a path has `/token`, so that such a model cannot be
 #: described or scaled with the management key.
 RESERVED = "token"
@@ -161,6 +164,16 @@ class SetupConfig(BaseModel):
         description="On CPUs, repack the weights of linear layers when a worker loads them: "
         "faster, and equal but for rounding.",
     )
+    precision: Literal["float32", "bfloat16", "float16", "int8", "auto"] = Field(
+        "float32",
+        description="What workers compute in. A lower precision than float32 is tried beside it at "
+        "export and refused where it changes answers; auto takes the fastest that passes.",
+    )
+    calibration_file: str | None = Field(
+        None,
+        description="What precision is tried on: a text file, one text or one JSON request a line, "
+        "beside this file; null takes the sample requests of the artifacts folder.",
+    )
     captum_explanation: bool = Field(
         False, description="Also explain answers, at /explanations; the worker then needs captum."
     )
@@ -221,6 +234,11 @@ class SetupConfig(BaseModel):
                 f'save_mode: {self.mode} is served from the traced file alone; set it to "torchscri'
                 'pt"'
             )
+        if self.precision not in mode.precisions:
+            raise ValueError(
+                f"precision: {self.mode} is served in {' or '.join(mode.precisions)}, not in "
+                f"{self.precision}"
+            )
         if self.max_length < SHORTEST_WRITTEN:
             raise ValueError(
                 f"max_length is {self.max_length}; {self.mode} needs at least {SHORTEST_WRITTEN}, "
@@ -232,6 +250,23 @@ class SetupConfig(BaseModel):
                 f"max_batch_tokens is {self.max_batch_tokens}, and one request may hold {needed} "
                 f"(max_length {self.max_length}); raise it, or lower max_length"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_have_the_precision(self) -> SetupConfig:
+        """Refuses a precision that workers of this config could not have."""
+        asked = self.precision
+        if asked == "float32":
+            return self
+        device = ONLY_ON.get(asked, self.device.partition(":")[0])
+        needed = {"save_mode": "torchscript", "packed_weights": True, "device": device}
+        for key, value in needed.items():
+            mine = getattr(self, key)
+            if mine != value and not (key == "device" and mine.startswith(device)):
+                raise ValueError(
+                    f'precision: "{asked}" needs {key} {json.dumps(value)}, and it is '
+                    f'{json.dumps(mine)}; change one of the two ("float32" works everywhere)'
+                )
         return self
 
     @model_validator(mode="after")
@@ -274,6 +309,12 @@ class SetupConfig(BaseModel):
         """The sample texts of the artifacts folder, by file name; a stock one if it has none."""
         files = sorted(self.artifacts.glob("sample_text*.txt"))
         return [path.read_text(encoding="utf-8").strip() for path in files] or ["It works."]
+
+    @property
+    def calibration(self) -> Path | None:
+        """The file of texts that a lower precision is tried on; None for the samples."""
+        name = self.calibration_file
+        return self._folder / Path(name).expanduser() if name else None
 
     @property
     def served_name(self) -> str:

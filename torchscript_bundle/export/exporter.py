@@ -21,6 +21,7 @@ from torchscript_bundle.export.inputs import input_names
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.modes.base import Writes
 from torchscript_bundle.export.proof import Proof, reads_padding
+from torchscript_bundle.export.quality.choice import settle_precision
 from torchscript_bundle.export.save_modes import SAVE_MODES
 from torchscript_bundle.export.save_modes.base import Job
 from torchscript_bundle.export.source import load_source, quiet_transformers
@@ -80,16 +81,24 @@ def _write(folder: Path, job: Job, proof: Proof, bundle: Bundle) -> Bundle:
         save_tokenizer(tokenizer, folder)
         compared = check_tokenizer(tokenizer, folder, bundle, job.config.samples)
     (folder / CONFIG_FILE).write_text(job.config.dump(), encoding="utf-8")
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {path.relative_to(folder).as_posix(): path for path in paths}
-    bundle = replace(
+    verification = {**proof.as_dict(), "tokenizer_texts_compared": compared}
+    bundle = _with_files(replace(bundle, verification=verification), folder)
+    if job.config.precision != "float32":
+        with _step(f"try precision {job.config.precision} beside float32, as workers run it"):
+            bundle = _with_files(settle_precision(job.config, folder, bundle), folder)
+    bundle.dump(folder)
+    return bundle
+
+
+def _with_files(bundle: Bundle, folder: Path) -> Bundle:
+    """The bundle with the sizes and digests of the files that are there, its own apart."""
+    paths = {path for path in folder.rglob("*") if path.is_file()} - {folder / BUNDLE_FILE}
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
+    return replace(
         bundle,
         sha256={name: file_sha256(path) for name, path in files.items()},
         sizes={name: path.stat().st_size for name, path in files.items()},
-        verification={**proof.as_dict(), "tokenizer_texts_compared": compared},
     )
-    bundle.dump(folder)
-    return bundle
 
 
 def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:

@@ -26,6 +26,9 @@ def print_proof(folder: Path, console: Console) -> None:
         console.print(f"  {line}", markup=False, soft_wrap=True)
     for table in _tables(proof):
         console.print(table)
+    if bundle.quality:
+        console.print(f"served in {bundle.precision}: {_material(bundle.quality)}", markup=False)
+        console.print(_precisions(bundle.quality))
 
 
 def _summary(proof: dict[str, Any]) -> Iterator[str]:
@@ -63,3 +66,35 @@ def _table(title: str | None, cases: Iterable[dict[str, Any]]) -> Table:
         sizes = (str(shape["batch"]), str(shape["length"]))
         table.add_row(*sizes, rows + spelled, case["verdict"], *differences)
     return table
+
+
+def _material(quality: dict[str, Any]) -> str:
+    calibrated = quality["lines_calibrated_on"]
+    others = "others" if quality["held_apart"] else "the same ones"
+    return f"{quality['lines_tried']} lines of {quality['texts_from']} tried beside float32" + (
+        f", int8 calibrated on {calibrated} ({others})" if calibrated else ""
+    )
+
+
+def _precisions(quality: dict[str, Any]) -> Table:
+    """What each precision changed, and how long it took where that was measured."""
+    times = quality.get("milliseconds_a_text", {})
+    table = Table(
+        "precision", "decisions", "kept", "mean change", "largest", "verdict", "ms a text"
+    )
+    if "float32" in times:
+        table.add_row("float32", "", "", "", "", "exact", f"{times['float32']:.2f}")
+    for each in quality["tried"]:
+        took = f"{times[each['precision']]:.2f}" if each["precision"] in times else ""
+        if reason := each.get("not_tried"):
+            table.add_row(each["precision"], "", "", "", "", f"not tried: {reason}", took)
+            continue
+        changes = [_figure(each[key]) for key in ("mean_change", "largest_change")]
+        kept = f"{each['share_kept']:.2%}"
+        verdict = "passed" if each["passed"] else "refused"
+        table.add_row(each["precision"], str(each["decisions"]), kept, *changes, verdict, took)
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.1e}"

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 
 from torchscript_bundle.serving.errors import ArtifactError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 BUNDLE_FILE = "bundle.json"
 MODULE_FILE = "traced_model.pt"
 TOKENIZER_FILE = "tokenizer.json"
@@ -73,7 +73,7 @@ class Bundle:
             module are never padded, so its length is dynamic.
         explanations: whether the module also has `embed(input_ids)`, float `[batch, length, dim]`,
             and `forward_embeddings(embeddings, input_ids, attention_mask, ...)`, with gradients.
-        precision: dtype of the weights.
+        precision: what a worker computes in, if it can; the saved weights are float32 in any case.
         padding: how rows are padded.
         truncation_side: which end of a text that is too long is cut.
         special_ids: ids of the tokenizer's special tokens by role.
@@ -82,6 +82,7 @@ class Bundle:
         sha256: digest of each other file of the artifact, by its path in the folder.
         sizes: bytes of the same files.
         verification: the report of the proof, for people.
+        quality: how a lower precision than float32 did beside it, for people; else empty.
     """
 
     format_version: int
@@ -108,6 +109,7 @@ class Bundle:
     sha256: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     verification: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
 
     def dump(self, folder: Path) -> None:
         """Writes `bundle.json` into `folder`."""

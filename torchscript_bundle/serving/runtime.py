@@ -14,9 +14,9 @@ from torchscript_bundle.serving.batching import Tokens, pad_batch, plan_batches
 from torchscript_bundle.serving.costs import CostModel, Sample, sample_shapes
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.loaders import LOADERS, Module
-from torchscript_bundle.serving.packed import pack
 from torchscript_bundle.serving.packed.memory import release_memory
 from torchscript_bundle.serving.packed.shapes import packing_rows
+from torchscript_bundle.serving.precisions import Running, Start, make_running
 from torchscript_bundle.serving.tokenization import Row
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Runtime:
         self._max_rows = max_rows
         self._narrow = narrow or (lambda _, outputs: outputs)
         self._module = LOADERS[bundle.save_mode](folder, bundle, device)
-        self._forward: Callable[..., Outputs] = self._module
+        self._running = Running(self._module)
         self._costs = CostModel()
         self._tokens = Tokens()
 
@@ -93,8 +93,13 @@ class Runtime:
         """The loaded module, as saved; there is none any more once it is packed, see `pack`."""
         return self._module
 
+    @property
+    def running(self) -> Running:
+        """What computes, in which precision."""
+        return self._running
+
     def pack(self, text: Row) -> None:
-        """Lets linear layers of a ScriptModule run on packed weights, where that can be done.
+        """Lets a ScriptModule run in the artifact's precision, on packed weights on a CPU.
 
         Explanations need gradients, which those have not: only for them is the module kept as well.
 
@@ -104,11 +109,15 @@ class Runtime:
         if not isinstance(self._module, torch.jit.ScriptModule):
             return
         groups = packing_rows(self._bundle, self._max_rows, text)
-        packed = pack(self._module, [pad_batch(rows, self._bundle) for rows in groups])
-        self._forward = packed
-        if packed.reason is None and not self._bundle.explanations:
+        examples = [self._arguments(rows) for rows in groups]
+        start = Start(self._module, examples, explained=self._bundle.explanations)
+        self._running = make_running(start, self._bundle.precision, self._device)
+        if not self._running.needs_module and not self._bundle.explanations:
             del self._module
             release_memory()
+
+    def _arguments(self, rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
+        return tuple(each.to(self._device) for each in pad_batch(rows, self._bundle))
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> list[Outputs]:
@@ -126,9 +135,9 @@ class Runtime:
         return results
 
     def _pass(self, rows: Sequence[Row]) -> Outputs:
-        inputs = pad_batch(rows, self._bundle)
+        inputs = self._arguments(rows)
         self._tokens += Tokens(inputs[0].numel(), sum(map(len, rows)))
-        return self._forward(*(tensor.to(self._device) for tensor in inputs))
+        return self._running.forward(*inputs)
 
     def _take(self, outputs: Outputs, at: int, length: int) -> Outputs:
         """One row of a batch: of an output with an entry for each token, those of real tokens."""

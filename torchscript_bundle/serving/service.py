@@ -27,6 +27,7 @@ from torchscript_bundle.serving.http import (
 from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.base import ChecksRows, Computed, Narrows, Query, ReadsTokens
 from torchscript_bundle.serving.openapi import describe_api
+from torchscript_bundle.serving.precisions import Running
 from torchscript_bundle.serving.protocols import read_call
 from torchscript_bundle.serving.protocols.call import Call
 from torchscript_bundle.serving.runtime import Outputs, Runtime
@@ -97,7 +98,7 @@ class Service:
         narrow = self._mode.narrow if isinstance(self._mode, Narrows) else None
         self._runtime = Runtime(folder, self._bundle, device, options.batch_size, narrow)
         word = self._encoder.encode("a")[0]
-        if options.packed_weights and device.type == "cpu":
+        if options.packed_weights:
             self._runtime.pack(word)
         self._runtime.warm_up(word)
         self._explainer = self._make_explainer(options, word) if self._bundle.explanations else None
@@ -108,6 +109,19 @@ class Service:
         from torchscript_bundle.serving.explanations.explainer import make_explainer
 
         return make_explainer(self._mode, self._runtime, self._bundle, options, word)
+
+    @property
+    def running(self) -> Running:
+        """What computes the answers, in which precision."""
+        return self._runtime.running
+
+    def tokenize(self, request: HttpRequest) -> Tokenized | HttpResponse:
+        """What a request asks for, ready for the model; the response to a bad one."""
+        return guard(self._decode, request)
+
+    def compute(self, ready: Sequence[Tokenized]) -> list[list[Outputs]]:
+        """The module's outputs for each row of each request, as answers are made of them."""
+        return self._predict(ready)
 
     def answer(self, requests: Sequence[HttpRequest]) -> list[HttpResponse]:
         """One response for each request, in order; a bad one never touches its neighbours."""
@@ -253,7 +267,8 @@ class Service:
         """What this archive serves, for TorchServe's describe call, and how to ask for it."""
         facts = asdict(self._bundle)
         api = describe_api(self._bundle, self._mode, self._model_name, self._options)
-        return {**{name: facts[name] for name in DESCRIBED}, "openapi": api}
+        running = {"precision": self.running.precision, "reason": self.running.reason}
+        return {**{name: facts[name] for name in DESCRIBED}, "running": running, "openapi": api}
 
 
 def guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpResponse:

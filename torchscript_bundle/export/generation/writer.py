@@ -34,6 +34,7 @@ class Writer:
     outputs = (Output("logits"),)
     pairs = False
     explained = False
+    precisions = ("float32",)
     settings = ("max_batch_tokens", "default_max_new_tokens")
     unused_weights = ()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
 
+from torchscript_bundle.export.quality.comparison import Comparison, Item
 from torchscript_bundle.serving.artifact import Output
 
 if TYPE_CHECKING:  # these read the registry of modes
@@ -76,6 +77,15 @@ class OnePass(_Task, Protocol):
             options: what `options` gave.
         """
 
+    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
+        """What a lower precision changes in the answer to an item of a request.
+
+        Args:
+            expected: what a worker computes for the item's rows in float32.
+            actual: the same at the lower precision.
+            options: what `options` gave.
+        """
+
 
 @runtime_checkable
 class Writes(_Task, Protocol):
@@ -88,6 +98,10 @@ class Writes(_Task, Protocol):
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of what a text is given as, in order."""
+
+    @property
+    def precisions(self) -> Sequence[str]:
+        """What `precision` may be: what its workers can compute in."""
 
     @property
     def padding_side(self) -> Literal["left", "right"]:

@@ -14,6 +14,7 @@ import torch
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.pooling import wrap_pooled
+from torchscript_bundle.export.quality.comparison import Comparison, Item
 from torchscript_bundle.export.sentence_folder import (
     Module,
     check_transformer,
@@ -33,6 +34,8 @@ logger = logging.getLogger(__name__)
 OURS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
 OLD_KEY = "pooling_mode_"
 OLD_NAMES = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "lasttoken"}
+#: The least cosine of a vector at a lower precision with the same in float32.
+SAME_DIRECTION = 0.99
 #: What a Normalize module may be told of: the vector of the whole text.
 NORMALIZE_KEYS = ("module_input_name", "module_output_name")
 
@@ -80,6 +83,12 @@ class FeatureExtraction:
             "prompts": prompts,
             "default_prompt": default,
         }
+
+    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
+        """Whether the vector points where it did; the score is the cosine between the two."""
+        [before], [after] = expected, actual
+        cosine = torch.cosine_similarity(before.outputs[0], after.outputs[0], dim=0).item()
+        return Comparison(1, int(cosine >= SAME_DIRECTION), (1.0 - cosine,))
 
 
 def _check_steps(source: Source, modules: Sequence[Module]) -> None:

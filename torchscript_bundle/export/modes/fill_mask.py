@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer import DECODING, check_methods, cleans_up_spaces
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
@@ -52,3 +53,8 @@ class FillMask:
             "mask_token_id": tokenizer.mask_token_id,
             "clean_up_spaces": cleans_up_spaces(tokenizer),
         }
+
+    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
+        """The best token of each mask; workers keep the logits of nothing else."""
+        [before], [after] = expected, actual
+        return compare_choices(before.outputs[0], after.outputs[0])

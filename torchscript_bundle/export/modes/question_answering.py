@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.quality.comparison import Comparison, Item, RowOutputs
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
     from torchscript_bundle.export.source import Source
 
+#: Most tokens of an answer in `compare`: what requests get that do not say.
+LONGEST_ANSWER = 15
 #: Fewest tokens that must be left for a question and a window of its context.
 LEAST_ROOM = 8
 
@@ -57,6 +60,24 @@ class QuestionAnswering:
         null = source.tokenizer.cls_token_id
         words = set(backend.encode("a a", add_special_tokens=False).word_ids) - {None}
         return {"null_token": null if null in pair.ids else None, "has_words": len(words) > 1}
+
+    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
+        """The answer: window, first and last token. Its score is that of the span in float32."""
+        before, after = (
+            torch.nn.utils.rnn.pad_sequence([_spans(row) for row in rows])
+            for rows in (expected, actual)
+        )
+        best = int(before.argmax())
+        same = best == int(after.argmax())
+        change = abs(before.flatten()[best] - after.flatten()[best]).item()
+        return Comparison(1, int(same), (change,))
+
+
+def _spans(row: RowOutputs) -> torch.Tensor:
+    """The score of each span of a window, `[length * length]`; 0 where no answer can be."""
+    starts, ends = (logits.softmax(-1) for logits in row.outputs)
+    spans = (starts[:, None] * ends[None, :]).triu().tril(LONGEST_ANSWER - 1)
+    return spans.masked_fill(row.special[:, None] | row.special[None, :], 0.0).flatten()
 
 
 def _plain(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:

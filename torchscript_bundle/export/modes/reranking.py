@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_order
 from torchscript_bundle.export.sentence_folder import (
     check_transformer,
     read_model_config,
@@ -67,6 +68,11 @@ class Reranking:
                 "not done here; choose another model"
             )
         return {"activation": _activation(source)}
+
+    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
+        """The order of each two passages."""
+        before, after = (torch.cat([row.outputs[0] for row in rows]) for rows in (expected, actual))
+        return compare_order(before, after)
 
 
 def _activation(source: Source) -> str:

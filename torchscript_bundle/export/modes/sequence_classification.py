@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchscript_bundle.export.labels import resolve_labels
+from torchscript_bundle.export.quality.comparison import BY_PROBLEM, Comparison, Item
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
 
@@ -45,3 +46,8 @@ class SequenceClassification:
         if problem_type != "regression" and source.model.config.num_labels == 1:
             problem_type = "multi_label_classification"
         return {"problem_type": problem_type or "single_label_classification"}
+
+    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
+        """The label; of several that may hold at once, all of them."""
+        [before], [after] = expected, actual
+        return BY_PROBLEM[options["problem_type"]](before.outputs[0], after.outputs[0])

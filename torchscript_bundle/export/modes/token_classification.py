@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchscript_bundle.export.labels import resolve_labels
+from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer import check_methods
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
@@ -41,3 +42,10 @@ class TokenClassification:
         """None: what spells entities is in tokenizer.json, if the tokenizer has no other way."""
         check_methods(source.tokenizer, ("convert_ids_to_tokens", "convert_tokens_to_string"))
         return {}
+
+    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
+        """The label of each token of the text."""
+        before, after = (
+            torch.cat([row.outputs[0][~row.special] for row in rows]) for rows in (expected, actual)
+        )
+        return compare_choices(before, after)

@@ -11,6 +11,7 @@ import torch
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.labels import resolve_labels
+from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
 
@@ -69,3 +70,14 @@ class ZeroShotClassification:
                 names[contradiction],
             )
         return {"entailment": entailment, "contradiction": contradiction}
+
+    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
+        """The best of the candidate labels; of a single one, whether the text entails it."""
+        before, after = (
+            torch.stack([row.outputs[0] for row in rows]) for rows in (expected, actual)
+        )
+        entailment, contradiction = options["entailment"], options["contradiction"]
+        if len(before) == 1:
+            weighed = [contradiction, entailment]
+            return compare_choices(before[:, weighed], after[:, weighed])
+        return compare_choices(before[None, :, entailment], after[None, :, entailment])

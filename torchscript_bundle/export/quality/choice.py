@@ -1,0 +1,143 @@
+"""Config -> the precision that an artifact is served in, tried beside float32."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchscript_bundle.export.config import SetupConfig
+from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.modes import MODES
+from torchscript_bundle.export.modes.base import Writes
+from torchscript_bundle.export.quality.gate import LEAST_KEPT, MEAN_CHANGE, Findings, judge
+from torchscript_bundle.export.quality.material import Material, gather
+from torchscript_bundle.export.quality.rehearsal import CannotRunError, Rehearsal
+from torchscript_bundle.export.quality.speed import fastest, measure
+from torchscript_bundle.serving.artifact import Bundle
+
+logger = logging.getLogger(__name__)
+
+FLOAT32, AUTO = "float32", "auto"
+#: Kind of device -> what `auto` tries there.
+LOWER = {"cpu": ("bfloat16",), "cuda": ("bfloat16", "float16")}
+
+
+def settle_precision(config: SetupConfig, folder: Path, bundle: Bundle) -> Bundle:
+    """Tries the config's precision on the artifact in a folder; of `auto` the fastest that passes.
+
+    Args:
+        config: says what is asked for, and on which texts it is tried.
+        folder: the artifact's, whole but for `bundle.json`, which is written over.
+        bundle: describes the folder's files.
+
+    Returns:
+        The bundle with its precision and, unless that was not asked for, the report.
+
+    Raises:
+        ExportError: the precision changes answers, or cannot be tried; the message has the figures.
+    """
+    asked = config.precision
+    if asked == FLOAT32:
+        return bundle
+    trial = _Trial(config, folder, bundle)
+    if asked != AUTO:
+        findings = trial.run(asked)
+        if not findings.passed:
+            raise ExportError(
+                f'precision: "{asked}" changes too much: {findings.in_words()}; '
+                f"{LEAST_KEPT:.1%} and {MEAN_CHANGE:.0e} are allowed: "
+                'set another precision ("float32" is exact)'
+            )
+        logger.info("      %s: %s", asked, findings.in_words())
+        return replace(bundle, precision=asked, quality=trial.report([findings.as_dict()]))
+    return trial.choose()
+
+
+class _Trial:
+    """The workers of one artifact, at float32 and below."""
+
+    def __init__(self, config: SetupConfig, folder: Path, bundle: Bundle) -> None:
+        self._config = config
+        self._folder = folder
+        self._bundle = bundle
+        self._device = torch.device(config.device)
+        mode = MODES[config.mode]
+        assert not isinstance(mode, Writes)
+        self._mode = mode
+        self._reference = Rehearsal(folder, bundle, FLOAT32, self._device)
+        self._material: Material = gather(config, self._reference)
+        calls = self._material.calls(config.batch_size)
+        self._expected = [item for call in calls for item in self._reference.compute(call)]
+
+    def run(self, precision: str) -> Findings:
+        """How a precision does.
+
+        Raises:
+            ExportError: it cannot be tried.
+        """
+        try:
+            return self._compare(precision, self._start(precision))
+        except CannotRunError as error:
+            raise ExportError(
+                f'precision: "{precision}" cannot be tried on this machine: {error}; export where '
+                'it can, or set another precision ("float32" works everywhere)'
+            ) from error
+
+    def choose(self) -> Bundle:
+        """The fastest of those that pass."""
+        passed, tried = {FLOAT32: self._reference}, []
+        for precision in LOWER[self._device.type]:
+            try:
+                rehearsal = self._start(precision)
+            except CannotRunError as error:
+                logger.info("      %s: not tried: %s", precision, error)
+                tried.append({"precision": precision, "not_tried": str(error)})
+                continue
+            findings = self._compare(precision, rehearsal)
+            verdict = "" if findings.passed else "refused: "
+            logger.info("      %s: %s%s", precision, verdict, findings.in_words())
+            tried.append(findings.as_dict())
+            if findings.passed:
+                passed[precision] = rehearsal
+        times = measure(passed, self._material.calls(self._config.batch_size))
+        chosen = fastest(times)
+        for precision, milliseconds in times.items():
+            logger.info("      %s: %.2f ms a text", precision, milliseconds)
+        logger.info("      chosen: %s", chosen)
+        report = {**self.report(tried), "milliseconds_a_text": times}
+        return replace(self._bundle, precision=chosen, quality=report)
+
+    def report(self, tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What `bundle.json` keeps."""
+        return {
+            "asked": self._config.precision,
+            **self._material.as_dict(),
+            "least_share_kept": LEAST_KEPT,
+            "most_mean_change": MEAN_CHANGE,
+            "tried": list(tried),
+        }
+
+    def _start(self, precision: str) -> Rehearsal:
+        gc.collect()  # the last one's weights
+        return Rehearsal(self._folder, self._bundle, precision, self._device)
+
+    def _compare(self, precision: str, rehearsal: Rehearsal) -> Findings:
+        calls = self._material.calls(self._config.batch_size)
+        actual = [item for call in calls for item in rehearsal.compute(call)]
+        options = self._bundle.mode_options
+        compared = (
+            (
+                number,
+                [self._mode.compare(*pair, options) for pair in zip(before, after, strict=True)],
+            )
+            for number, before, after in zip(
+                self._material.numbers, self._expected, actual, strict=True
+            )
+        )
+        return judge(precision, compared)

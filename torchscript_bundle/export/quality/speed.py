@@ -1,0 +1,43 @@
+"""How long workers take, precision by precision, on this machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+
+from torchscript_bundle.export.quality.rehearsal import Rehearsal, Request
+from torchscript_bundle.export.quality.texts import spread
+
+#: Most calls that are timed, and how often.
+CALLS = 8
+ROUNDS = 9
+#: No round begins later than this (seconds), but for the first three.
+LONGEST = 30.0
+#: What is faster than float32 by less is not worth its rounding.
+WORTHWHILE = 0.95
+
+FLOAT32 = "float32"
+
+
+def measure(
+    workers: Mapping[str, Rehearsal], calls: Sequence[Sequence[Request]]
+) -> dict[str, float]:
+    """Milliseconds a request, the median of rounds in which each precision has its turn."""
+    timed = [calls[at] for at in spread(len(calls), CALLS)]
+    requests = sum(map(len, timed))
+    times: dict[str, list[float]] = {precision: [] for precision in workers}
+    started = time.perf_counter()
+    for done in range(ROUNDS + 1):
+        if done > 3 and time.perf_counter() - started > LONGEST:
+            break
+        for precision, worker in workers.items():
+            times[precision].append(1e3 * worker.seconds(timed) / requests)
+    # The first round warms up.
+    return {precision: statistics.median(found[1:]) for precision, found in times.items()}
+
+
+def fastest(times: Mapping[str, float]) -> str:
+    """The fastest precision; float32 where no other is worthwhile."""
+    best = min(times, key=times.__getitem__)
+    return best if times[best] <= WORTHWHILE * times[FLOAT32] else FLOAT32

@@ -1,0 +1,119 @@
+"""What a loaded module runs in on this machine: the artifact's precision, or float32.
+
+Every artifact was proven in float32. A worker that cannot do its lower precision is only slower,
+and says so; in another one than was tried at export it could be wrong in silence.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from torchscript_bundle.serving.half import HalfModule, NotHalvedError
+from torchscript_bundle.serving.packed import Arguments, Packed, pack, pack_methods
+
+logger = logging.getLogger(__name__)
+
+FLOAT32 = "float32"
+
+
+@dataclass(frozen=True)
+class Running:
+    """What runs rows.
+
+    Attributes:
+        forward: takes and returns what the module does.
+        precision: what it computes in.
+        reason: why that is not the artifact's; None if it is.
+        needs_module: whether the module itself is run.
+    """
+
+    forward: Callable[..., tuple[torch.Tensor, ...]]
+    precision: str = FLOAT32
+    reason: str | None = None
+    needs_module: bool = True
+
+
+@dataclass(frozen=True)
+class Start:
+    """What there is to make a `Running` of.
+
+    Attributes:
+        module: as saved, on its device.
+        examples: arguments to compare outputs on, with padding and without.
+        explained: whether the module is needed whole besides.
+    """
+
+    module: torch.jit.ScriptModule
+    examples: Sequence[Arguments] = field(repr=False)
+    explained: bool = False
+
+
+class _UnableError(Exception):
+    """Why a precision cannot be had here."""
+
+
+def _packed(packed: Packed, precision: str) -> Running:
+    if packed.reason is not None:
+        raise _UnableError(packed.reason)
+    return Running(packed, precision, needs_module=False)
+
+
+def _pack_bfloat16(start: Start) -> Running:
+    packed = pack_methods(start.module, {"forward": start.examples}, torch.bfloat16)
+    return _packed(packed, "bfloat16")
+
+
+def _halve(start: Start, dtype: torch.dtype, precision: str) -> Running:
+    try:
+        half = HalfModule(start.module, start.examples, dtype, narrow_weights=not start.explained)
+    except (NotHalvedError, RuntimeError) as error:
+        raise _UnableError(str(error).strip().rpartition("\n")[2]) from error
+    return Running(half, precision)
+
+
+#: Kind of device -> precision -> what makes a module run in it there.
+WAYS: dict[str, dict[str, Callable[[Start], Running]]] = {
+    "cpu": {"bfloat16": _pack_bfloat16},
+    "cuda": {
+        "bfloat16": lambda start: _halve(start, torch.bfloat16, "bfloat16"),
+        "float16": lambda start: _halve(start, torch.float16, "float16"),
+    },
+}
+
+
+@torch.no_grad()
+def make_running(start: Start, precision: str, device: torch.device) -> Running:
+    """Makes a module run in a precision; in float32, with a warning, where that cannot be done.
+
+    Args:
+        start: the module and what to compare it on.
+        precision: the artifact's.
+        device: where the module is.
+    """
+    if precision == FLOAT32:
+        return _in_float32(start, device, None)
+    way = WAYS[device.type].get(precision)
+    try:
+        if way is None:
+            raise _UnableError(f"there is no {precision} on a {device.type} device")
+        return way(start)
+    except _UnableError as error:
+        reason = str(error)
+    logger.warning(
+        "the archive asks for %s, which cannot be had here: it runs in float32, slower: %s",
+        precision,
+        reason,
+    )
+    return _in_float32(start, device, reason)
+
+
+def _in_float32(start: Start, device: torch.device, reason: str | None) -> Running:
+    """On packed weights, where there are such."""
+    if device.type != "cpu":
+        return Running(start.module, reason=reason)
+    packed = pack(start.module, start.examples)
+    return Running(packed, reason=reason, needs_module=packed.reason is not None)
