@@ -1,0 +1,51 @@
+"""This repository's own archives, in each precision, and the recipe that they replace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.archives import Made, NotMade, make_archive
+from benchmarks.engines.torchserve import TorchServe
+from benchmarks.texts import FILE
+from torchscript_bundle.export.config import SetupConfig
+
+#: TorchServe's example, as a config: traced at one length, every text padded to it, one by one.
+RECIPE = {
+    "padding": "max_length",
+    "max_length": 150,
+    "batch_size": 1,
+    "precision": "float32",
+    "packed_weights": False,
+}
+
+
+class Bundle(TorchServe):
+    """The archive of a checkpoint in one precision, everything else by default.
+
+    Raises:
+        NotMade: this precision cannot be had.
+    """
+
+    def __init__(self, checkpoint: Path, precision: str) -> None:
+        self.made = make_bundle(checkpoint, precision)
+        super().__init__(self.made.archive)
+
+
+def make_bundle(checkpoint: Path, precision: str) -> Made:
+    """The archive in a precision; a lower one than float32 is tried on the benchmark's texts."""
+    settings = {"precision": precision, "calibration_file": str(FILE)}
+    if precision == "float32":
+        settings = {}
+    return _make(precision, checkpoint, settings)
+
+
+def recipe(checkpoint: Path) -> TorchServe:
+    """Our own static mode, unpacked and unbatched."""
+    return TorchServe(_make("recipe", checkpoint, RECIPE).archive)
+
+
+def _make(name: str, checkpoint: Path, settings: dict[str, object]) -> Made:
+    missing = settings.keys() - SetupConfig.model_fields.keys()
+    if missing:
+        raise NotMade(f"the config has no key {' or '.join(sorted(missing))} yet")
+    return make_archive(name, checkpoint, settings)
