@@ -1,7 +1,7 @@
 """Config -> archive, by the commands that a user types.
 
-An export takes minutes (it is proven), so its artifact is kept until the code that makes it changes;
-the archive around it is packed anew each time, with the serving code as it is.
+An export takes minutes (it is proven), so its artifact is kept until the code that makes it
+changes; the archive around it is packed anew each time, with the serving code as it is.
 """
 
 from __future__ import annotations

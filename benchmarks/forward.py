@@ -1,4 +1,4 @@
-"""One forward pass of a BERT-base-sized model: this bundle, OpenVINO and ONNX Runtime.
+"""One forward pass of a BERT-base-sized model: this bundle, transformers, OpenVINO, ONNX Runtime.
 
 Random weights, 110 million of them. All engines run in this process, in interleaved rounds, so that
 a busy machine slows each alike; medians over rounds are printed, with the median ratio to OpenVINO.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import os
 import statistics
 import sys
@@ -42,6 +43,7 @@ def parse() -> argparse.Namespace:
         help="count CPU time, not wall time: with one thread, what a busy machine disturbs least",
     )
     parser.add_argument("--shapes", nargs="*", help="such as 1x16; all by default")
+    parser.add_argument("--json", type=Path, help="also write all milliseconds to this file")
     parser.add_argument("--only", nargs="*", help="engines whose name contains one of these")
     return parser.parse_args()
 
@@ -106,6 +108,11 @@ def _in_inference_mode(engine: Engine) -> Engine:
             return engine(*inputs)[0]  # type: ignore[index]
 
     return run
+
+
+def eager(model: Any) -> dict[str, Engine]:
+    """The model as transformers runs it."""
+    return {"eager": _in_inference_mode(model)}
 
 
 def openvino(model: Any, threads: int) -> dict[str, Engine]:
@@ -195,7 +202,7 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     model = make_model(arguments.layers)
-    engines = ours(model)
+    engines = ours(model) | eager(model)
     engines |= openvino(model, arguments.threads)
     engines |= onnx_runtime(model, arguments.threads)
     del model
@@ -207,8 +214,10 @@ def main() -> int:
         print(f"{name}: differs from plain by {apart:.1e} of the logits' scale")
     if arguments.only:
         engines = {n: e for n, e in engines.items() if any(each in n for each in arguments.only)}
+    rounds: dict[str, dict[str, list[float]]] = {}
     for batch, length in chosen_shapes(arguments.shapes):
         took = measure(engines, make_inputs(batch, length), arguments.rounds, clock)
+        rounds[f"{batch}x{length}"] = took
         print(f"{batch}x{length}", flush=True)
         for name, times in took.items():
             base = "OpenVINO bfloat16" if "bfloat16" in name else "OpenVINO"
@@ -216,6 +225,8 @@ def main() -> int:
             ratio = statistics.median(one / other for one, other in pairs)
             middle = statistics.median(times)
             print(f"  {name:18} {middle:8.1f} ms  min {min(times):8.1f}  {ratio:5.2f} of {base}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rounds))
     return 0
 
 

@@ -1,8 +1,8 @@
 """What this machine's matrix products can do at most, in GFLOP/s (int8: GOP/s).
 
 `python -m benchmarks.limit` prints it as JSON. The products are oneDNN's, with packed weights and
-their bias inside, of the shape that a BERT-base layer has for 256 tokens: the operators that workers
-use, with nothing between them.
+their bias inside, of the shape that a BERT-base layer has for 256 tokens: the operators that
+workers use, with nothing between them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from torchscript_bundle.machine import usable_cores
 from torchscript_bundle.server import ROOT
@@ -42,7 +43,7 @@ def products() -> dict[str, Callable[[], object]]:
 
     def dense(dtype: torch.dtype) -> Callable[[], object]:
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), ROWS)
-        arguments = (x.to(dtype), packed, bias.to(dtype), "none", [], "")
+        arguments: Any = (x.to(dtype), packed, bias.to(dtype), "none", [], "")
         return lambda: torch.ops.mkldnn._linear_pointwise(*arguments)
 
     def quantised() -> Callable[[], object]:
@@ -50,8 +51,8 @@ def products() -> dict[str, Callable[[], object]]:
         small = torch.randint(-127, 128, (OUTPUTS, INPUTS), dtype=torch.int8)
         packed = torch.ops.onednn.qlinear_prepack(small, [ROWS, INPUTS])
         scales, zeros = torch.full((OUTPUTS,), 0.01), torch.zeros(OUTPUTS, dtype=torch.int64)
-        into = (0.5, 128, torch.uint8, "none", [], "")
-        arguments = (steps, 0.02, 128, packed, scales, zeros, bias, *into)
+        into: Any = (0.5, 128, torch.uint8, "none", [], "")
+        arguments: Any = (steps, 0.02, 128, packed, scales, zeros, bias, *into)
         return lambda: torch.ops.onednn.qlinear_pointwise(*arguments)
 
     makers = {

@@ -13,6 +13,7 @@ from benchmarks.texts import TOKENIZER
 CACHE = Path(__file__).resolve().with_name(".cache")
 LAYERS = 12
 HIDDEN, INTERMEDIATE = 768, 3072
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
 def make_checkpoint(layers: int = LAYERS) -> Path:
@@ -42,6 +43,14 @@ def make_checkpoint(layers: int = LAYERS) -> Path:
 def linear_weights(layers: int = LAYERS) -> int:
     """Weights of the linear layers that every token goes through."""
     return layers * (4 * HIDDEN * HIDDEN + 2 * HIDDEN * INTERMEDIATE)
+
+
+def weights_mb(precision: str, layers: int = LAYERS) -> float:
+    """Megabytes of weights as a worker holds them: linear layers in the precision, the rest in
+    float32."""
+    embeddings = (30522 + 512 + 2 + 2) * HIDDEN + HIDDEN * HIDDEN
+    linear = linear_weights(layers) * BYTES[precision]
+    return (linear + 4 * embeddings) / 1e6
 
 
 def operations(tokens: float, length: float, layers: int = LAYERS) -> float:

@@ -64,9 +64,7 @@ def choose(sentences: Sequence[str], count: Callable[[str], int]) -> list[str]:
     return generator.sample(texts, len(texts))
 
 
-def _of_length(
-    length: int, by_length: dict[int, list[str]], count: Callable[[str], int]
-) -> str:
+def _of_length(length: int, by_length: dict[int, list[str]], count: Callable[[str], int]) -> str:
     """A sentence, where none is left two that make as many tokens, or else the start of one."""
     if by_length[length]:
         return by_length[length].pop()

@@ -33,9 +33,9 @@ class Bundle(TorchServe):
 
 def make_bundle(checkpoint: Path, precision: str) -> Made:
     """The archive in a precision; a lower one than float32 is tried on the benchmark's texts."""
-    settings = {"precision": precision, "calibration_file": str(FILE)}
-    if precision == "float32":
-        settings = {}
+    settings: dict[str, object] = {}
+    if precision != "float32":
+        settings = {"precision": precision, "calibration_file": str(FILE)}
     return _make(precision, checkpoint, settings)
 
 

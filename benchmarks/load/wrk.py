@@ -46,9 +46,7 @@ def require_wrk() -> None:
         raise LoadError("the load comes from wrk, and it is not there: apt-get install wrk")
 
 
-def run_wrk(
-    url: str, headers: dict[str, str], texts: Path, connections: int, seconds: int
-) -> Load:
+def run_wrk(url: str, headers: dict[str, str], texts: Path, connections: int, seconds: int) -> Load:
     """Posts the texts in turn over some connections, each of which waits for its answer.
 
     Args:
