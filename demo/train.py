@@ -1,6 +1,7 @@
 """Fine-tunes the demo model: MiniLM's encoder on the reviews beside this file.
 
-Writes an ordinary Hugging Face checkpoint, the held-out sentences and a report.
+Writes an ordinary Hugging Face checkpoint, the held-out sentences, texts for calibration and a
+report.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ BAR = 0.90
 
 SEED = 0
 HELD_OUT = 0.2
+CALIBRATION = 512
 MAX_LENGTH = 64
 BATCH_SIZE = 16
 EPOCHS = 4
@@ -200,10 +202,17 @@ def write_held_out(path: Path, reviews: Sequence[Review]) -> None:
         writer.writerows((LABELS[r.label], r.domain, r.text) for r in shuffled)
 
 
+def write_calibration(path: Path, reviews: Sequence[Review]) -> None:
+    """Texts to try a lower precision on, a line each: of those that were trained on."""
+    chosen = random.Random(SEED).sample(list(reviews), CALIBRATION)
+    path.write_text("".join(f"{review.text}\n" for review in chosen), encoding="utf-8")
+
+
 def save(
     output: Path,
     model: transformers.BertForSequenceClassification,
     tokenizer: transformers.PreTrainedTokenizerBase,
+    training: Sequence[Review],
     held_out: Sequence[Review],
     report: dict[str, float],
 ) -> None:
@@ -214,6 +223,7 @@ def save(
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     write_held_out(temporary / "held_out.csv", held_out)
+    write_calibration(temporary / "calibration.txt", training)
     (temporary / "training_report.json").write_text(json.dumps(report, indent=2) + "\n")
     shutil.rmtree(output, ignore_errors=True)
     temporary.rename(output)
@@ -247,7 +257,7 @@ def main() -> int:
     if share < BAR:
         print("error: below the bar; add clearer reviews to demo/reviews.csv", file=sys.stderr)
         return 1
-    save(output, model, tokenizer, held_out, report)
+    save(output, model, tokenizer, training, held_out, report)
     print(f"saved to {output}")
     return 0
 

@@ -91,8 +91,8 @@ def test_handler_knows_serving_only() -> None:
 
 def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
     """But for the archive, which has what the serving code says of itself (its OpenAPI document),
-    and one file that has a worker compute: a lower precision is tried on what workers run, not on
-    something like it.
+    and two files that have a worker compute: a lower precision is tried on what workers run, and
+    int8 calibrated there, not on something like it.
     """
     shared = {"torchscript_bundle.serving.artifact", "torchscript_bundle.serving.errors"}
     ours = {"torchscript_bundle.export", "torchscript_bundle.jit"}
@@ -105,6 +105,13 @@ def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
     assert names
     assert [name for name in names if not within(name[1], shared | ours)] == [
         ("export/archive.py", "torchscript_bundle.serving.openapi.describe_folder"),
+        ("export/quality/calibration.py", "torchscript_bundle.serving.batching.pad_batch"),
+        ("export/quality/calibration.py", "torchscript_bundle.serving.packed.calibrate"),
+        (
+            "export/quality/calibration.py",
+            "torchscript_bundle.serving.packed.errors.NotPackedError",
+        ),
+        ("export/quality/calibration.py", "torchscript_bundle.serving.scripted.load"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.http.HttpRequest"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.http.HttpResponse"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Service"),

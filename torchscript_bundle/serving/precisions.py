@@ -9,15 +9,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
+from torchscript_bundle.serving.artifact import CALIBRATION_FILE, REMAKE, read_json_object
+from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.half import HalfModule, NotHalvedError
-from torchscript_bundle.serving.packed import Arguments, Packed, pack, pack_methods
+from torchscript_bundle.serving.packed import (
+    Arguments,
+    Calibration,
+    Packed,
+    pack,
+    pack_int8,
+    pack_methods,
+)
 
 logger = logging.getLogger(__name__)
 
-FLOAT32 = "float32"
+FLOAT32, INT8 = "float32", "int8"
 
 
 @dataclass(frozen=True)
@@ -42,11 +52,13 @@ class Start:
     """What there is to make a `Running` of.
 
     Attributes:
+        folder: the artifact's.
         module: as saved, on its device.
         examples: arguments to compare outputs on, with padding and without.
         explained: whether the module is needed whole besides.
     """
 
+    folder: Path
     module: torch.jit.ScriptModule
     examples: Sequence[Arguments] = field(repr=False)
     explained: bool = False
@@ -54,6 +66,18 @@ class Start:
 
 class _UnableError(Exception):
     """Why a precision cannot be had here."""
+
+
+def read_calibration(folder: Path) -> Calibration:
+    """The ranges that int8 numbers of an artifact stand for.
+
+    Raises:
+        ArtifactError: there are none.
+    """
+    try:
+        return Calibration.from_dict(read_json_object(folder / CALIBRATION_FILE))
+    except ValueError as error:
+        raise ArtifactError(f"{folder / CALIBRATION_FILE}: {error}; {REMAKE}") from error
 
 
 def _packed(packed: Packed, precision: str) -> Running:
@@ -67,6 +91,11 @@ def _pack_bfloat16(start: Start) -> Running:
     return _packed(packed, "bfloat16")
 
 
+def _pack_int8(start: Start) -> Running:
+    calibration = read_calibration(start.folder)
+    return _packed(pack_int8(start.module, start.examples, calibration), INT8)
+
+
 def _halve(start: Start, dtype: torch.dtype, precision: str) -> Running:
     try:
         half = HalfModule(start.module, start.examples, dtype, narrow_weights=not start.explained)
@@ -77,7 +106,7 @@ def _halve(start: Start, dtype: torch.dtype, precision: str) -> Running:
 
 #: Kind of device -> precision -> what makes a module run in it there.
 WAYS: dict[str, dict[str, Callable[[Start], Running]]] = {
-    "cpu": {"bfloat16": _pack_bfloat16},
+    "cpu": {"bfloat16": _pack_bfloat16, INT8: _pack_int8},
     "cuda": {
         "bfloat16": lambda start: _halve(start, torch.bfloat16, "bfloat16"),
         "float16": lambda start: _halve(start, torch.float16, "float16"),
@@ -93,6 +122,9 @@ def make_running(start: Start, precision: str, device: torch.device) -> Running:
         start: the module and what to compare it on.
         precision: the artifact's.
         device: where the module is.
+
+    Raises:
+        ArtifactError: the artifact lacks what its precision needs on any machine.
     """
     if precision == FLOAT32:
         return _in_float32(start, device, None)

@@ -69,6 +69,7 @@ class Runtime:
         max_rows: int,
         narrow: Callable[[Row, Outputs], Outputs] | None = None,
     ) -> None:
+        self._folder = folder
         self._bundle = bundle
         self._device = device
         self._max_rows = max_rows
@@ -105,12 +106,15 @@ class Runtime:
 
         Args:
             text: a tokenized word, to compare answers with.
+
+        Raises:
+            ArtifactError: the artifact lacks what its precision needs.
         """
         if not isinstance(self._module, torch.jit.ScriptModule):
             return
         groups = packing_rows(self._bundle, self._max_rows, text)
         examples = [self._arguments(rows) for rows in groups]
-        start = Start(self._module, examples, explained=self._bundle.explanations)
+        start = Start(self._folder, self._module, examples, explained=self._bundle.explanations)
         self._running = make_running(start, self._bundle.precision, self._device)
         if not self._running.needs_module and not self._bundle.explanations:
             del self._module

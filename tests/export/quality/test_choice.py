@@ -94,7 +94,7 @@ def test_what_this_machine_has_not_cannot_be_tried(
         raise weights.NotPackedError("this CPU has no such instructions")
 
     monkeypatch.setattr(weights.PackedWeights, "__init__", none)
-    with refused("cannot be tried on this machine: this CPU has no such", "export where it can"):
+    with refused("cannot be tried: this CPU has no such", "export on a machine like those that"):
         settle(artifact("bert"), tmp_path)
     made = settle(artifact("bert"), tmp_path, precision="auto")
     assert made.precision == "float32"
@@ -127,6 +127,41 @@ def test_texts_that_no_worker_would_answer_are_no_trial(artifact: Artifact, tmp_
     (tmp_path / "wrong.txt").write_text('{"texts": 1}\n{"texts": 2}\n')
     with refused("none of the 2 texts of wrong.txt can be answered (", "give a calibration_file"):
         settle(artifact("bert"), tmp_path, calibration_file="wrong.txt")
+
+
+def test_int8_is_not_calibrated_on_a_few_samples(artifact: Artifact, tmp_path: Path) -> None:
+    words = ("32 texts at least", "the sample requests has 1 ", "give a calibration_file, one text")
+    with refused('precision: "int8" cannot be tried: ', *words):
+        settle(artifact("bert"), tmp_path, precision="int8", calibration_file=None)
+
+
+@pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize(("lines", "calibrating", "tried"), [(40, 40, 40), (64, 32, 32)])
+def test_int8_is_calibrated_apart_where_there_are_enough_texts(
+    artifact: Artifact, tmp_path: Path, lines: int, calibrating: int, tried: int
+) -> None:
+    (tmp_path / "many.txt").write_text("".join(f"soup {at} days\n" for at in range(lines)))
+    made = settle(artifact("bert"), tmp_path, precision="int8", calibration_file="many.txt")
+    assert made.precision == "int8"
+    quality = made.quality
+    assert (quality["lines_calibrated_on"], quality["lines_tried"]) == (calibrating, tried)
+    assert quality["held_apart"] is (calibrating + tried == lines)
+    folder = change(tmp_path / "artifact", tmp_path / "artifact", bundle={"precision": "int8"})
+    assert Service(folder, CPU).running.precision == "int8"
+
+
+@pytest.mark.usefixtures("lenient")
+def test_auto_leaves_no_calibration_that_is_not_used(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "many.txt").write_text("".join(f"soup {at} days\n" for at in range(64)))
+    for fast, others in (("int8", 9.0), ("bfloat16", 9.0)):
+        times = {"float32": others, "bfloat16": others, "int8": others, fast: 1.0}
+        monkeypatch.setattr(choice, "measure", lambda *_, times=times: times)
+        made = settle(artifact("bert"), tmp_path, precision="auto", calibration_file="many.txt")
+        assert made.precision == fast
+        assert [each["precision"] for each in made.quality["tried"]] == ["bfloat16", "int8"]
+        assert (tmp_path / "artifact" / "calibration.json").is_file() is (fast == "int8")
 
 
 #: A tiny checkpoint of each mode, the mode, and a request.

@@ -15,17 +15,18 @@ from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.modes.base import Writes
+from torchscript_bundle.export.quality.calibration import write_calibration
 from torchscript_bundle.export.quality.gate import LEAST_KEPT, MEAN_CHANGE, Findings, judge
 from torchscript_bundle.export.quality.material import Material, gather
 from torchscript_bundle.export.quality.rehearsal import CannotRunError, Rehearsal
 from torchscript_bundle.export.quality.speed import fastest, measure
-from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.artifact import CALIBRATION_FILE, Bundle
 
 logger = logging.getLogger(__name__)
 
-FLOAT32, AUTO = "float32", "auto"
+FLOAT32, INT8, AUTO = "float32", "int8", "auto"
 #: Kind of device -> what `auto` tries there.
-LOWER = {"cpu": ("bfloat16",), "cuda": ("bfloat16", "float16")}
+LOWER = {"cpu": ("bfloat16", INT8), "cuda": ("bfloat16", "float16")}
 
 
 def settle_precision(config: SetupConfig, folder: Path, bundle: Bundle) -> Bundle:
@@ -85,8 +86,8 @@ class _Trial:
             return self._compare(precision, self._start(precision))
         except CannotRunError as error:
             raise ExportError(
-                f'precision: "{precision}" cannot be tried on this machine: {error}; export where '
-                'it can, or set another precision ("float32" works everywhere)'
+                f'precision: "{precision}" cannot be tried: {error}; or set another precision '
+                '("float32" works everywhere)'
             ) from error
 
     def choose(self) -> Bundle:
@@ -107,6 +108,8 @@ class _Trial:
                 passed[precision] = rehearsal
         times = measure(passed, self._material.calls(self._config.batch_size))
         chosen = fastest(times)
+        if chosen != INT8:
+            (self._folder / CALIBRATION_FILE).unlink(missing_ok=True)
         for precision, milliseconds in times.items():
             logger.info("      %s: %.2f ms a text", precision, milliseconds)
         logger.info("      chosen: %s", chosen)
@@ -125,6 +128,8 @@ class _Trial:
 
     def _start(self, precision: str) -> Rehearsal:
         gc.collect()  # the last one's weights
+        if precision == INT8:
+            write_calibration(self._folder, self._bundle, self._material)
         return Rehearsal(self._folder, self._bundle, precision, self._device)
 
     def _compare(self, precision: str, rehearsal: Rehearsal) -> Findings:

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 CALIBRATED = ("int8", "auto")
 #: Most refused lines that are told.
 MOST_TOLD = 3
-#: Most requests that calibrate: ranges of activations are known by then.
+#: Most requests that calibrate: ranges are known by then.
 MOST_CALIBRATING = 256
 
 
@@ -79,6 +79,13 @@ def gather(config: SetupConfig, worker: Rehearsal) -> Material:
     calibrates = config.precision in CALIBRATED
     apart = calibrates and len(requests) >= 2 * FEWEST_LINES
     chosen = {*spread(len(requests), min(MOST_CALIBRATING, len(requests) // (2 if apart else 1)))}
+    if len(requests) < FEWEST_LINES:
+        logger.warning(
+            "%s: %d that can be answered, on which figures say little; give a calibration_file "
+            "with some hundred texts or requests such as clients will send",
+            source,
+            len(requests),
+        )
     tried = [each for at, each in enumerate(requests) if not apart or at not in chosen]
     return Material(
         source,

@@ -24,7 +24,7 @@ Request = Tokenized
 
 
 class CannotRunError(Exception):
-    """Why workers on this machine would not run a precision."""
+    """Why a precision cannot be tried, and what to do about it."""
 
 
 class Rehearsal:
@@ -45,7 +45,9 @@ class Rehearsal:
         with _quiet():
             self._service = Service(folder, device)
         if self._service.running.reason is not None:
-            raise CannotRunError(self._service.running.reason)
+            raise CannotRunError(
+                f"{self._service.running.reason}; export on a machine like those that will serve"
+            )
 
     def read(self, line: Line) -> Request | str:
         """A line as a request without a content type, or the sentence that refuses it."""
@@ -57,11 +59,10 @@ class Rehearsal:
         outputs = self._service.compute(requests)
         return [list(_items(*pair)) for pair in zip(requests, outputs, strict=True)]
 
-    def seconds(self, calls: Sequence[Sequence[Request]]) -> float:
-        """How long calls take, one after the other."""
+    def seconds(self, requests: Sequence[Request]) -> float:
+        """How long a call takes."""
         started = time.perf_counter()
-        for requests in calls:
-            self._service.compute(requests)
+        self._service.compute(requests)
         return time.perf_counter() - started
 
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from torchscript_bundle.export.quality.rehearsal import Rehearsal, Request
 from torchscript_bundle.export.quality.texts import spread
 
-#: Most calls that are timed, and how often.
+#: Most calls that are timed, and how often each.
 CALLS = 8
-ROUNDS = 9
+ROUNDS = 7
 #: No round begins later than this (seconds), but for the first three.
 LONGEST = 30.0
 #: What is faster than float32 by less is not worth its rounding.
@@ -23,18 +23,20 @@ FLOAT32 = "float32"
 def measure(
     workers: Mapping[str, Rehearsal], calls: Sequence[Sequence[Request]]
 ) -> dict[str, float]:
-    """Milliseconds a request, the median of rounds in which each precision has its turn."""
+    """Milliseconds a request: of each call the median, the precisions in turn call by call."""
     timed = [calls[at] for at in spread(len(calls), CALLS)]
-    requests = sum(map(len, timed))
-    times: dict[str, list[float]] = {precision: [] for precision in workers}
+    times: dict[str, list[list[float]]] = {name: [[] for _ in timed] for name in workers}
     started = time.perf_counter()
-    for done in range(ROUNDS + 1):
-        if done > 3 and time.perf_counter() - started > LONGEST:
+    for done in range(ROUNDS):
+        if done >= 3 and time.perf_counter() - started > LONGEST:
             break
-        for precision, worker in workers.items():
-            times[precision].append(1e3 * worker.seconds(timed) / requests)
-    # The first round warms up.
-    return {precision: statistics.median(found[1:]) for precision, found in times.items()}
+        for at, call in enumerate(timed):
+            for name, worker in workers.items():
+                times[name][at].append(worker.seconds(call))
+    requests = sum(map(len, timed))
+    return {
+        name: 1e3 * sum(map(statistics.median, found)) / requests for name, found in times.items()
+    }
 
 
 def fastest(times: Mapping[str, float]) -> str:

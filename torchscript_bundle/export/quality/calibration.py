@@ -1,0 +1,50 @@
+"""What int8 numbers stand for: the ranges that a model's layers read on real texts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from torchscript_bundle.export.quality.material import Material
+from torchscript_bundle.export.quality.rehearsal import CannotRunError
+from torchscript_bundle.export.quality.texts import FEWEST_LINES, spread
+from torchscript_bundle.serving.artifact import CALIBRATION_FILE, Bundle
+from torchscript_bundle.serving.batching import pad_batch
+from torchscript_bundle.serving.packed import calibrate
+from torchscript_bundle.serving.packed.errors import NotPackedError
+from torchscript_bundle.serving.scripted import load
+
+#: Most rows that are run: a request may hold many.
+MOST_ROWS = 512
+
+
+def write_calibration(folder: Path, bundle: Bundle, material: Material) -> None:
+    """Runs texts through an artifact's module and writes its calibration beside it.
+
+    Rows run one by one: padding would be measured as if it were text.
+
+    Args:
+        folder: the artifact's.
+        bundle: describes it.
+        material: has the texts.
+
+    Raises:
+        CannotRunError: there are too few texts, or the module cannot be observed.
+    """
+    if len(material.calibrating) < FEWEST_LINES:
+        raise CannotRunError(
+            f"it is calibrated on {FEWEST_LINES} texts at least, and {material.source} has "
+            f"{len(material.calibrating)} that can be answered; give a calibration_file, one text "
+            "or one JSON request a line, such as clients will send (some hundred are better)"
+        )
+    rows = [row for request in material.calibrating for row in request.flat]
+    taken = [rows[at] for at in spread(len(rows), MOST_ROWS)]
+    module = load(folder, bundle, torch.device("cpu"))
+    try:
+        found = calibrate(module, [pad_batch([row], bundle) for row in taken])
+    except NotPackedError as error:
+        raise CannotRunError(str(error)) from error
+    path = folder / CALIBRATION_FILE
+    path.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
