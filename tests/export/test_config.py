@@ -81,6 +81,9 @@ def test_any_key_of_the_example_may_be_left_out(tmp_path: Path, key: str) -> Non
         ({"device": "gpu"}, ["device", "cpu|cuda", '"gpu"']),
         ({"batch_size": 0}, ["batch_size", "greater than or equal to 1"]),
         ({"max_batch_delay": -1}, ["max_batch_delay", "greater than or equal to 0"]),
+        ({"batch_size": True}, ["batch_size", "whole number", "true"]),
+        ({"optimize_for": "speed"}, ["optimize_for", "'latency' or 'throughput'", '"speed"']),
+        ({"padding": "left"}, ["padding", "'longest' or 'max_length'", '"left"']),
         ({"archive_name": "a/b"}, ["archive_name", "pattern", '"a/b"']),
         ({"archive_name": "../up"}, ["archive_name", "pattern"]),
         ({"archive_name": "tokens"}, ["archive_name", "/models/token", "begin otherwise"]),
@@ -210,6 +213,24 @@ def test_a_folder_is_looked_for_beside_the_config(
 def test_lengths_are_sorted_and_end_with_max_length(tmp_path: Path) -> None:
     config = read(tmp_path, max_length="64", traced_lengths=["32", 8, 64])
     assert config.lengths == (8, 32, 64)
+
+
+def test_batching_follows_from_what_is_optimized_for(tmp_path: Path) -> None:
+    latency, throughput = (
+        read(tmp_path, batch_size=None, max_batch_delay=None, optimize_for=goal)
+        for goal in ("latency", "throughput")
+    )
+    assert latency.dump() == read(tmp_path).dump()
+    assert latency.max_batch_delay == 1  # 0 makes TorchServe take at most two requests at once
+    assert throughput.batch_size > latency.batch_size > 1
+    assert throughput.max_batch_delay > latency.max_batch_delay
+    given = read(tmp_path, optimize_for="throughput", batch_size=3, max_batch_delay="0")
+    assert (given.batch_size, given.max_batch_delay) == (3, 0)
+
+
+def test_what_writes_has_no_fixed_padding(tmp_path: Path) -> None:
+    with refused('padding: text_generation has no other than "longest"'):
+        read(tmp_path, mode="text_generation", padding="max_length")
 
 
 def test_the_normalised_config_reads_back_the_same(tmp_path: Path) -> None:

@@ -49,13 +49,14 @@ def test_digests_are_those_of_the_files(artifact: Artifact) -> None:
 
 def test_options_are_those_of_the_config(artifact: Artifact) -> None:
     options = ServingOptions(
-        batch_size=8,
+        batch_size=16,
         max_client_batch=64,
         response_timeout=120,
         explanation_steps=50,
         explanation_batch_size=16,
         on_too_long="truncate",
         packed_weights=True,
+        padding="longest",
     )
     assert ServingOptions.load(artifact("bert")) == options
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.serving.helpers import BUNDLE, STATIC
 from torchscript_bundle.serving.artifact import Bundle, Padding
 from torchscript_bundle.serving.batching import (
+    PADDINGS,
     Tokens,
     cut,
     pad_batch,
@@ -82,6 +83,14 @@ def test_every_row_runs_once_with_rows_of_its_length(
     if not dynamic_length:
         for batch in plan:
             assert len({padded_length(lengths[index], bundle) for index in batch}) == 1
+
+
+@pytest.mark.parametrize("bundle", [BUNDLE, STATIC])
+def test_rows_can_all_be_padded_to_the_greatest_length(bundle: Bundle) -> None:
+    padded = PADDINGS["max_length"](bundle)
+    assert plan_batches([20, 3, 64, 4], padded, max_rows=8) == [[1, 3, 0, 2]]
+    assert pad_batch(ROWS[:1], padded)[0].shape == (1, 64)
+    assert PADDINGS["longest"](bundle) is bundle
 
 
 def cheapest(lengths: list[int], costs: CostModel, max_rows: int) -> float:

@@ -6,9 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.serving.helpers import BUNDLE, STATIC
-from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.costs import CostModel, Sample, sample_shapes
+from torchscript_bundle.serving.costs import CostModel, Sample
 
 SHAPES = [(1, 16), (8, 16), (1, 128)]
 
@@ -52,21 +50,3 @@ def test_nothing_costs_less_than_nothing() -> None:
 
 def test_costs_grow_with_rows_and_length() -> None:
     assert CostModel(10.0, 0.01).of(2, 100) == 10 + 200 * 2
-
-
-@pytest.mark.parametrize(
-    ("bundle", "max_rows", "shapes"),
-    [
-        (replace(BUNDLE, max_length=512), 16, [(1, 16), (8, 16), (1, 128)]),
-        (BUNDLE, 4, [(1, 16), (4, 16), (1, 64)]),
-        (BUNDLE, 1, []),
-        (STATIC, 8, []),
-        (replace(BUNDLE, dynamic_batch=False), 8, []),
-        (replace(BUNDLE, reads_padding=True), 8, []),
-        (replace(BUNDLE, min_length=64), 8, []),
-    ],
-)
-def test_shapes_that_are_timed(
-    bundle: Bundle, max_rows: int, shapes: list[tuple[int, int]]
-) -> None:
-    assert sample_shapes(bundle, max_rows) == shapes

@@ -42,6 +42,7 @@ OPTIONS = ServingOptions(
     explanation_batch_size=16,
     on_too_long="truncate",
     packed_weights=True,
+    padding="longest",
 )
 
 

@@ -18,7 +18,13 @@ from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle, Output, Padding
 from torchscript_bundle.serving.batching import Tokens
 from torchscript_bundle.serving.errors import ArtifactError
-from torchscript_bundle.serving.runtime import Outputs, Runtime, choose_device, warm_up_shapes
+from torchscript_bundle.serving.runtime import (
+    Outputs,
+    Runtime,
+    choose_device,
+    prices_matter,
+    warm_up_shapes,
+)
 from torchscript_bundle.serving.tokenization import Row
 
 Artifact = Callable[[str], Path]
@@ -125,19 +131,23 @@ def test_file_that_is_no_module_is_named(tmp_path: Path, content: bytes) -> None
 
 
 @pytest.mark.parametrize(
-    ("bundle", "max_rows", "shapes"),
+    ("bundle", "max_rows", "shapes", "matter"),
     [
-        (BUNDLE, 8, [(1, 8), (8, 8), (1, 64), (8, 64)]),
-        (BUNDLE, 1, [(1, 8), (1, 64)]),
-        (replace(BUNDLE, dynamic_batch=False), 8, [(1, 8), (1, 64)]),
-        (STATIC, 2, [(1, 16), (2, 16), (1, 32), (2, 32), (1, 64), (2, 64)]),
-        (replace(STATIC, dynamic_batch=False), 8, [(1, 16), (1, 32), (1, 64)]),
+        (replace(BUNDLE, max_length=512), 16, [(1, 16), (1, 128), (8, 16)], True),
+        (BUNDLE, 4, [(1, 16), (1, 64), (4, 16)], True),
+        (BUNDLE, 1, [(1, 16), (1, 64)], False),
+        (replace(BUNDLE, dynamic_batch=False), 8, [(1, 16), (1, 64)], False),
+        (replace(BUNDLE, reads_padding=True), 8, [(1, 16), (1, 64), (8, 16)], False),
+        (replace(BUNDLE, min_length=64), 8, [(1, 64), (8, 64)], False),
+        (STATIC, 2, [(1, 16), (1, 32), (1, 64), (2, 16)], False),
+        (replace(STATIC, dynamic_batch=False), 8, [(1, 16), (1, 32), (1, 64)], False),
     ],
 )
 def test_shapes_that_are_warmed_up(
-    bundle: Bundle, max_rows: int, shapes: list[tuple[int, int]]
+    bundle: Bundle, max_rows: int, shapes: list[tuple[int, int]], matter: bool
 ) -> None:
-    assert list(warm_up_shapes(bundle, max_rows)) == shapes
+    assert warm_up_shapes(bundle, max_rows) == shapes
+    assert prices_matter(bundle, max_rows) == matter
 
 
 def test_warm_up_says_how_far_it_is(artifact: Artifact, caplog: pytest.LogCaptureFixture) -> None:
@@ -165,4 +175,4 @@ def test_warm_up_measures_what_passes_cost(
     caplog.set_level("INFO")
     Runtime(artifact("bert"), Bundle.load(artifact("bert")), CPU, 8).warm_up(WORD)
     [told] = [each for each in caplog.messages if each.startswith("a pass costs")]
-    assert 0 <= float(told.split()[3]) <= 4096
+    assert 0 <= float(told.split()[6]) <= 4096

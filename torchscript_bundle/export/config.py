@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -62,6 +63,30 @@ def _not_boolean(value: Any) -> Any:
     return value
 
 
+@dataclass(frozen=True)
+class Batching:
+    """How requests share calls of a worker, where the config does not say.
+
+    Attributes:
+        batch_size: most requests in one call.
+        max_batch_delay: how long one waits for others (milliseconds).
+    """
+
+    batch_size: int
+    max_batch_delay: int
+
+
+#: A request that is alone waits out the delay, so where latency counts it is the least that lets
+#: TorchServe take more than two waiting requests at once. Measured in docs/speed.md.
+BATCHING = {"latency": Batching(16, 1), "throughput": Batching(32, 10)}
+
+
+def _planned(value: Any, info: ValidationInfo) -> Any:
+    """What `optimize_for` makes of null."""
+    planned = BATCHING[info.data.get("optimize_for", "latency")]  # absent where it is wrong
+    return getattr(planned, str(info.field_name)) if value is None else value
+
+
 ModeName = Annotated[
     str,
     BeforeValidator(_underscored),
@@ -69,6 +94,8 @@ ModeName = Annotated[
     WithJsonSchema({"type": "string", "enum": list(MODES)}),
 ]
 Int = Annotated[int, BeforeValidator(_not_boolean)]
+#: A number, or null for what `optimize_for` makes of it.
+Planned = Annotated[Int, BeforeValidator(_planned)]
 
 
 class SetupConfig(BaseModel):
@@ -146,11 +173,33 @@ class SetupConfig(BaseModel):
         description="Name of the archive and of the served model; null takes the last part of "
         "model_name.",
     )
-    batch_size: Int = Field(
-        8, ge=1, le=1024, description="Most requests in one call of a worker, and rows in a batch."
+    optimize_for: Literal["latency", "throughput"] = Field(
+        "latency",
+        description="What workers, threads and null in batch_size and max_batch_delay are planned "
+        "for: a request soon answered, or many.",
     )
-    max_batch_delay: Int = Field(
-        5, ge=0, le=60_000, description="How long a request waits for others (milliseconds)."
+    batch_size: Planned = Field(
+        None,
+        ge=1,
+        le=1024,
+        validate_default=True,
+        json_schema_extra={"type": ["integer", "null"]},
+        description="Most requests in one call of a worker, and rows in a batch; null takes what "
+        "optimize_for needs.",
+    )
+    max_batch_delay: Planned = Field(
+        None,
+        ge=0,
+        le=60_000,
+        validate_default=True,
+        json_schema_extra={"type": ["integer", "null"]},
+        description="How long a request waits for others (milliseconds); null takes what "
+        "optimize_for needs.",
+    )
+    padding: Literal["longest", "max_length"] = Field(
+        "longest",
+        description="How far rows are padded: to the longest of their batch, or all to max_length, "
+        "as the TorchServe example does; for comparison.",
     )
     max_client_batch: Int = Field(64, ge=1, le=10_000, description="Most texts in one request.")
     response_timeout: Int = Field(
@@ -239,6 +288,8 @@ class SetupConfig(BaseModel):
                 f"precision: {self.mode} is served in {' or '.join(mode.precisions)}, not in "
                 f"{self.precision}"
             )
+        if self.padding != "longest":
+            raise ValueError(f'padding: {self.mode} has no other than "longest"')
         if self.max_length < SHORTEST_WRITTEN:
             raise ValueError(
                 f"max_length is {self.max_length}; {self.mode} needs at least {SHORTEST_WRITTEN}, "

@@ -105,6 +105,9 @@ def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
     config, source, tokenizer = job.config, job.source, job.source.tokenizer
     save_mode = SAVE_MODES[config.save_mode]
     padded = job.mode if isinstance(job.mode, Writes) else tokenizer
+    unpadded = reads_padding(proof)
+    if unpadded and config.padding == "max_length":
+        raise ExportError('padding: it changes the answers of this model; set it to "longest"')
     return Bundle(
         format_version=FORMAT_VERSION,
         mode=config.mode,
@@ -119,7 +122,7 @@ def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
         traced_lengths=proof.lengths,
         dynamic_batch=proof.claim.dynamic_batch,
         dynamic_length=proof.claim.dynamic_length,
-        reads_padding=reads_padding(proof),
+        reads_padding=unpadded,
         explanations=config.captum_explanation,
         precision="float32",
         padding=Padding(

@@ -189,6 +189,7 @@ class ServingOptions:
     explanation_batch_size: int
     on_too_long: Literal["truncate", "error"]
     packed_weights: bool
+    padding: Literal["longest", "max_length"]
 
     @staticmethod
     def load(folder: Path) -> ServingOptions:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 import torch
@@ -34,6 +34,18 @@ class Tokens:
 
     def __sub__(self, other: Tokens) -> Tokens:
         return Tokens(self.computed - other.computed, self.real - other.real)
+
+
+def to_max_length(bundle: Bundle) -> Bundle:
+    """The same module, taken to hold at its greatest length alone, so that all rows run at it."""
+    return replace(bundle, min_length=bundle.max_length, traced_lengths=(bundle.max_length,))
+
+
+#: The config's `padding` -> what is made of a bundle for it.
+PADDINGS: dict[str, Callable[[Bundle], Bundle]] = {
+    "longest": lambda bundle: bundle,
+    "max_length": to_max_length,
+}
 
 
 def padded_length(length: int, bundle: Bundle) -> int:

@@ -7,10 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from torchscript_bundle.serving.artifact import Bundle
-
-#: Of the passes that are timed: enough tokens to see what each costs, few enough to start soon.
-SHORT, LONG, ROWS = 16, 128, 8
 #: More than the price of a pass was ever seen to be (a small model on a large GPU), in tokens.
 MOST_CALL = 4096.0
 #: The same for what a token costs more for each other token of its row.
@@ -68,16 +64,6 @@ class CostModel:
 
 
 USUAL = CostModel()
-
-
-def sample_shapes(bundle: Bundle, max_rows: int) -> list[tuple[int, int]]:
-    """`(rows, length)` to time; none where the model would change no batch."""
-    rows = min(max_rows, ROWS)
-    short, long = (min(max(size, bundle.min_length), bundle.max_length) for size in (SHORT, LONG))
-    shared = bundle.dynamic_batch and bundle.dynamic_length and not bundle.reads_padding
-    if rows == 1 or not shared or bundle.min_length == bundle.max_length:
-        return []
-    return [(1, short), (rows, short), (1, long)]
 
 
 def _solve(samples: Sequence[Sample], terms: int) -> tuple[float, float, float]:

@@ -148,4 +148,6 @@ def _in_float32(start: Start, device: torch.device, reason: str | None) -> Runni
     if device.type != "cpu":
         return Running(start.module, reason=reason)
     packed = pack(start.module, start.examples)
-    return Running(packed, reason=reason, needs_module=packed.reason is not None)
+    if packed.reason is not None:
+        return Running(start.module, reason=reason)
+    return Running(packed, reason=reason, needs_module=False)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.batching import Tokens, pad_batch, plan_batches
-from torchscript_bundle.serving.costs import CostModel, Sample, sample_shapes
+from torchscript_bundle.serving.costs import USUAL, CostModel, Sample
 from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.frozen import freeze
 from torchscript_bundle.serving.loaders import LOADERS, Module
 from torchscript_bundle.serving.packed.memory import release_memory
 from torchscript_bundle.serving.packed.shapes import packing_rows
@@ -27,7 +29,9 @@ Outputs = tuple[torch.Tensor, ...]
 #: The profiling executor compiles on the first calls at any shape and is fast from the third on.
 WARM_UP_CALLS = 3
 #: How often each sample is timed.
-TIMED_CALLS = 3
+TIMED_CALLS = 5
+#: Lengths and rows of the samples: enough tokens to see what each costs, few enough to start soon.
+LENGTHS, ROWS = (16, 128), 8
 
 
 def choose_device(gpu_id: int | None, cuda_available: bool) -> torch.device:
@@ -76,7 +80,7 @@ class Runtime:
         self._narrow = narrow or (lambda _, outputs: outputs)
         self._module = LOADERS[bundle.save_mode](folder, bundle, device)
         self._running = Running(self._module)
-        self._costs = CostModel()
+        self._costs = USUAL
         self._tokens = Tokens()
 
     @property
@@ -123,6 +127,18 @@ class Runtime:
     def _arguments(self, rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
         return tuple(each.to(self._device) for each in pad_batch(rows, self._bundle))
 
+    def freeze(self, text: Row) -> None:
+        """Makes weights of a ScriptModule that is not packed constants, where answers stay equal.
+
+        Args:
+            text: a tokenized word, to compare answers with.
+        """
+        plain = self._running.forward
+        if isinstance(plain, torch.jit.ScriptModule):
+            groups = packing_rows(self._bundle, self._max_rows, text)
+            frozen = freeze(plain, [self._arguments(rows) for rows in groups])
+            self._running = replace(self._running, forward=frozen)
+
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> list[Outputs]:
         """The module's outputs for each row, in order, on the device, without padding.
@@ -150,7 +166,7 @@ class Runtime:
         return tuple(tensor[at][real] if spec.per_token else tensor[at] for spec, tensor in pairs)
 
     def warm_up(self, text: Row) -> None:
-        """Runs every shape that will be used (a sample of them where lengths are dynamic).
+        """Runs what compiles the module, and a sample of shapes.
 
         Where rows of any length may share a pass, it also measures what passes cost.
 
@@ -159,47 +175,61 @@ class Runtime:
                 models look for a token that every real text has.
         """
         started = time.perf_counter()
-        shapes = list(warm_up_shapes(self._bundle, self._max_rows))
+        shapes = warm_up_shapes(self._bundle, self._max_rows)
         for number, (batch, length) in enumerate(shapes, start=1):
             rows = [text.stretched(length)] * batch
             for _ in range(WARM_UP_CALLS if number == 1 else 1):
                 self.run(rows)
             logger.info("warm-up %d/%d: batch %d, length %d", number, len(shapes), batch, length)
-        samples = [
-            Sample(batch, length, self._time([text.stretched(length)] * batch))
-            for batch, length in sample_shapes(self._bundle, self._max_rows)
-        ]
-        if samples:
-            self._costs = CostModel.fit(samples)
-            logger.info("a pass costs %.1f tokens, and its tokens", self._costs.call)
+        if prices_matter(self._bundle, self._max_rows):
+            self._measure(text, shapes)
         self._tokens = Tokens()
         logger.info("warm-up took %.1f s", time.perf_counter() - started)
 
+    def _measure(self, text: Row, shapes: Sequence[tuple[int, int]]) -> None:
+        """Times passes of each shape in turns; the fastest of each counts, the least disturbed."""
+        seconds = dict.fromkeys(shapes, float("inf"))
+        for _ in range(TIMED_CALLS):
+            for batch, length in shapes:
+                took = self._time([text.stretched(length)] * batch)
+                seconds[batch, length] = min(seconds[batch, length], took)
+        samples = [Sample(*shape, took) for shape, took in seconds.items()]
+        self._costs = CostModel.fit(samples)
+        logger.info(
+            "a pass costs as much as %.1f tokens, and its tokens; the samples took %s ms",
+            self._costs.call,
+            [round(1000 * sample.seconds, 1) for sample in samples],
+        )
+
     @torch.inference_mode()
     def _time(self, rows: Sequence[Row]) -> float:
-        """Seconds of a pass, the fastest of several: others can only be disturbed ones."""
-        seconds = []
-        for _ in range(TIMED_CALLS):
-            started = time.perf_counter()
-            outputs = self._pass(rows)
-            outputs[0].cpu()  # waits for a GPU
-            seconds.append(time.perf_counter() - started)
-        return min(seconds)
+        """Seconds of a pass."""
+        started = time.perf_counter()
+        outputs = self._pass(rows)
+        outputs[0].cpu()  # waits for a GPU
+        return time.perf_counter() - started
 
 
-def warm_up_shapes(bundle: Bundle, max_rows: int) -> Iterator[tuple[int, int]]:
+def warm_up_shapes(bundle: Bundle, max_rows: int) -> list[tuple[int, int]]:
     """`(batch, length)` pairs to run before the first request.
 
-    A static artifact's shapes are all run. A dynamic one has too many: after the first calls a new
-    shape costs what it always will, so the smallest and the largest stand for all.
+    After the first calls at one shape, any other costs what it always will; so these are few, and
+    those from which costs are told: with few tokens, with more in several rows, and in one row.
     """
-    largest = max_rows if bundle.dynamic_batch else 1
-    if bundle.dynamic_length:
-        batches: Sequence[int] = sorted({1, largest})
-        lengths: Sequence[int] = sorted({bundle.min_length, bundle.max_length})
-    else:
-        batches = range(1, largest + 1)
-        lengths = bundle.traced_lengths
-    for length in lengths:
-        for batch in batches:
-            yield batch, length
+    lengths = sorted({min(max(length, bundle.min_length), bundle.max_length) for length in LENGTHS})
+    if not bundle.dynamic_length:
+        lengths = list(bundle.traced_lengths)
+    shapes = [(1, length) for length in lengths]
+    rows = min(max_rows, ROWS) if bundle.dynamic_batch else 1
+    return shapes if rows == 1 else [*shapes, (rows, lengths[0])]
+
+
+def prices_matter(bundle: Bundle, max_rows: int) -> bool:
+    """Whether rows of different lengths may share a pass, so that batches follow from its cost."""
+    return (
+        max_rows > 1
+        and bundle.dynamic_batch
+        and bundle.dynamic_length
+        and not bundle.reads_padding
+        and bundle.min_length < bundle.max_length
+    )

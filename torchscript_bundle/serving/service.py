@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle, ServingOptions
-from torchscript_bundle.serving.batching import Tokens
+from torchscript_bundle.serving.batching import PADDINGS, Tokens
 from torchscript_bundle.serving.body import decode_body
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.http import (
@@ -79,9 +79,10 @@ class Service:
     """
 
     def __init__(self, folder: Path, device: torch.device, model_name: str = "") -> None:
-        self._bundle = Bundle.load(folder)
-        self._bundle.check_files(folder)
+        bundle = Bundle.load(folder)
+        bundle.check_files(folder)
         options = ServingOptions.load(folder)
+        self._bundle = PADDINGS[options.padding](bundle)
         self._model_name = model_name
         self._options = options
         self._max_texts = options.max_client_batch
@@ -100,6 +101,7 @@ class Service:
         word = self._encoder.encode("a")[0]
         if options.packed_weights:
             self._runtime.pack(word)
+        self._runtime.freeze(word)
         self._runtime.warm_up(word)
         self._explainer = self._make_explainer(options, word) if self._bundle.explanations else None
         self._explaining_seconds = options.response_timeout / 2

@@ -39,6 +39,7 @@ CONFIG = {
     "explanation_batch_size": 1,
     "on_too_long": "error",
     "packed_weights": True,
+    "padding": "longest",
     "max_batch_tokens": 8 * MAX_LENGTH,
 }
 

@@ -1,0 +1,39 @@
+"""A ScriptModule whose weights are constants, which compiles sooner."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+Forward = Callable[..., tuple[torch.Tensor, ...]]
+
+
+@torch.no_grad()
+def freeze(module: torch.jit.ScriptModule, examples: Sequence[tuple[torch.Tensor, ...]]) -> Forward:
+    """The module's `forward`, frozen; the module itself where that would change an answer.
+
+    Args:
+        module: loaded, in eval mode.
+        examples: arguments on which the outputs must be equal, bit by bit.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
+            frozen: Forward = torch.jit.freeze(module)
+        equal = all(_equal(module(*inputs), frozen(*inputs)) for inputs in examples)
+    except RuntimeError as error:
+        logger.info("the module is not frozen: %s", str(error).strip().rpartition("\n")[2])
+        return module
+    if not equal:
+        logger.info("the module is not frozen: its answers would differ in the last digits")
+        return module
+    return frozen
+
+
+def _equal(one: tuple[torch.Tensor, ...], other: tuple[torch.Tensor, ...]) -> bool:
+    return all(torch.equal(*pair) for pair in zip(one, other, strict=True))
