@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from torchscript_bundle.machine import count_gpus, java_home, plan_workers, usable_cores
+from torchscript_bundle.machine import GOALS, count_gpus, java_home, plan_workers, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,36 @@ def test_workers_and_threads_fill_the_cores_once(
     requested: int | None, gpus: int, cores: int, plan: tuple[int, int]
 ) -> None:
     assert plan_workers(requested, gpus, cores) == plan
+
+
+@pytest.mark.parametrize(
+    ("requested", "gpus", "cores", "plan"),
+    [
+        (None, 0, 1, (1, 1)),
+        (None, 0, 2, (2, 1)),
+        (None, 0, 6, (2, 3)),
+        (None, 0, 16, (4, 4)),
+        (None, 2, 16, (2, 8)),
+        (1, 0, 16, (1, 16)),
+    ],
+)
+def test_many_requests_are_for_several_workers(
+    requested: int | None, gpus: int, cores: int, plan: tuple[int, int]
+) -> None:
+    assert plan_workers(requested, gpus, cores, "throughput") == plan
+
+
+@given(
+    st.none() | st.integers(1, 99),
+    st.integers(0, 8),
+    st.integers(1, 256),
+    st.sampled_from([*GOALS]),
+)
+def test_threads_never_outnumber_cores_unless_workers_do(
+    requested: int | None, gpus: int, cores: int, goal: str
+) -> None:
+    workers, threads = plan_workers(requested, gpus, cores, goal)
+    assert workers * threads <= max(cores, workers)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no CPU affinity here")

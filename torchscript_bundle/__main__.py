@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("start", help="serve an archive; return when it has answered")
     start.add_argument("--restart", action="store_true", help="stop a server that is running")
-    start.add_argument("--workers", type=_at_least_one, help="default: one per GPU, or one")
+    start.add_argument("--workers", type=_at_least_one, help="default: one per GPU, or as planned")
     start.add_argument("--timeout", type=float, default=120.0, help="seconds")
     for name, default in vars(Ports()).items():
         start.add_argument(f"--{name.replace('_', '-')}-port", type=int, default=default)
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("text", nargs="*", help="default: the samples of the artifacts folder")
     for command in (start, predict):
         command.add_argument("--config", type=Path, default=Path("setup_config.json"))
-    commands.add_parser("status", help="print where the server listens")
+    commands.add_parser("status", help="print where the server listens, and its plan")
     commands.add_parser("token", help="print the key that clients send")
     commands.add_parser("stop", help="stop the server")
     proof = commands.add_parser("proof", help="print what was compared when a model was exported")
@@ -90,7 +90,8 @@ def _start(server: Server, arguments: argparse.Namespace) -> None:
         server.stop()
         raise
     print(f"serving at {server.address}")
-    print(f"  {server.plan()}; logs in {server.log_dir}")
+    print(f"  {server.plan()}")
+    print(f"  logs in {server.log_dir}")
     print(f"  keys are valid until {_expiry(server)}; `make token` prints the one clients send")
     print(f"  a sample got {_short(answer.body)}")
 
@@ -120,6 +121,7 @@ def _status(server: Server, _: argparse.Namespace) -> None:
     if not server.running:
         raise ServerError("nothing is served; `make serve` starts the server")
     print(f"serving at {server.address}")
+    print(f"  {server.plan()}")
 
 
 def _token(server: Server, _: argparse.Namespace) -> None:

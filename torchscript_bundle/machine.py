@@ -5,18 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
+#: Most threads of a worker that is there to answer many requests: each pass waits for the slowest
+#: thread, and more workers lose less to that than more threads.
+MOST_THREADS = 4
+#: What is optimized for -> workers on so many cores.
+GOALS: dict[str, Callable[[int], int]] = {
+    "latency": lambda _: 1,
+    "throughput": lambda cores: max(min(2, cores), cores // MOST_THREADS),
+}
 
-def plan_workers(requested: int | None, gpus: int, cores: int) -> tuple[int, int]:
+
+def plan_workers(
+    requested: int | None, gpus: int, cores: int, goal: str = "latency"
+) -> tuple[int, int]:
     """Workers, and threads for each, such that all threads together fill the cores once.
 
     Args:
-        requested: workers that the user wants; None for one per GPU, or one.
+        requested: workers that the user wants; None for one per GPU, or what the goal needs.
         gpus: GPUs that TorchServe will deal out.
         cores: cores that may be used.
+        goal: a key of `GOALS`.
     """
-    workers = requested or gpus or 1
+    workers = requested or gpus or GOALS[goal](cores)
     return workers, max(1, cores // workers)
 
 

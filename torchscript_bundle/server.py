@@ -27,6 +27,7 @@ from typing import Any
 import psutil
 
 from torchscript_bundle.machine import count_gpus, java_home, plan_workers, usable_cores
+from torchscript_bundle.serving.artifact import CONFIG_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE_PROPERTIES = ROOT / "deploy" / "config.properties"
@@ -37,7 +38,12 @@ PING_SECONDS = 5.0
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 STOP_SECONDS = 30.0
 ERROR_LINES = 20
-STATE_KEYS = {"model", "ports", "temp", "python", "java_home", "log_start", "workers", "threads"}
+#: Of the archive's config, with what they were before there were these keys.
+BATCHING = {"optimize_for": "latency", "batch_size": 8, "max_batch_delay": 5}
+STATE_KEYS = {
+    *("model", "ports", "temp", "python", "java_home", "log_start"),
+    *("workers", "threads", "cores", *BATCHING),
+}
 
 
 class ServerError(Exception):
@@ -125,7 +131,8 @@ class Server:
         Args:
             archive: the `.mar`; its name without suffix becomes the model's name.
             ports: where it listens.
-            workers: worker processes; by default one per GPU, or one.
+            workers: worker processes; by default one per GPU, or what the archive is optimized
+                for.
             restart: stop this server first if it is running, once nothing speaks against a start.
             python: interpreter whose environment has TorchServe.
 
@@ -136,7 +143,8 @@ class Server:
         self._check(archive, ports)
         if self.running and not restart:
             raise ServerError("already running; `make stop` stops it")
-        workers, threads = plan_workers(workers, count_gpus(), usable_cores())
+        cores, batching = usable_cores(), _batching(archive)
+        workers, threads = plan_workers(workers, count_gpus(), cores, batching["optimize_for"])
         try:
             java = java_home(python)
         except LookupError as error:
@@ -158,6 +166,8 @@ class Server:
                 "log_start": self._log_size(),
                 "workers": workers,
                 "threads": threads,
+                "cores": cores,
+                **batching,
             }
         )
         self._launch(archive, settings)
@@ -325,9 +335,11 @@ class Server:
         return self.request("GET", url, "management").json()
 
     def plan(self) -> str:
-        """The workers and threads that were planned, in words."""
-        state = self._state()
-        return f"{state['workers']} worker(s) with {state['threads']} thread(s) each"
+        """The workers, threads and batches that were planned, in words."""
+        return (
+            "{workers} worker(s) with {threads} thread(s) each on {cores} core(s), for "
+            "{optimize_for}: up to {batch_size} requests a call, which wait {max_batch_delay} ms"
+        ).format_map(self._state())
 
     def properties(self) -> dict[str, str]:
         """The settings that TorchServe was started with; the last word on a key counts."""
@@ -383,6 +395,8 @@ class Server:
             "LOG_LOCATION": str(self.log_dir),
             "METRICS_LOCATION": str(self.log_dir),
             "OMP_NUM_THREADS": str(state["threads"]),
+            # Its threads would come on top of those, and start for lists only.
+            "TOKENIZERS_PARALLELISM": "false",
         }
         command = [
             *(state["python"], "-m", "ts.model_server", "--start", "--ncs"),
@@ -455,6 +469,14 @@ class Server:
         fresh = self._state_file.with_suffix(".new")
         fresh.write_text(json.dumps(state, indent=2))
         fresh.replace(self._state_file)
+
+
+def _batching(archive: Path) -> dict[str, Any]:
+    """What the archive's config says of batches and what they are for."""
+    with zipfile.ZipFile(archive) as content:
+        has_config = CONFIG_FILE in content.namelist()
+        config = json.loads(content.read(CONFIG_FILE)) if has_config else {}
+    return {key: config.get(key, before) for key, before in BATCHING.items()}
 
 
 def _command(process: psutil.Process) -> str:
