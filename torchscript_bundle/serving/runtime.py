@@ -16,8 +16,10 @@ from torchscript_bundle.serving.costs import USUAL, CostModel, Sample
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.frozen import freeze
 from torchscript_bundle.serving.loaders import LOADERS, Module
+from torchscript_bundle.serving.packed import Packed
 from torchscript_bundle.serving.packed.memory import release_memory
 from torchscript_bundle.serving.packed.shapes import packing_rows
+from torchscript_bundle.serving.packed.shared import share
 from torchscript_bundle.serving.precisions import Running, Start, make_running
 from torchscript_bundle.serving.tokenization import Row
 
@@ -122,6 +124,13 @@ class Runtime:
         self._running = make_running(start, self._bundle.precision, self._device)
         if not self._running.needs_module and not self._bundle.explanations:
             del self._module
+            release_memory()
+
+    def share(self, folder: Path) -> None:
+        """Holds packed weights in memory once for all workers that are given this folder."""
+        packed = self._running.forward
+        if isinstance(packed, Packed):
+            share(packed.methods.values(), folder)
             release_memory()
 
     def _arguments(self, rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:

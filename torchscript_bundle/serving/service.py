@@ -138,6 +138,10 @@ class Service:
             for request, item in zip(requests, decoded, strict=True)
         ]
 
+    def share_weights(self, folder: Path) -> None:
+        """Holds weights in memory once for all workers that are given this folder."""
+        self._runtime.share(folder)
+
     @property
     def tokens(self) -> Tokens:
         """What passes for predictions took in so far."""

@@ -61,4 +61,7 @@ def load_worker(folder: Path, device: torch.device, model_name: str) -> Worker:
     """
     if isinstance(load_mode(Bundle.load(folder)), Writing):
         return GenerationWorker(GenerationService(folder, device, model_name))
-    return BatchWorker(Service(folder, device, model_name))
+    service = Service(folder, device, model_name)
+    # All workers of a model unpack its archive into one folder, which goes with the model.
+    service.share_weights(folder)
+    return BatchWorker(service)

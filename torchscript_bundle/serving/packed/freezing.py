@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from torchscript_bundle.serving.packed.activations import name_activations
+from torchscript_bundle.serving.packed.bound import Bound, take_out_tables
 from torchscript_bundle.serving.packed.errors import NotPackedError
 from torchscript_bundle.serving.packed.graphs import Graph
 from torchscript_bundle.serving.packed.linears import write_as_linear
@@ -55,9 +56,8 @@ def function_of(name: str, graph: Graph, inputs: Sequence[torch.Tensor]) -> Meth
     """What runs a graph, given the tensors that are its last inputs."""
     torch._C._jit_pass_constant_pooling(graph)  # type: ignore[attr-defined]
     graph.lint()
-    function = torch._C._create_function_from_graph(name, graph)
-    bound = tuple(inputs)
-    return lambda *arguments: function(*arguments, *bound)
+    tables = take_out_tables(graph)
+    return Bound(torch._C._create_function_from_graph(name, graph), [*inputs, *tables])
 
 
 def outputs(name: str, method: Method, examples: Sequence[Arguments]) -> list[Any]:

@@ -1,0 +1,53 @@
+"""A function whose last arguments are weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from torchscript_bundle.serving.packed.graphs import Graph, all_nodes, constant_tensor
+
+EMBEDDING = "aten::embedding"
+#: Smaller tensors are not worth an argument (bytes).
+LARGE = 1 << 20
+
+
+class Bound:
+    """What runs a packed graph.
+
+    Attributes:
+        weights: given after the arguments of each call; each may be replaced by its equal.
+    """
+
+    def __init__(self, function: Callable[..., Any], weights: Sequence[torch.Tensor]) -> None:
+        self._function = function
+        self.weights = list(weights)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What the function gives for the arguments and the weights."""
+        return self._function(*arguments, *self.weights)
+
+
+def take_out_tables(graph: Graph) -> list[torch.Tensor]:
+    """Makes large tables of embeddings, which are constants, inputs after all others.
+
+    Returns:
+        The tables, in the order of their inputs.
+    """
+    tables = []
+    for node in list(all_nodes(graph)):
+        for output in node.outputs():
+            table = constant_tensor(output)
+            if table is None or table.numel() * table.element_size() < LARGE:
+                continue
+            if not table.is_contiguous() or {use.user.kind() for use in output.uses()} != {
+                EMBEDDING
+            }:
+                continue
+            value = graph.addInput()
+            value.setType(torch._C.TensorType.get())
+            output.replaceAllUsesWith(value)
+            tables.append(table.detach())
+    return tables
