@@ -10,6 +10,7 @@ GRPC_MANAGEMENT_PORT ?= 7071
 WORKERS ?=
 TEXT ?=
 NAMES ?=
+BENCH ?=
 
 PY := .venv/bin/python
 RUN := $(PY) -m torchscript_bundle
@@ -40,12 +41,13 @@ EXPORT_CODE := download_Transformer_models.py torchscript_bundle/serving/artifac
 	$(shell find torchscript_bundle/export torchscript_bundle/jit -name '*.py')
 SERVING_CODE := Transformer_handler_generalized.py $(shell find torchscript_bundle/serving -name '*.py')
 
-.PHONY: help setup model archive serve predict status token stop proof demo test lint architectures bench clean
+.PHONY: help setup model archive serve predict status token stop proof demo test lint architectures bench bench-generation \
+	profile clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 setup: .build/setup ## create .venv and install everything, Java included
 
@@ -91,13 +93,18 @@ lint: .build/setup ## ruff and mypy --strict
 architectures: .build/setup ## every text architecture through the exporter; writes docs/architectures.md
 	$(PY) -m architectures $(NAMES)
 
-bench: .build/setup $(DEMO_MODEL) ## measure against the alternatives, in one interleaved run
-	$(PY) benchmarks/bench.py
+bench: .build/setup .build/setup-bench $(DEMO_MODEL) ## measure against the alternatives, in one run (BENCH=--quick)
+	$(PY) -m benchmarks $(BENCH)
+
+bench-generation: .build/setup ## the same for models that write
 	$(PY) benchmarks/generation.py
+
+profile: .build/setup .build/setup-bench $(DEMO_MODEL) ## where a request's time goes
+	$(PY) -m benchmarks --only stages $(BENCH)
 
 clean: ## stop the server and remove what was made, the environments too
 	@if [ -x $(PY) ]; then $(RUN) stop || true; fi
-	rm -rf .venv .venv-serve .build .server logs demo/model $(ARTIFACT) model_store/*.mar \
+	rm -rf .venv .venv-serve .venv-bench benchmarks/.cache .build .server logs demo/model $(ARTIFACT) model_store/*.mar \
 		examples/cpp/logits examples/cpp/generate
 	find examples/grpc -name '*_pb2*.py' -delete
 
@@ -118,6 +125,13 @@ clean: ## stop the server and remove what was made, the environments too
 	$(PYTHON) -m venv .venv-serve
 	.venv-serve/bin/python -m pip install --disable-pip-version-check -c deploy/requirements.lock torch
 	.venv-serve/bin/python -m pip install --disable-pip-version-check --no-deps -r deploy/requirements.lock
+	@mkdir -p .build && touch $@
+
+.build/setup-bench: benchmarks/requirements.lock
+	@echo "== set up .venv-bench (the engines that \`make bench\` compares with)"
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --disable-pip-version-check -c benchmarks/requirements.lock torch
+	.venv-bench/bin/python -m pip install --disable-pip-version-check --no-deps -r benchmarks/requirements.lock
 	@mkdir -p .build && touch $@
 
 $(DEMO_MODEL): .build/setup demo/train.py demo/reviews.csv

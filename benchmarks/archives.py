@@ -20,7 +20,7 @@ from benchmarks.model import CACHE
 from torchscript_bundle.server import ROOT
 
 #: What all archives of the benchmark have in common.
-COMMON = {"mode": "sequence_classification", "max_length": 150, "batch_size": 8}
+COMMON = {"mode": "sequence_classification", "max_length": 150}
 COMPLETE = "complete.json"
 #: What an artifact is made by.
 EXPORT_CODE = ("export", "jit", "serving/packed", "serving/artifact.py")

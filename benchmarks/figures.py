@@ -22,6 +22,6 @@ def ratio(ones: Sequence[float], others: Sequence[float]) -> float:
     return statistics.median(one / other for one, other in zip(ones, others, strict=True))
 
 
-def spread(values: Sequence[float]) -> float:
-    """How far the rounds lie apart, as a share of their median."""
-    return (max(values) - min(values)) / statistics.median(values)
+def percentile(values: Sequence[float], share: int) -> float:
+    """The value that so many per cent of them are not above."""
+    return sorted(values)[min(len(values) - 1, len(values) * share // 100)]

@@ -23,6 +23,11 @@ OTHERS = ("torch", "transformers", "litserve", "onnxruntime", "openvino")
 
 
 def describe() -> dict[str, Any]:
+    """Machine, versions and date, those of the engines that are compared with too."""
+    return {**describe_briefly(), "versions_of_others": _versions_of_others(), "wrk": _wrk()}
+
+
+def describe_briefly() -> dict[str, Any]:
     """Machine, versions and date."""
     model, flags = _processor()
     return {
@@ -35,8 +40,6 @@ def describe() -> dict[str, Any]:
         "load_before": os.getloadavg()[0],
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in OURS},
-        "versions_of_others": _versions_of_others(),
-        "wrk": _wrk(),
     }
 
 

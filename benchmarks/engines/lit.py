@@ -22,7 +22,7 @@ SAMPLE = b'{"text": "It works."}'
 
 
 class Lit:
-    """Batches of eight, with the delay that this bundle's archives have by default.
+    """Batches of up to eight.
 
     Args:
         checkpoint: the model's folder.
