@@ -75,18 +75,30 @@ class Generator(torch.nn.Module):
         Raises:
             ValueError: a text is longer than the model takes.
         """
+        self.check_texts(attention_mask)
+        logits, mask, source_mask, tensors = self.core.prefill(input_ids, attention_mask)
+        return logits, self.reserve(mask, source_mask, tensors, room)
+
+    @torch.jit.export
+    def check_texts(self, attention_mask: Tensor) -> None:
+        """Raises ValueError for a text that is longer than the model takes."""
         most = self.max_length if self.start_id < 0 else self.max_source_length
         longest = int(attention_mask.sum(1).max())
         if longest > most:
             raise ValueError(f"a text of {longest} tokens, where the model takes {most}")
-        logits, mask, source_mask, tensors = self.core.prefill(input_ids, attention_mask)
+
+    @torch.jit.export
+    def reserve(
+        self, mask: Tensor, source_mask: Tensor, tensors: list[Tensor], room: int
+    ) -> list[Tensor]:
+        """The cache of what `core.prefill` gave beside the logits, with room for more tokens."""
         cache = [mask, source_mask]
         for index, tensor in enumerate(tensors):
             if index < self.growing:
                 used = tensor.size(2)
                 tensor = caches.enlarged(tensor, tensor.size(0), used, used + room)
             cache.append(tensor)
-        return logits, cache
+        return cache
 
     @torch.jit.export
     def step(self, tokens: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -102,19 +114,27 @@ class Generator(torch.nn.Module):
         Raises:
             ValueError: a row has as many tokens already as the model takes.
         """
+        cache = self.extend(tokens, cache)
+        logits: Tensor = self.core.step(tokens.unsqueeze(1), cache[0], cache[1], cache[2:])
+        return logits, cache
+
+    @torch.jit.export
+    def extend(self, tokens: Tensor, cache: list[Tensor]) -> list[Tensor]:
+        """The cache with a place for one more token of each row, as `core.step` takes it.
+
+        Arguments and errors as `step`'s.
+        """
         mask = torch.cat([cache[0], torch.ones_like(tokens).unsqueeze(1)], dim=1)
         rows, length = mask.size(0), mask.size(1)
         if int(mask.sum(1).max()) > self.max_length:
             raise ValueError(f"a row has {self.max_length} tokens already, all the model takes")
-        buffers = cache[2:]
-        for index in range(self.growing):
-            if buffers[index].size(2) < length:
-                room = caches.more_room(length)
-                buffers[index] = caches.enlarged(buffers[index], rows, length - 1, room)
-        logits: Tensor = self.core.step(tokens.unsqueeze(1), mask, cache[1], buffers)
         grown = [mask, cache[1]]
-        grown.extend(buffers)
-        return logits, grown
+        for index, buffer in enumerate(cache[2:]):
+            if index < self.growing and buffer.size(2) < length:
+                room = caches.more_room(length)
+                buffer = caches.enlarged(buffer, rows, length - 1, room)
+            grown.append(buffer)
+        return grown
 
     @torch.jit.export
     def select_rows(self, cache: list[Tensor], rows: Tensor) -> list[Tensor]:

@@ -139,7 +139,9 @@ class Rows:
             self._seen[row] = before
             self._seen[row, token] = True
             tokens[row] = token
-        shares = logits.float().log_softmax(1).gather(1, tokens.unsqueeze(1)).squeeze(1)
+        logits = logits.float()
+        chosen = logits.gather(1, tokens.unsqueeze(1)).squeeze(1)
+        shares = chosen - logits.logsumexp(1)
         self._tokens = tokens
         for answer, token, share in zip(
             self.answers, tokens.tolist(), shares.tolist(), strict=True

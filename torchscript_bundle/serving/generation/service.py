@@ -24,6 +24,7 @@ from torchscript_bundle.serving.generation.openai_answers import (
     in_openai_shape,
 )
 from torchscript_bundle.serving.generation.openai_form import CompletionForm
+from torchscript_bundle.serving.generation.packed import pack_generator
 from torchscript_bundle.serving.generation.prompts import PromptReader
 from torchscript_bundle.serving.generation.settings import Settings
 from torchscript_bundle.serving.http import HttpRequest, HttpResponse, json_response
@@ -81,10 +82,19 @@ class GenerationService:
         self._completions = CompletionForm(
             self._bundle.max_length - 1, self._bundle.mode_options["defaults"], model_name
         )
-        module = scripted.load(folder, self._bundle, device)
         limits = Limits(self._options.batch_size, _max_batch_tokens(folder))
-        self._engine = Engine(module, device, limits)
+        self._engine = Engine(self._load_generator(folder, device), device, limits)
         self._warm_up()
+
+    def _load_generator(self, folder: Path, device: torch.device) -> Any:
+        """The module as saved, or over packed weights."""
+        if not self._options.packed_weights or device.type != "cpu":
+            return scripted.load(folder, self._bundle, device)
+        prompt = self._prompts.start("a", WARM_UP).prompt
+        # Without a name here, so that packing can free it.
+        return pack_generator(
+            scripted.load(folder, self._bundle, device), prompt, self._bundle.precision
+        )
 
     def _warm_up(self) -> None:
         """Writes a little, alone and with another that joins."""

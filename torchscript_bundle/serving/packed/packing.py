@@ -12,6 +12,7 @@ import torch
 
 from torchscript_bundle.serving.packed.checks import TOLERANCES, difference
 from torchscript_bundle.serving.packed.errors import NotPackedError
+from torchscript_bundle.serving.packed.few_rows import repeat_few_rows
 from torchscript_bundle.serving.packed.freezing import (
     Arguments,
     Method,
@@ -21,7 +22,7 @@ from torchscript_bundle.serving.packed.freezing import (
     outputs,
     refuse_other_devices,
 )
-from torchscript_bundle.serving.packed.fusions import PackedGraph, fuse
+from torchscript_bundle.serving.packed.fusions import UNARY, PackedGraph, fuse
 from torchscript_bundle.serving.packed.graphs import Graph, PackedInputs
 from torchscript_bundle.serving.packed.precision import lower
 from torchscript_bundle.serving.packed.weights import PackedWeights
@@ -151,9 +152,11 @@ def _pack_graph(
     if not linears:
         raise NotPackedError(f"{name} has no linear layer in float32")
     torch._C._jit_pass_dce(graph)
-    if weights.dtype != torch.float32:
+    if weights.dtype == torch.float32:
+        repeat_few_rows(graph, UNARY)
+    else:
         lower(graph, weights.dtype)
-        torch._C._jit_pass_dce(graph)
+    torch._C._jit_pass_dce(graph)
     return function_of(name, graph, packed.inputs.tensors), linears
 
 

@@ -63,6 +63,8 @@ FOLLOWERS: dict[str, tuple[int, ...]] = {
     "prim::ConstantChunk": (0,),
     "prim::ListUnpack": (0,),
 }
+#: An operator and its argument that is copied into a tensor of another dtype as it is.
+COPIED = ("aten::copy_", 1)
 #: Operators that say the same of a tensor in any dtype.
 INDIFFERENT = {"aten::size", "aten::dim", "aten::len"}
 
@@ -135,7 +137,7 @@ class _Lowering:
     def _widen(self, node: Node) -> None:
         """Gives a node float32 where it read narrow values."""
         for at, value in enumerate(list(node.inputs())):
-            if value.unique() not in self.narrow:
+            if value.unique() not in self.narrow or (node.kind(), at) == COPIED:
                 continue
             if writes(node) or value.type().kind() != "TensorType":
                 raise NotPackedError(f"{node.kind()} takes {self.dtype} in a way not known")
