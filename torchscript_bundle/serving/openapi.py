@@ -16,9 +16,10 @@ from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle, ServingO
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.form import EXPLANATION, explained_form
 from torchscript_bundle.serving.fields import TEXT
-from torchscript_bundle.serving.http import JSON
+from torchscript_bundle.serving.generation.messages import MESSAGES
+from torchscript_bundle.serving.http import EVENTS, JSON
 from torchscript_bundle.serving.modes import load_mode
-from torchscript_bundle.serving.modes.base import Explains, Mode, ReadsTokens
+from torchscript_bundle.serving.modes.base import Explains, Mode, ReadsTokens, Streams
 from torchscript_bundle.serving.protocols.call import PARAMETERS, Form
 from torchscript_bundle.serving.protocols.kserve import INSTANCES
 from torchscript_bundle.serving.protocols.open_inference import VERSION
@@ -148,7 +149,26 @@ def _predictions(mode: Mode, model_name: str, options: ServingOptions) -> _Part:
         **request_schemas(mode, options.max_client_batch),
         **reply_schemas(mode.answer_schema, takes_tensors(mode)),
     }
-    return _part("", addresses, mode, schemas, PLAIN)
+    part = _part("", addresses, mode, schemas, PLAIN)
+    if isinstance(mode, Streams):
+        _add_stream(part, mode, mode)
+    return part
+
+
+def _add_stream(part: _Part, mode: Mode, streams: Streams) -> None:
+    """Adds events to the answers and, where the model takes them, messages to the requests."""
+    part.schemas["Event"] = streams.event_schema
+    part.answers["Answer"]["content"][EVENTS] = {
+        "schema": {**STRING, "description": "Where stream is true; the data of each is an Event."},
+        "x-event": ref("Event"),
+    }
+    if streams.message_schema is not None:
+        part.schemas["Request"] = either(*part.schemas["Request"]["anyOf"], ref("ChatRequest"))
+        beside = {name: field.schema() for name, field in mode.parameters.items()}
+        request = record(
+            {MESSAGES: streams.message_schema}, {**beside, PARAMETERS: ref("Parameters")}
+        )
+        part.schemas.update(prefixed({"ChatRequest": request}, ""))
 
 
 def _explanations(

@@ -11,6 +11,7 @@ from typing import Any
 
 from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.generation.messages import MESSAGES, read_messages
 from torchscript_bundle.serving.generation.settings import (
     Settings,
     Stops,
@@ -20,8 +21,6 @@ from torchscript_bundle.serving.generation.settings import (
 from torchscript_bundle.serving.http import Client
 from torchscript_bundle.serving.texts import check_keys, check_text
 
-ROLES = ("system", "developer", "user", "assistant")
-MOST_MESSAGES = 1000
 #: What a client may send where it asks for nothing by it.
 NEUTRAL: dict[str, tuple[object, ...]] = {
     "n": (1,),
@@ -94,7 +93,7 @@ class CompletionForm:
         Raises:
             RequestError: 422 for a wrong form; 404 for another model.
         """
-        key = "messages" if chat else "prompt"
+        key = MESSAGES if chat else "prompt"
         if not isinstance(payload, dict):
             raise RequestError(422, f'send an object: {{"model": "...", "{key}": ...}}')
         check_keys(payload, (key, *OWN, *NEUTRAL, *IGNORED))
@@ -105,7 +104,7 @@ class CompletionForm:
         named = given.get("model", self._model_name)
         if self._model_name and named != self._model_name and client != "huggingface_hub":
             raise RequestError(404, f"this address serves {self._model_name}; send that as model")
-        messages = _messages(given.get("messages")) if chat else []
+        messages = read_messages(given.get(MESSAGES)) if chat else []
         prompts = [] if chat else _prompts(given.get("prompt"))
         settings = [self._settings(given, at) for at in range(max(1, len(prompts)))]
         options = given.get("stream_options", {})
@@ -146,31 +145,3 @@ def _prompts(value: object) -> list[str]:
     if not texts:
         raise RequestError(422, "prompt is an empty list; send a text")
     return [check_text(text, "the prompt") for text in texts]
-
-
-def _messages(value: object) -> list[dict[str, str]]:
-    if not isinstance(value, list) or not 1 <= len(value) <= MOST_MESSAGES:
-        raise RequestError(
-            422,
-            f"messages must be a list of 1 to {MOST_MESSAGES}, such as "
-            '[{"role": "user", "content": "..."}]',
-        )
-    return [_message(each, f"message {at}") for at, each in enumerate(value)]
-
-
-def _message(value: object, what: str) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise RequestError(422, f'{what} must be {{"role": "user", "content": "..."}}')
-    check_keys(value, ("role", "content", "name"), where="messages.")
-    role, content = value.get("role"), value.get("content")
-    if role not in ROLES:
-        raise RequestError(422, f"the role of {what} must be one of {', '.join(ROLES)}")
-    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-    texts = []
-    for part in parts:
-        if not isinstance(part, dict) or part.keys() != {"type", "text"} or part["type"] != "text":
-            raise RequestError(422, f"{what} has a part that is no text; send texts alone")
-        texts.append(check_text(part["text"], f"the content of {what}"))
-    if not texts:
-        raise RequestError(422, f"{what} has no content; send a text")
-    return {"role": str(role), "content": "".join(texts)}

@@ -15,10 +15,12 @@ from torchscript_bundle.serving.artifact import CONFIG_FILE, REMAKE, Bundle, Ser
 from torchscript_bundle.serving.artifact import read_json_object as read_json
 from torchscript_bundle.serving.body import decode_body
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.fields import TEXT
 from torchscript_bundle.serving.generation.answer import Answer
 from torchscript_bundle.serving.generation.engine import Engine, Limits
 from torchscript_bundle.serving.generation.exchange import Exchange
 from torchscript_bundle.serving.generation.hugging_face import HuggingFaceExchange
+from torchscript_bundle.serving.generation.messages import MESSAGES, read_messages
 from torchscript_bundle.serving.generation.openai_answers import (
     CompletionExchange,
     in_openai_shape,
@@ -150,11 +152,15 @@ class GenerationService:
             raise RequestError(
                 404, "this archive holds no explanations; POST the text to /predictions instead"
             )
-        call = read_call(decode_body(request), self._mode, self._model_name, request.client)
+        payload = decode_body(request)
+        chat = False
+        if isinstance(payload, dict) and MESSAGES in payload:
+            payload, chat = self._with_prompt(payload), True
+        call = read_call(payload, self._mode, self._model_name, request.client)
         if not call.items:
             raise RequestError(422, "the list is empty; send at least one text")
         self._check_count(len(call.items))
-        begun = [self._start(item, call, at) for at, item in enumerate(call.items)]
+        begun = [self._start(item, call, at, chat) for at, item in enumerate(call.items)]
         queries, answers = [query for query, _ in begun], [answer for _, answer in begun]
         streamed = self._check_stream(queries, call, request)
         return self._begin(
@@ -166,12 +172,24 @@ class GenerationService:
             self._engine.add(answer)
         return exchange
 
-    def _start(self, item: object, call: Call, at: int) -> tuple[Query, Answer]:
+    def _with_prompt(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """A request with the text of its messages in their place."""
+        if TEXT.name in payload:
+            raise RequestError(422, f"send {MESSAGES} or {TEXT.name}, not both")
+        if self._template is None:
+            raise RequestError(422, f"this model has no chat template; send a text, not {MESSAGES}")
+        text = self._template.render(read_messages(payload[MESSAGES]))
+        rest = {name: value for name, value in payload.items() if name != MESSAGES}
+        return {TEXT.name: text, **rest}
+
+    def _start(self, item: object, call: Call, at: int, chat: bool) -> tuple[Query, Answer]:
         try:
             query = self._mode.decode(item, call.parameters)
             [text] = query.texts
             assert isinstance(text, str)
-            return query, self._check_room(self._prompts.start(text, query.options.settings))
+            # A chat template has written the special tokens itself.
+            answer = self._prompts.start(text, query.options.settings, special_tokens=not chat)
+            return query, self._check_room(answer)
         except RequestError as error:
             where = f"item {at} of the list: " if call.listed else ""
             raise RequestError(error.status, where + error.message) from None

@@ -138,6 +138,19 @@ class ChecksRows(Protocol):
 
 
 @runtime_checkable
+class Streams(Protocol):
+    """A mode whose answers also come in events, and that may take messages instead of a text."""
+
+    @property
+    def event_schema(self) -> JsonSchema:
+        """What the data of an event is, as JSON."""
+
+    @property
+    def message_schema(self) -> JsonSchema | None:
+        """Messages that a request may hold; None where the model takes none."""
+
+
+@runtime_checkable
 class Explains(Protocol):
     """A mode whose answers can be explained by numbers of the module's outputs."""
 

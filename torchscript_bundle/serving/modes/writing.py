@@ -9,6 +9,7 @@ from typing import Any
 from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.generation import messages
 from torchscript_bundle.serving.generation.answer import Answer, Piece
 from torchscript_bundle.serving.generation.settings import Settings, make_settings, sampling_fields
 from torchscript_bundle.serving.modes.base import Computed, Query
@@ -17,6 +18,7 @@ from torchscript_bundle.serving.schemas import (
     NUMBER,
     STRING,
     array,
+    either,
     record,
     words,
 )
@@ -28,14 +30,30 @@ FACTS = (
     *("chat_template", "special_tokens", "clean_up_spaces", "default_max_new_tokens"),
 )
 TOKEN = record({"id": COUNT, "text": STRING, "logprob": NUMBER, "special": {"type": "boolean"}})
+ENDING = {
+    "finish_reason": words(["length", "eos_token", "stop_sequence"]),
+    "generated_tokens": COUNT,
+    "seed": {"type": ["integer", "null"]},
+}
 DETAILS = record(
     {
-        "finish_reason": words(["length", "eos_token", "stop_sequence"]),
-        "generated_tokens": COUNT,
-        "seed": {"type": ["integer", "null"]},
+        **ENDING,
         "prefill": array({"not": {}}, maxItems=0),
         "tokens": array(TOKEN),
     }
+)
+NULL = {"type": "null"}
+#: A token, and with the last one the whole text; or what went wrong on the way.
+EVENT = either(
+    record(
+        {
+            "index": COUNT,
+            "token": TOKEN,
+            "generated_text": either(STRING, NULL),
+            "details": either(record({**ENDING, "input_length": COUNT}), NULL),
+        }
+    ),
+    record({"error": STRING, "error_type": STRING}),
 )
 
 
@@ -77,12 +95,15 @@ class Writing:
         record({"generated_text": STRING}, {"details": DETAILS}), minItems=1, maxItems=1
     )
     truncation = Truncation()
+    event_schema = EVENT
 
     def __init__(self, bundle: Bundle) -> None:
         missing = [name for name in FACTS if name not in bundle.mode_options]
         if missing:
             raise ArtifactError(f"bundle.json: mode_options lacks {', '.join(missing)}; {REMAKE}")
         self._defaults: dict[str, Any] = bundle.mode_options["defaults"]
+        chats = bundle.mode_options["chat_template"] is not None
+        self.message_schema = messages.SCHEMA if chats else None
         self.parameters = {
             **sampling_fields(bundle.max_length - 1),
             **fields.named(

@@ -18,12 +18,14 @@ _TEMPLATE = """graph{inputs}:
   %zero : int = prim::Constant[value=0]()
   %one : int = prim::Constant[value=1]()
   %last : int = prim::Constant[value=-1]()
+  %no : bool = prim::Constant[value=0]()
   %most : int = prim::Constant[value={rows}]()
   %rows : int = aten::size(%input, %zero)
   %features : int = aten::size(%input, %last)
   %size : int = aten::mul(%rows, %features)
   %numbers : int = aten::numel(%input)
   %flat : bool = aten::eq(%numbers, %size)
+  %single : bool = aten::eq(%rows, %one)
   %below : bool = aten::lt(%rows, %most)
   %few : bool = aten::__and__(%flat, %below)
   {also}
@@ -38,9 +40,18 @@ _TEMPLATE = """graph{inputs}:
       -> (%plain)
   return (%output)"""
 
-_REPEAT = """%{name}_list : Tensor[] = prim::ListConstruct(%{name}, %{name}, %{name}, %{name})
-      %{name}_many : Tensor = aten::cat(%{name}_list, %zero)
-      %{name}_four : Tensor = aten::slice(%{name}_many, %zero, %zero, %most, %one)"""
+#: One row is repeated by a view, which is read once; of several a copy is made.
+_REPEAT = """%{name}_four : Tensor = prim::If(%single)
+        block0():
+          %{name}_shape : int[] = aten::size(%{name})
+          %{name}_changed : int[] = aten::_set_item(%{name}_shape, %zero, %most)
+          %{name}_view : Tensor = aten::expand(%{name}, %{name}_shape, %no)
+          -> (%{name}_view)
+        block1():
+          %{name}_list : Tensor[] = prim::ListConstruct(%{name}, %{name}, %{name}, %{name})
+          %{name}_many : Tensor = aten::cat(%{name}_list, %zero)
+          %{name}_first : Tensor = aten::slice(%{name}_many, %zero, %zero, %most, %one)
+          -> (%{name}_first)"""
 
 #: What is added has as many rows: repeated, it would else be broadcast where it must be refused.
 _SAME_ROWS = """%others : int = aten::size(%other, %zero)
