@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psutil
 import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from tests.integration.conftest import Site
 from tests.integration.generation import MODEL, data
-from tests.serving.generation.helpers import Written
+from tests.serving.generation.helpers import Written, spoken
 from torchscript_bundle.server import Answer
 
 TEXTS = (
@@ -23,6 +24,8 @@ TEXTS = (
     *("Not bad at all, I would stay there again with my family.", "Café", "Übergröße", "x y z"),
 )
 
+#: What a worker's memory may grow by under load (MB): keys and values of this model are below one.
+MOST_GROWN = 100
 #: Those of streams that a test began.
 CONNECTIONS: list[http.client.HTTPConnection] = []
 
@@ -89,6 +92,22 @@ def read_stream(site: Site, value: Any) -> Any:
     return [data(each) for each in events]
 
 
+def resident(site: Site) -> int:
+    """Megabytes of the worker."""
+    [pid] = site.server.worker_pids
+    return int(psutil.Process(pid).memory_info().rss) >> 20
+
+
+def test_messages_take_the_place_of_a_text(writer_site: Site, writer: Written) -> None:
+    said = {"messages": [{"role": "user", "content": "The film"}], "max_new_tokens": 9}
+    _, text, _ = spoken(writer, "<s>user: The film</s><s>assistant:", 9)
+    assert send(writer_site, said).json() == [{"generated_text": text}]
+    events = read_stream(writer_site, {**said, "stream": True})
+    assert events[-1]["generated_text"] == text
+    refused = send(writer_site, {**said, "text": "The film"})
+    assert (refused.status, "not both" in refused.json()["error"]) == (422, True)
+
+
 def test_twenty_requests_at_once(writer_site: Site, writer: Written) -> None:
     """Of all lengths and kinds, streamed or not; wrong ones among them."""
     right = [
@@ -119,8 +138,12 @@ def test_twenty_requests_at_once(writer_site: Site, writer: Written) -> None:
         return answer.json() if answer.status == 200 else answer
 
     everything = [*right, *(value for value, _ in wrong), *sampled]
+    before = resident(writer_site)
     with ThreadPoolExecutor(len(everything)) as pool:
         answers = list(pool.map(ask, everything))
+    grown = resident(writer_site) - before
+    print(f"{len(everything)} requests at once: {before} MB resident before, {grown} more after")
+    assert grown < MOST_GROWN
     for value, answer in zip(right, answers, strict=False):
         new = value["parameters"]["max_new_tokens"]
         assert answer == [{"generated_text": writer.greedy(value["inputs"], new)[1]}]
