@@ -26,7 +26,7 @@ HERE := $(dir $(CONFIG))
 MODEL := $(call read,model_name)
 DEMO_MODEL := demo/model/model.safetensors
 MODEL_FILES := $(wildcard $(HERE)$(MODEL)/*)
-ifeq ($(MODEL),./demo/model)
+ifeq ($(abspath $(HERE)$(MODEL)),$(abspath demo/model))
 MODEL_FILES := $(DEMO_MODEL)
 endif
 CALIBRATION := $(wildcard $(addprefix $(HERE),$(call read,calibration_file)))
