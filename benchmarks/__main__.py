@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from benchmarks.engines.lit import PYTHON
 from benchmarks.load.wrk import LoadError, require_wrk
 from benchmarks.machine_facts import describe, name_of
 from benchmarks.model import LAYERS, make_checkpoint, weights_mb
+from benchmarks.page import write_page
 from benchmarks.say import say
 from torchscript_bundle.machine import usable_cores
 from torchscript_bundle.server import ROOT, ServerError
@@ -141,6 +143,8 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """Measures, prints tables, writes results and plots."""
     arguments = parse()
+    # Ended from outside, it must not leave servers behind: an exception stops them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["TQDM_DISABLE"] = "1"
     started = time.monotonic()
@@ -148,6 +152,9 @@ def main() -> int:
         if "http" in arguments.only:
             require_wrk()
         results = measure(arguments)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
     except (LoadError, NotMade, ServerError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -174,12 +181,15 @@ def save(results: dict[str, Any], arguments: argparse.Namespace) -> Path:
     """Writes results and plots: of a full run where the documents show them, else aside."""
     whole = not arguments.quick and set(arguments.only) == set(PARTS)
     folder = arguments.output or (HERE / "results" if whole else ROOT / ".build" / "bench")
-    plots = ROOT / "docs" if whole and not arguments.output else folder
+    shown = whole and not arguments.output
+    plots = ROOT / "docs" if shown else folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name_of(results)}.json"
     path.write_text(json.dumps(results, indent=1) + "\n")
     command = [str(PYTHON), "-m", "benchmarks.plots", str(path), str(plots)]
     subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
+    if shown:
+        write_page(results, plots / "measured.md")
     return path
 
 

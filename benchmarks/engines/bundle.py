@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from benchmarks.archives import Made, NotMade, make_archive
@@ -32,11 +33,27 @@ class Bundle(TorchServe):
 
 
 def make_bundle(checkpoint: Path, precision: str) -> Made:
-    """The archive in a precision; a lower one than float32 is tried on the benchmark's texts."""
+    """The archive in a precision; a lower one than float32 is tried on the benchmark's texts.
+
+    Raises:
+        NotMade: it cannot be had.
+    """
+    made = _attempt(checkpoint, precision)
+    if isinstance(made, NotMade):
+        raise made
+    return made
+
+
+@cache
+def _attempt(checkpoint: Path, precision: str) -> Made | NotMade:
+    """Once a run: several parts want the same archives, and a refusal takes minutes."""
     settings: dict[str, object] = {}
     if precision != "float32":
         settings = {"precision": precision, "calibration_file": str(FILE)}
-    return _make(precision, checkpoint, settings)
+    try:
+        return _make(precision, checkpoint, settings)
+    except NotMade as error:
+        return error
 
 
 def recipe(checkpoint: Path) -> TorchServe:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import bounds, report, stages, throughput
+from benchmarks import bounds, page, report, stages, throughput
 from benchmarks.client import Timed
 from benchmarks.figures import percentile, ratio
 from benchmarks.load.wrk import Load
@@ -128,6 +128,10 @@ def test_every_part_has_a_table() -> None:
         },
     }
     text = "\n".join(report.tables(results))
+    facts = {"date": "today", "processor": "P", "cores": 2, "flags": ["avx2"], "memory_gb": 8}
+    made_with = {"python": "3.11", "wrk": "wrk 4", "versions": {"torch": "2"}}
+    whole = {**facts, **made_with, "versions_of_others": {"openvino": "1"}, **results}
+    assert all(line in page.compose(whole) for line in text.strip().splitlines())
     assert "10.0x" in text and "3.0%" in text and "no such key" in text
     found = {bound.name: bound.holds for bound in bounds.bounds(results)}
     assert found["int8: labels as float32"] is False
