@@ -42,6 +42,19 @@ COLORS = {
     "OpenVINO int8": "#56B4E9",
 }
 OTHERS = "#F0E442"
+#: What engines are called, where their own name says too little.
+SHOWN = {
+    "packed": "ours, float32",
+    "packed bfloat16": "ours, bfloat16",
+    "packed int8": "ours, int8",
+    "plain": "ours, as saved",
+    "eager": "transformers",
+    "OpenVINO": "OpenVINO float32",
+    "ONNX Runtime": "ONNX Runtime float32",
+    "float32": "ours, float32",
+    "bfloat16": "ours, bfloat16",
+    "int8": "ours, int8",
+}
 PERCENTILES = ("p50", "p90", "p99")
 #: Lines of ours are whole, those of others broken.
 OURS = ("float32", "bfloat16", "int8", "packed", "packed bfloat16", "packed int8")
@@ -51,7 +64,12 @@ def style(name: str) -> dict[str, Any]:
     """How an engine's line looks."""
     dashes = {"OpenVINO bfloat16": "--", "OpenVINO int8": ":"}
     line = "-" if name in OURS else dashes.get(name, "-.")
-    return {"color": COLORS.get(name, OTHERS), "linestyle": line, "marker": "o", "label": name}
+    return {
+        "color": COLORS.get(name, OTHERS),
+        "linestyle": line,
+        "marker": "o",
+        "label": SHOWN.get(name, name),
+    }
 
 
 def throughput(results: dict[str, Any]) -> Any:
@@ -81,6 +99,7 @@ def latency(results: dict[str, Any]) -> Any:
         for name, seen in engines.items():
             axes.plot(PERCENTILES, [seen[count]["ms"][each] for each in PERCENTILES], **style(name))
         axes.set(yscale="log", title=f"{count} connection{'s' if count != '1' else ''}")
+        axes.yaxis.set_major_formatter("{x:g}")
     panels[0][0].set_ylabel("latency, ms")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
@@ -108,9 +127,10 @@ def forward(results: dict[str, Any]) -> Any:
 
 
 def _whole_numbers(axes: Any, values: list[int]) -> None:
-    """Marks the values themselves on a logarithmic axis."""
+    """Marks the values themselves on a logarithmic axis, and plain numbers on the other."""
     axes.set_xticks(values, [str(value) for value in values])
-    axes.minorticks_off()
+    axes.xaxis.set_minor_formatter("")
+    axes.yaxis.set_major_formatter("{x:g}")
 
 
 def main() -> None:

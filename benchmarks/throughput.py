@@ -13,18 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from benchmarks.client import post_in_turn
 from benchmarks.engines.base import Endpoint
 from benchmarks.figures import median
 from benchmarks.limit import measure_limits
 from benchmarks.load.wrk import Load, run_wrk
 from benchmarks.say import say
-from benchmarks.texts import FILE
+from benchmarks.texts import FILE, load_texts
 from torchscript_bundle.server import DIRECT
 
 T = TypeVar("T")
 
 #: Connections, and the seconds that each is measured for in a round.
 SECONDS = {1: 5, 4: 6, 16: 10}
+#: Requests, beside one for each connection, that wake a server before it is measured.
+WAKING = 4
 #: Workers' counters of tokens: those that were computed, and the part that was padding.
 COMPUTED, PADDING = "ComputedTokens", "PaddingTokens"
 
@@ -95,7 +98,8 @@ def summarize(rounds: list[Seen]) -> dict[str, Any]:
 def _load(endpoint: Endpoint, connections: int, seconds: int) -> Seen:
     endpoint.resume()
     try:
-        run_wrk(endpoint.url, endpoint.headers, FILE, connections, 1)  # what was paused wakes
+        # What was paused wakes, and answers what an earlier load has left in its queue.
+        post_in_turn(endpoint, load_texts()[: connections + WAKING], connections)
         before = read_counters(endpoint)
         load = run_wrk(endpoint.url, endpoint.headers, FILE, connections, seconds)
         after = read_counters(endpoint)
