@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,18 +41,28 @@ class Size:
         seconds: connections -> seconds of each measurement.
         forward: arguments of `forward.py`.
         starts: of each precision.
-        stage_rounds: times that all texts are sent.
+        stage_texts: how many texts are sent to see their stages.
+        parts: what is measured unless that is said.
     """
 
     http_rounds: int
     seconds: dict[int, int]
     forward: tuple[str, ...]
     starts: int
-    stage_rounds: int
+    stage_texts: int
+    parts: tuple[str, ...]
 
 
-FULL = Size(3, throughput.SECONDS, ("--rounds", "11"), 3, 2)
-QUICK = Size(1, {1: 2, 4: 2, 16: 3}, ("--rounds", "3", "--shapes", "1x16", "1x32", "8x32"), 1, 1)
+PARTS = ("http", "forward", "starting", "stages", "agreement")
+FULL = Size(3, throughput.SECONDS, ("--rounds", "9"), 3, 256, PARTS)
+QUICK = Size(
+    1,
+    {1: 2, 4: 2, 16: 3},
+    ("--rounds", "3", "--shapes", "1x16", "1x32", "8x32"),
+    1,
+    64,
+    ("http", "forward", "stages"),
+)
 
 
 class Run:
@@ -110,7 +121,7 @@ class Run:
         found = {}
         for name, made in self._bundles():
             say(f"{name}: stages")
-            found[name] = stages.measure(made.archive, self._size.stage_rounds)
+            found[name] = stages.measure(made.archive, self._size.stage_texts)
         return found
 
     def agreement(self) -> dict[str, Any]:
@@ -127,14 +138,11 @@ class Run:
         return found
 
 
-PARTS = ("http", "forward", "starting", "stages", "agreement")
-
-
 def parse() -> argparse.Namespace:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few minutes, rougher figures")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART")
     parser.add_argument("--layers", type=int, default=LAYERS, help="fewer: to try the benchmark")
     parser.add_argument("--output", type=Path, help="folder for results and plots")
     return parser.parse_args()
@@ -143,15 +151,17 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     """Measures, prints tables, writes results and plots."""
     arguments = parse()
+    size = QUICK if arguments.quick else FULL
+    parts = arguments.only or size.parts
     # Ended from outside, it must not leave servers behind: an exception stops them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: ended"))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["TQDM_DISABLE"] = "1"
     started = time.monotonic()
     try:
-        if "http" in arguments.only:
+        if "http" in parts:
             require_wrk()
-        results = measure(arguments)
+        results = measure(size, parts, arguments.layers)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
@@ -161,27 +171,32 @@ def main() -> int:
     kept = bounds.bounds(results)
     results["bounds"] = bounds.as_dicts(kept)
     print("\n".join([*report.tables(results), bounds.show(kept)]))
-    path = save(results, arguments)
+    path = save(results, arguments.output, shown=parts == PARTS and not arguments.quick)
     print(f"\n{path}, after {(time.monotonic() - started) / 60:.0f} minutes")
     return 0
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The results of the parts that were asked for."""
+def measure(size: Size, parts: Sequence[str], layers: int) -> dict[str, Any]:
+    """The results of some parts."""
     facts = describe()
-    run = Run(QUICK if arguments.quick else FULL, arguments.layers)
-    results: dict[str, Any] = {**facts, "quick": arguments.quick, "layers": arguments.layers}
-    for part in arguments.only:
+    run = Run(size, layers)
+    results: dict[str, Any] = {**facts, "quick": size is QUICK, "layers": layers}
+    for part in parts:
         say(part)
         results[part] = getattr(run, part)()
     return results
 
 
-def save(results: dict[str, Any], arguments: argparse.Namespace) -> Path:
-    """Writes results and plots: of a full run where the documents show them, else aside."""
-    whole = not arguments.quick and set(arguments.only) == set(PARTS)
-    folder = arguments.output or (HERE / "results" if whole else ROOT / ".build" / "bench")
-    shown = whole and not arguments.output
+def save(results: dict[str, Any], output: Path | None, *, shown: bool) -> Path:
+    """Writes results and plots, and returns the results' path.
+
+    Args:
+        results: of the run.
+        output: folder for all of them.
+        shown: without such a folder, they go to where the documents show them, else aside.
+    """
+    shown = shown and output is None
+    folder = output or (HERE / "results" if shown else ROOT / ".build" / "bench")
     plots = ROOT / "docs" if shown else folder
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name_of(results)}.json"

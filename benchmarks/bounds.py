@@ -92,8 +92,10 @@ def _http(results: dict[str, Any]) -> Iterator[Bound]:
             seen = engines[name][MOST]
             busy = products_per_second(seen, results["layers"]) / 1e9 / limits[name]
             yield Bound(f"{name}: share of the limit of products at {MOST}", busy, part, True)
-            if "padding" in seen:
-                yield Bound(f"{name}: padding at {MOST}", seen["padding"], PADDING, False)
+    for name in FASTER:
+        if "padding" in engines.get(name, {}).get(MOST, {}):
+            padding = engines[name][MOST]["padding"]
+            yield Bound(f"{name}: padding at {MOST}", padding, PADDING, False)
 
 
 def products_per_second(seen: dict[str, Any], layers: int) -> float:

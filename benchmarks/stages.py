@@ -11,6 +11,7 @@ import urllib.request
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 from benchmarks.client import Timed, post_in_turn
 from benchmarks.engines.base import Endpoint
@@ -42,19 +43,19 @@ def pack_timed(archive: Path, folder: Path) -> Path:
     return target
 
 
-def measure(archive: Path, rounds: int) -> dict[str, dict[str, float]]:
-    """Connections -> stage -> milliseconds, medians over all texts (the queue's: mean).
+def measure(archive: Path, count: int) -> dict[str, dict[str, float]]:
+    """Connections -> stage -> milliseconds, medians over the first texts (HTTP and queue: means).
 
     "total" is the client's, "added" what is not forward.
     """
-    texts = load_texts() * rounds
+    texts = load_texts()[:count]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         served = TorchServe(pack_timed(archive, folder))
         endpoint = served.start(folder)
         try:
             post_in_turn(endpoint, texts[:32], 4)
-            return {str(count): _profile(endpoint, texts, count) for count in CONNECTIONS}
+            return {str(each): _profile(endpoint, texts, each) for each in CONNECTIONS}
         finally:
             served.stop()
 
@@ -79,9 +80,11 @@ def summarize(answers: Sequence[Timed], queue: float) -> dict[str, float]:
     for row in rows:
         row["worker"] = row["handler"] - sum(row[name] for name in inside)
         row["added"] = row["total"] - row["forward"]
-        row["HTTP"] = row["total"] - row["handler"] - queue
-    names = ("total", "added", *(name for name in STAGES if name != "queue"))
-    return {"queue": queue, **{name: median(row[name] for row in rows) for name in names}}
+    # Of the wait only the mean is known, so what is left when it is taken away is a mean as well.
+    outside = fmean(row["total"] - row["handler"] for row in rows) - queue
+    names = ("total", "added", *inside, "worker")
+    medians = {name: median(row[name] for row in rows) for name in names}
+    return {"HTTP": outside, "queue": queue, **medians}
 
 
 def read_timing(header: str) -> dict[str, float]:
