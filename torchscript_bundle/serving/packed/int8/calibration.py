@@ -15,38 +15,9 @@ from typing import Any
 import torch
 
 from torchscript_bundle.serving.packed.errors import NotPackedError
-from torchscript_bundle.serving.packed.freezing import (
-    Arguments,
-    frozen_graphs,
-    function_of,
-    name_layers,
-    outputs,
-    refuse_other_devices,
-)
-from torchscript_bundle.serving.packed.graphs import (
-    Graph,
-    Node,
-    PackedInputs,
-    all_nodes,
-    insert,
-    insert_constant,
-)
-from torchscript_bundle.serving.packed.linears import is_packable, weight_of
-
-# Lowers a number of %lows to the least of %input, and raises one of %highs to its largest.
-_OBSERVE = """graph(%input, %lows, %highs, %index : int):
-  %first : int = prim::Constant[value=0]()
-  %no : bool = prim::Constant[value=0]()
-  %all : int[] = prim::ListConstruct()
-  %least : Tensor = aten::amin(%input, %all, %no)
-  %largest : Tensor = aten::amax(%input, %all, %no)
-  %low : Tensor = aten::select(%lows, %first, %index)
-  %high : Tensor = aten::select(%highs, %first, %index)
-  %lower : Tensor = aten::minimum(%low, %least)
-  %higher : Tensor = aten::maximum(%high, %largest)
-  %kept : Tensor = aten::copy_(%low, %lower, %no)
-  %output : Tensor = aten::copy_(%high, %higher, %no)
-  return (%output)"""
+from torchscript_bundle.serving.packed.freezing import Arguments
+from torchscript_bundle.serving.packed.int8.observers import Observed, observe
+from torchscript_bundle.serving.packed.int8.smoothing import divisors_of, range_of
 
 
 @dataclass(frozen=True)
@@ -57,8 +28,10 @@ class LayerRange:
         inputs: its input features.
         outputs: its output features.
         fingerprint: CRC-32 of its weight's first row.
-        low: the least number that it read; None if it did not run.
+        low: the least number that it read, divided; None if it did not run.
         high: the largest.
+        divisors: what each input is divided by before it is quantised, the weight being multiplied;
+            None if by nothing. Layers that read the same have the same.
     """
 
     inputs: int
@@ -66,6 +39,7 @@ class LayerRange:
     fingerprint: int
     low: float | None
     high: float | None
+    divisors: list[float] | None = None
 
     def is_of(self, weight: torch.Tensor) -> bool:
         """Whether this is of a layer with such a weight `[out, in]`, float32."""
@@ -104,6 +78,8 @@ class Calibration:
         for number, layer in enumerate(layers):
             if not _is_range(layer.low, layer.high):
                 raise ValueError(f"layer {number} of the calibration has no finite range")
+            if layer.divisors is not None and not _are_divisors(layer.divisors, layer.inputs):
+                raise ValueError(f"layer {number} of the calibration has no divisor for each input")
         return cls(str(method), layers)
 
 
@@ -112,6 +88,12 @@ def _is_range(low: object, high: object) -> bool:
         return True
     numbers = isinstance(low, (int, float)) and isinstance(high, (int, float))
     return numbers and math.isfinite(low) and math.isfinite(high) and low <= high  # type: ignore[arg-type,operator]
+
+
+def _are_divisors(numbers: object, inputs: int) -> bool:
+    if not isinstance(numbers, list) or len(numbers) != inputs:
+        return False
+    return all(isinstance(each, (int, float)) and 0 < each < math.inf for each in numbers)
 
 
 def calibrate(
@@ -131,21 +113,16 @@ def calibrate(
     if not inputs:
         raise NotPackedError("calibration needs at least one sample")
     with torch.no_grad():
-        refuse_other_devices(module)
-        graph = frozen_graphs(module, [method])[method]
-        name_layers(graph)
-        weights = [weight_of(layer) for layer in quantisable(graph)]
-        lows = torch.full((len(weights),), math.inf)
-        highs = torch.full((len(weights),), -math.inf)
-        ranges = _observe(graph, lows, highs)
-        outputs(method, function_of(method, graph, ranges), inputs)
-    layers = tuple(map(_layer_range, weights, lows.tolist(), highs.tolist()))
+        observed = observe(module, inputs, method)
+        groups: dict[int, list[Observed]] = {}
+        for each in observed:
+            groups.setdefault(each.reads, []).append(each)
+        divisors = {
+            reads: divisors_of(group) if all(each.ran for each in group) else None
+            for reads, group in groups.items()
+        }
+        layers = tuple(_layer_range(each, divisors[each.reads]) for each in observed)
     return Calibration(method, layers)
-
-
-def quantisable(graph: Graph) -> list[Node]:
-    """Linear layers in the order in which a calibration holds them."""
-    return [node for node in all_nodes(graph) if is_packable(node)]
 
 
 def fingerprint(weight: torch.Tensor) -> int:
@@ -153,18 +130,10 @@ def fingerprint(weight: torch.Tensor) -> int:
     return zlib.crc32(bytes(weight[0].detach().contiguous().view(torch.uint8).tolist()))
 
 
-def _observe(graph: Graph, lows: torch.Tensor, highs: torch.Tensor) -> list[torch.Tensor]:
-    """Lets a graph write ranges into tensors, which become its last inputs and are returned."""
-    inputs = PackedInputs(graph)
-    ends = [inputs.holding(each) for each in (lows, highs)]
-    for index, layer in enumerate(quantisable(graph)):
-        number = insert_constant(graph, layer, index)
-        insert(graph, layer, _OBSERVE, layer.inputsAt(0), *ends, number)
-    return inputs.tensors
-
-
-def _layer_range(weight: torch.Tensor, low: float, high: float) -> LayerRange:
-    outputs, inputs = weight.shape
-    ran = math.isfinite(low) and math.isfinite(high)
-    found = (low, high) if ran else (None, None)
-    return LayerRange(inputs, outputs, fingerprint(weight), *found)
+def _layer_range(layer: Observed, divisors: torch.Tensor | None) -> LayerRange:
+    outputs, inputs = layer.weight.shape
+    mark = fingerprint(layer.weight)
+    if not layer.ran:
+        return LayerRange(inputs, outputs, mark, None, None)
+    numbers = None if divisors is None else divisors.tolist()
+    return LayerRange(inputs, outputs, mark, *range_of(layer, divisors), numbers)

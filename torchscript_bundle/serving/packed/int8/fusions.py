@@ -21,10 +21,8 @@ from torchscript_bundle.serving.packed.graphs import (
     moves_safely,
     only_user,
 )
-from torchscript_bundle.serving.packed.int8.calibration import (
-    Calibration,
-    quantisable,
-)
+from torchscript_bundle.serving.packed.int8.calibration import Calibration, LayerRange
+from torchscript_bundle.serving.packed.int8.observers import quantisable
 from torchscript_bundle.serving.packed.int8.weights import Quantisation, QuantisedWeights
 from torchscript_bundle.serving.packed.linears import weight_of
 
@@ -44,10 +42,14 @@ _QUANTISE = f"""graph(%input, %scale : float, %zero : int):
   %no : bool = prim::Constant[value=0]()
   %nothing : int[] = prim::ListConstruct(%start)
   %quantised : Tensor = {QUANTISE}(%input, %scale, %zero, %quint8)
+  %empty : Tensor = aten::empty(%nothing, %uint8, %none, %none, %no, %none)
   %size : int[] = aten::size(%quantised)
   %stride : int[] = aten::stride(%quantised)
-  %empty : Tensor = aten::empty(%nothing, %uint8, %none, %none, %no, %none)
   %output : Tensor = aten::set_(%empty, %quantised, %start, %size, %stride)
+  return (%output)"""
+
+_MULTIPLY = """graph(%input, %factors):
+  %output : Tensor = aten::mul(%input, %factors)
   return (%output)"""
 
 _LAYER = f"""graph(%input, %scale : float, %zero : int, %packed, %scales, %zeros, %bias):
@@ -67,9 +69,6 @@ OUTPUT_SCALE, OUTPUT_ZERO, OUTPUT_DTYPE = 7, 8, 9
 #: uint8's number in TorchScript.
 UINT8 = 0
 
-#: The least and the largest number.
-Range = tuple[float, float]
-
 
 @dataclass(frozen=True)
 class Int8Graph:
@@ -79,16 +78,16 @@ class Int8Graph:
         graph: is edited.
         weights: quantises.
         inputs: the graph's inputs that hold packed weights.
-        ranges: layer -> the least and the largest number that it reads.
+        ranges: layer -> what it reads.
     """
 
     graph: Graph
     weights: QuantisedWeights
     inputs: PackedInputs
-    ranges: dict[Node, Range]
+    ranges: dict[Node, LayerRange]
 
 
-def ranges_of(graph: Graph, calibration: Calibration) -> dict[Node, Range]:
+def ranges_of(graph: Graph, calibration: Calibration) -> dict[Node, LayerRange]:
     """Linear layers that are calibrated and large enough, and what each reads.
 
     Raises:
@@ -107,7 +106,7 @@ def ranges_of(graph: Graph, calibration: Calibration) -> dict[Node, Range]:
                 f"linear layer {number} is not the one that was calibrated: calibrate it again"
             )
         if layer.low is not None and layer.high is not None and layer.outputs >= FEWEST_OUTPUTS:
-            ranges[node] = (layer.low, layer.high)
+            ranges[node] = layer
     return ranges
 
 
@@ -139,21 +138,29 @@ def _fuse_activation(graph: Int8Graph, linear: Node) -> bool:
 
 def _insert_layer(graph: Int8Graph, before: Node, linears: list[Node], template: str) -> Value:
     """Puts one operator for layers that read the same input."""
-    weight = graph.weights.quantise([weight_of(node) for node in linears])
+    ranges = [graph.ranges[node] for node in linears]
+    weight = graph.weights.quantise([weight_of(node) for node in linears], ranges[0].divisors)
     biases = [constant_tensor(node.inputsAt(2)) for node in linears]
     vectors = [each.detach() for each in biases if each is not None]
-    lows, highs = zip(*(graph.ranges[node] for node in linears), strict=True)
-    read = Quantisation.of_range(min(lows), max(highs))
+    read = Quantisation.of_range(
+        min(each.low for each in ranges if each.low is not None),
+        max(each.high for each in ranges if each.high is not None),
+    )
     numbers = (read.scale, read.zero, weight.scales, weight.zeros)
     bias = torch.cat(vectors) if vectors else None
     scale, zero, *others = (insert_constant(graph.graph, before, each) for each in (*numbers, bias))
-    given = insert(graph.graph, before, _QUANTISE, linears[0].inputsAt(0), scale, zero)
+    given = linears[0].inputsAt(0)
+    if ranges[0].divisors is not None:
+        factors = insert_constant(graph.graph, before, 1 / torch.tensor(ranges[0].divisors))
+        given = insert(graph.graph, before, _MULTIPLY, given, factors)
+    quantised = insert(graph.graph, before, _QUANTISE, given, scale, zero)
     packed = graph.inputs.holding(weight.packed)
-    return insert(graph.graph, before, template, given, scale, zero, packed, *others)
+    return insert(graph.graph, before, template, quantised, scale, zero, packed, *others)
 
 
 def _pass_on_uint8(graph: Graph) -> None:
     """Lets a layer whose output is only quantised give what the next layer reads."""
+    unused: list[Node] = []
     for node in list(all_nodes(graph)):
         user = only_user(node.output()) if node.kind() == LAYER else None
         if user is None or user.kind() != QUANTISE or not moves_safely(node, user):
@@ -164,3 +171,7 @@ def _pass_on_uint8(graph: Graph) -> None:
         for use in user.output().uses():
             if use.user.kind() == "aten::set_":
                 use.user.output().replaceAllUsesWith(node.output())
+                unused.append(use.user)
+    for node in unused:
+        # It writes, so that dead code elimination would leave it.
+        node.destroy()

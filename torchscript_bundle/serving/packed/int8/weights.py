@@ -67,12 +67,22 @@ class QuantisedWeights:
             # Without them, sums of two products overflow 16 bits, and answers are wrong.
             raise NotPackedError("this CPU has no int8 instructions (VNNI)")
 
-    def quantise(self, weights: Sequence[torch.Tensor]) -> QuantisedWeight:
-        """One weight of several `[out, in]` that read the same input, joined by rows."""
-        key = tuple((each.data_ptr(), each.shape, each.stride()) for each in weights)
+    def quantise(
+        self, weights: Sequence[torch.Tensor], factors: list[float] | None
+    ) -> QuantisedWeight:
+        """One weight of several `[out, in]` that read the same input, joined by rows.
+
+        Args:
+            weights: float32.
+            factors: what each input's weights are multiplied by; None: by nothing.
+        """
+        sources = ((each.data_ptr(), each.shape, each.stride()) for each in weights)
+        key = (*sources, tuple(factors or ()))
         if key not in self._made:
             self._sources.extend(weights)
             joined = torch.cat(list(weights)) if len(weights) > 1 else weights[0].detach()
+            if factors is not None:
+                joined = joined * torch.tensor(factors)
             scales = joined.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / LARGEST
             numbers = (joined / scales[:, None]).round().clamp(-LARGEST, LARGEST)
             packed = torch.ops.onednn.qlinear_prepack(numbers.to(torch.int8), None)
