@@ -89,7 +89,7 @@ def test_same_calibration_on_every_load(tmp_path: Path) -> None:
 
 def test_module_with_other_weights(tmp_path: Path) -> None:
     calibration = calibrate(load(tmp_path, Feedforward()), SAMPLES)
-    other = load(tmp_path, Feedforward())
+    other = load(tmp_path, Feedforward(reach=2.0))
     packed = pack_int8(other, SAMPLES, calibration)
     assert packed.reason == (
         "linear layer 0 is not the one that was calibrated: calibrate it again"

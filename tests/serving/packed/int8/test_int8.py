@@ -4,60 +4,102 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
 
-from tests.serving.packed.helpers import Ids, apart, ids, reload
+from tests.serving.packed.helpers import PAD, apart, ids, reload
 from tests.serving.packed.int8.test_calibration import SAMPLES, Feedforward, load
+from tests.serving.packed.test_architectures import Logits
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.jit.compilation import trace
-from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle
 from torchscript_bundle.serving.packed import Packed, calibrate, pack_int8
 from torchscript_bundle.serving.packed.int8 import fusions, weights
 from torchscript_bundle.serving.packed.int8.weights import Quantisation
 
-Artifact = Callable[[str], Path]
+#: Of the logits' scale: less than one step of an activation makes, and far less than the 0.02 that
+#: scales taken from the batch at hand make.
+STEP = 1e-3
+SIZES = {"num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.1}
+WIDTHS = {"hidden_size": 64, "intermediate_size": 256, "vocab_size": 300, "pad_token_id": PAD}
 
-DYNAMIC = ["bert", "roberta", "distilbert", "gpt2", "bart", "bert_mlm", "roberta_embedding"]
+
+def bert() -> Any:
+    return BertForSequenceClassification(BertConfig(**SIZES, **WIDTHS))
 
 
-def pack_artifact(folder: Path) -> tuple[torch.jit.ScriptModule, Packed, int]:
-    module = tracing.load(folder / MODULE_FILE, torch.device("cpu"))
+def roberta() -> Any:
+    return RobertaForSequenceClassification(RobertaConfig(**SIZES, **WIDTHS))
+
+
+def distilbert() -> Any:
+    config = DistilBertConfig(
+        **SIZES, dim=64, hidden_dim=256, vocab_size=300, pad_token_id=PAD, n_layers=2, n_heads=4
+    )
+    return DistilBertForSequenceClassification(config)
+
+
+def gpt2() -> Any:
+    """Its layers are Conv1D, its GELU is spelled out, and it reads left to right."""
+    config = GPT2Config(
+        n_embd=64, n_layer=2, n_head=4, vocab_size=300, pad_token_id=PAD, initializer_range=0.1
+    )
+    return GPT2ForSequenceClassification(config)
+
+
+MODELS = [bert, roberta, distilbert, gpt2]
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=lambda make: make.__name__)
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[torch.jit.ScriptModule, Packed]:
+    """A model as saved, and in int8."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("int8") / "model.pt"
+    with tracing.record_tracer_warnings():
+        tracing.save(trace(Logits(request.param()).eval(), ids(2, 16)), path)
+    module = tracing.load(path, torch.device("cpu"))
     module.eval()
-    count = len(Bundle.load(folder).inputs)
-    samples: list[Ids] = [ids(1, length, count) for length in range(4, 40, 3)]
-    packed = pack_int8(module, [samples[2], ids(3, 12, count)], calibrate(module, samples))
+    samples = [ids(1, length) for length in range(4, 64, 4)]
+    packed = pack_int8(module, [samples[2], ids(3, 12)], calibrate(module, samples))
     assert packed.reason is None
-    return module, packed, count
+    return module, packed
 
 
-@pytest.mark.parametrize("name", DYNAMIC)
-def test_close_to_the_module(artifact: Artifact, name: str) -> None:
-    module, packed, count = pack_artifact(artifact(name))
+Both = tuple[torch.jit.ScriptModule, Packed]
+
+
+def test_close_to_the_module(both: Both) -> None:
+    module, packed = both
     with torch.inference_mode():
-        for shape in ((1, 9), (5, 33), (8, 64)):
-            inputs = ids(*shape, count)
-            found = apart(module(*inputs), packed(*inputs))
+        for shape in ((1, 9), (5, 33), (8, 64), (1, 64)):
+            found = apart(module(*ids(*shape)), packed(*ids(*shape)))
             assert 1e-6 < found < 0.1
 
 
-@pytest.mark.parametrize("name", DYNAMIC)
-def test_neighbours_and_padding_change_nothing_but_rounding(artifact: Artifact, name: str) -> None:
-    """A float's last digit may tip a number to the next of 256 steps, and no more than that."""
-    _, packed, count = pack_artifact(artifact(name))
-    together = ids(6, 30, count)
+def test_neighbours_and_padding_change_nothing_but_rounding(both: Both) -> None:
+    """float32 rounding may tip a number over to the next of 256 steps; nothing else changes."""
+    _, packed = both
+    together = ids(6, 30)
     with torch.inference_mode():
-        answers = packed(*together)
+        [answers] = packed(*together)
         for row in range(6):
             length = int(together[1][row].sum())
             alone = packed(*(each[row : row + 1, :length] for each in together))
-            per_token = answers[0].shape[1] == 30
-            beside = [each[row : row + 1, : length if per_token else None] for each in answers]
-            assert apart(alone, beside) < 1e-5
+            assert apart(alone, [answers[row : row + 1]]) < STEP
 
 
 def exact(module: Feedforward, x: torch.Tensor, up: Quantisation, down: Quantisation) -> Any:
@@ -102,11 +144,14 @@ def test_far_reaching_channels_are_divided(tmp_path: Path, monkeypatch: pytest.M
             float((pack_int8(module, SAMPLES, each)(x)[0] - module(x)[0]).square().mean())
             for each in (smoothed, plain)
         ]
-    assert errors[0] < errors[1] / 4
+    assert errors[0] < errors[1] / 2
 
 
-def operators(packed: Packed, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+def operators(packed: Packed) -> list[str]:
+    with (
+        torch.inference_mode(),
+        torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile,
+    ):
         packed(*SAMPLES[0])
     return [event.name for event in profile.events() or []]
 
@@ -115,15 +160,13 @@ def test_between_layers_numbers_stay_uint8(tmp_path: Path, monkeypatch: pytest.M
     module = load(tmp_path, Feedforward())
     packed = pack_int8(module, SAMPLES, calibrate(module, SAMPLES))
     packed(*SAMPLES[0])
-    found = operators(packed, monkeypatch)
+    found = operators(packed)
     assert found.count("aten::quantize_per_tensor") == 1
     assert found.count("onednn::qlinear_pointwise") == 2
     assert "aten::gelu" not in found
 
 
-def test_layers_that_read_the_same_share_one_operator(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_layers_that_read_the_same_share_one_operator(tmp_path: Path) -> None:
     class Three(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -135,10 +178,12 @@ def test_layers_that_read_the_same_share_one_operator(
     module = load(tmp_path, Three())
     packed = pack_int8(module, SAMPLES, calibrate(module, SAMPLES))
     assert packed.reason is None
-    assert apart(module(*SAMPLES[1]), packed(*SAMPLES[1])) < 0.05
+    with torch.inference_mode():
+        expected, actual = module(*SAMPLES[1]), packed(*SAMPLES[1])
+    assert apart(expected, actual) < 0.05
     # Two outputs are not worth int8: exact but for the order of sums.
-    assert apart(module(*SAMPLES[1])[3:], packed(*SAMPLES[1])[3:]) < 1e-6
-    found = operators(packed, monkeypatch)
+    assert apart(expected[3:], actual[3:]) < 1e-6
+    found = operators(packed)
     assert found.count("onednn::qlinear_pointwise") == 1
     assert found.count("mkldnn::_linear_pointwise") == 1
 
@@ -160,14 +205,9 @@ def test_loops_and_branches_that_did_not_run(tmp_path: Path) -> None:
     packed = pack_int8(loaded, [(*each, True) for each in SAMPLES], calibration)
     assert packed.reason is None
     x = torch.randn(2, 4, 32)
-    assert apart(loaded(x, True), packed(x, True)) < 0.1
-    assert apart(loaded(x, False), packed(x, False)) < 1e-5
-
-
-def test_empty_batch(tmp_path: Path) -> None:
-    module = load(tmp_path, Feedforward())
-    packed = pack_int8(module, SAMPLES, calibrate(module, SAMPLES))
-    assert packed(torch.zeros(0, 4, 32))[0].shape == (0, 4, 32)
+    with torch.inference_mode():
+        assert apart(loaded(x, True), packed(x, True)) < 0.1
+        assert apart(loaded(x, False), packed(x, False)) < 1e-5
 
 
 def test_no_warning_reaches_the_log(tmp_path: Path) -> None:
@@ -205,8 +245,8 @@ def test_nothing_worth_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "no linear layer that is worth int8" in str(packed.reason)
 
 
-def test_traced_module_in_two_blocks(tmp_path: Path) -> None:
-    """An output that two read, one of them an int8 layer, stays float32."""
+def test_output_that_others_read_too(tmp_path: Path) -> None:
+    """It stays float32."""
 
     class Twice(torch.nn.Module):
         def __init__(self) -> None:
@@ -220,4 +260,5 @@ def test_traced_module_in_two_blocks(tmp_path: Path) -> None:
     module = reload(trace(Twice().eval(), SAMPLES[0]), tmp_path / "module.pt")
     packed = pack_int8(module, SAMPLES, calibrate(module, SAMPLES))
     assert packed.reason is None
-    assert apart(module(*SAMPLES[1]), packed(*SAMPLES[1])) < 0.05
+    with torch.inference_mode():
+        assert apart(module(*SAMPLES[1]), packed(*SAMPLES[1])) < 0.05

@@ -14,9 +14,9 @@ from torchscript_bundle.serving.packed.int8.observers import Observed
 from torchscript_bundle.serving.packed.int8.weights import LARGEST, STEPS
 
 #: How much of a channel's reach goes to its weights.
-SHARES = (0.5, 0.6, 0.7, 0.8)
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
 #: The variance of the rounding noise must fall by this factor, else nothing is divided.
-GAIN = 4.0
+GAIN = 2.0
 
 
 def divisors_of(layers: list[Observed]) -> torch.Tensor | None:

@@ -85,7 +85,7 @@ class QuantisedWeights:
                 joined = joined * torch.tensor(factors)
             scales = joined.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / LARGEST
             numbers = (joined / scales[:, None]).round().clamp(-LARGEST, LARGEST)
-            packed = torch.ops.onednn.qlinear_prepack(numbers.to(torch.int8), None)
+            packed = torch.ops.onednn.qlinear_prepack(numbers.to(torch.int8).contiguous(), None)
             zeros = torch.zeros(len(scales), dtype=torch.int64)
             self._made[key] = QuantisedWeight(packed, scales, zeros)
         return self._made[key]
