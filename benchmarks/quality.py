@@ -27,7 +27,7 @@ from torchscript_bundle.export.quality.calibration import write_calibration
 from torchscript_bundle.export.quality.comparison import Item
 from torchscript_bundle.export.quality.gate import judge
 from torchscript_bundle.export.quality.material import gather
-from torchscript_bundle.export.quality.rehearsal import Rehearsal
+from torchscript_bundle.export.quality.rehearsal import AnsweringRehearsal, Rehearsal
 from torchscript_bundle.export.quality.texts import Line
 from torchscript_bundle.serving.artifact import Bundle
 
@@ -72,13 +72,13 @@ def measure(config: SetupConfig, folder: Path) -> Table:
     names = ("precision", "labels as float32", "accuracy", "scores moved, mean", "at most")
     table = Table(*names)
     bundle = Bundle.load(folder)
-    reference = Rehearsal(folder, bundle, "float32", CPU)
+    reference = AnsweringRehearsal(folder, bundle, "float32", CPU)
     write_calibration(folder, bundle, gather(config, reference))
     labels, texts = read_held_out()
     expected = answer(reference, texts)
     compare = SequenceClassification().compare
     for precision in PRECISIONS:
-        found = answer(Rehearsal(folder, bundle, precision, CPU), texts)
+        found = answer(AnsweringRehearsal(folder, bundle, precision, CPU), texts)
         pairs = zip(expected, found, strict=True)
         compared = [[compare(*pair, bundle.mode_options)] for pair in pairs]
         findings = judge(precision, enumerate(compared, start=1))

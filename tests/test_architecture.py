@@ -91,7 +91,7 @@ def test_handler_knows_serving_only() -> None:
 
 def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
     """But for the archive, which has what the serving code says of itself (its OpenAPI document),
-    and two files that have a worker compute: a lower precision is tried on what workers run, and
+    and three files that have a worker compute: a lower precision is tried on what workers run, and
     int8 calibrated there, not on something like it.
     """
     shared = {"torchscript_bundle.serving.artifact", "torchscript_bundle.serving.errors"}
@@ -114,9 +114,16 @@ def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
         ("export/quality/calibration.py", "torchscript_bundle.serving.scripted.load"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.http.HttpRequest"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.http.HttpResponse"),
+        ("export/quality/rehearsal.py", "torchscript_bundle.serving.precisions.Running"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Service"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Tokenized"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.tokenization.Row"),
+        (
+            "export/quality/writing.py",
+            "torchscript_bundle.serving.generation.service.GenerationService",
+        ),
+        ("export/quality/writing.py", "torchscript_bundle.serving.http.HttpResponse"),
+        ("export/quality/writing.py", "torchscript_bundle.serving.precisions.Running"),
     ]
 
 

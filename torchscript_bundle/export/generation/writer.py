@@ -11,6 +11,7 @@ from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.generation.facts import GeneratorFacts, read_facts
 from torchscript_bundle.export.generation.maker import make_generator
 from torchscript_bundle.export.generation.proof import WritingProof, writing_proof
+from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer import check_decoding, cleans_up_spaces
 from torchscript_bundle.serving.artifact import Output
 
@@ -34,7 +35,7 @@ class Writer:
     outputs = (Output("logits"),)
     pairs = False
     explained = False
-    precisions = ("float32",)
+    precisions = ("float32", "bfloat16")
     settings = ("max_batch_tokens", "default_max_new_tokens")
     unused_weights = ()
 
@@ -85,6 +86,11 @@ class Writer:
         # What is saved then writes into its memory without a torch.no_grad() around it.
         model.requires_grad_(False)
         return writing_proof(model, make_generator(model, facts))
+
+    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
+        """The best next token after a prompt and after each token that float32 writes there."""
+        [before], [after] = expected, actual
+        return compare_choices(before.outputs[0], after.outputs[0])
 
     def _facts(self, model: Any, config: SetupConfig, pad_id: int) -> GeneratorFacts:
         return read_facts(model, config.max_length, config.max_length, pad_id)

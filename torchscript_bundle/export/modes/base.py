@@ -62,6 +62,15 @@ class _Task(Protocol):
             ExportError: the config, the artifacts folder and the model disagree.
         """
 
+    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
+        """What a lower precision changes in the answer to an item of a request.
+
+        Args:
+            expected: what a worker computes for the item's rows in float32.
+            actual: the same at the lower precision.
+            options: what `options` gave.
+        """
+
 
 class OnePass(_Task, Protocol):
     """A mode whose model answers in one forward pass."""
@@ -74,15 +83,6 @@ class OnePass(_Task, Protocol):
         Args:
             model: as transformers loaded it.
             inputs: int64 `[batch, length]` each.
-            options: what `options` gave.
-        """
-
-    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
-        """What a lower precision changes in the answer to an item of a request.
-
-        Args:
-            expected: what a worker computes for the item's rows in float32.
-            actual: the same at the lower precision.
             options: what `options` gave.
         """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,16 @@ from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.modes.base import Writes
 from torchscript_bundle.export.quality.calibration import write_calibration
+from torchscript_bundle.export.quality.comparison import Comparison
 from torchscript_bundle.export.quality.gate import LEAST_KEPT, MEAN_CHANGE, Findings, judge
 from torchscript_bundle.export.quality.material import Material, gather
-from torchscript_bundle.export.quality.rehearsal import CannotRunError, Rehearsal
+from torchscript_bundle.export.quality.rehearsal import (
+    AnsweringRehearsal,
+    CannotRunError,
+    Rehearsal,
+)
 from torchscript_bundle.export.quality.speed import fastest, measure
+from torchscript_bundle.export.quality.writing import WritingRehearsal
 from torchscript_bundle.serving.artifact import CALIBRATION_FILE, Bundle
 
 logger = logging.getLogger(__name__)
@@ -68,13 +74,11 @@ class _Trial:
         self._folder = folder
         self._bundle = bundle
         self._device = torch.device(config.device)
-        mode = MODES[config.mode]
-        assert not isinstance(mode, Writes)
-        self._mode = mode
-        self._reference = Rehearsal(folder, bundle, FLOAT32, self._device)
+        self._mode = MODES[config.mode]
+        writes = isinstance(self._mode, Writes)
+        self._rehearse = WritingRehearsal if writes else AnsweringRehearsal
+        self._reference = self._rehearse(folder, bundle, FLOAT32, self._device)
         self._material: Material = gather(config, self._reference)
-        calls = self._material.calls(config.batch_size)
-        self._expected = [item for call in calls for item in self._reference.compute(call)]
 
     def run(self, precision: str) -> Findings:
         """How a precision does.
@@ -92,7 +96,8 @@ class _Trial:
 
     def choose(self) -> Bundle:
         """The fastest of those that pass."""
-        passed, tried = {FLOAT32: self._reference}, []
+        passed: dict[str, Rehearsal] = {FLOAT32: self._reference}
+        tried: list[dict[str, Any]] = []
         for precision in LOWER[self._device.type]:
             try:
                 rehearsal = self._start(precision)
@@ -130,19 +135,15 @@ class _Trial:
         gc.collect()  # the last one's weights
         if precision == INT8:
             write_calibration(self._folder, self._bundle, self._material)
-        return Rehearsal(self._folder, self._bundle, precision, self._device)
+        return self._rehearse(self._folder, self._bundle, precision, self._device)
 
-    def _compare(self, precision: str, rehearsal: Rehearsal) -> Findings:
-        calls = self._material.calls(self._config.batch_size)
-        actual = [item for call in calls for item in rehearsal.compute(call)]
+    def _compare(self, precision: str, worker: Rehearsal) -> Findings:
+        return judge(precision, zip(self._material.numbers, self._compared(worker), strict=True))
+
+    def _compared(self, worker: Rehearsal) -> Iterator[list[Comparison]]:
+        """Of each line how its items compare; call by call, since outputs may be large."""
         options = self._bundle.mode_options
-        compared = (
-            (
-                number,
-                [self._mode.compare(*pair, options) for pair in zip(before, after, strict=True)],
-            )
-            for number, before, after in zip(
-                self._material.numbers, self._expected, actual, strict=True
-            )
-        )
-        return judge(precision, compared)
+        for call in self._material.calls(self._config.batch_size):
+            both = self._reference.compute(call), worker.compute(call)
+            for items in zip(*both, strict=True):
+                yield [self._mode.compare(*pair, options) for pair in zip(*items, strict=True)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,18 +18,19 @@ from torchscript_bundle.export.quality.comparison import Item, RowOutputs
 from torchscript_bundle.export.quality.texts import Line
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.http import HttpRequest, HttpResponse
+from torchscript_bundle.serving.precisions import Running
 from torchscript_bundle.serving.service import Service, Tokenized
 from torchscript_bundle.serving.tokenization import Row
 
-#: A request that a worker has read.
-Request = Tokenized
+#: What a worker has read of a line; each kind of worker has its own.
+Request = Any
 
 
 class CannotRunError(Exception):
     """Why a precision cannot be tried, and what to do about it."""
 
 
-class Rehearsal:
+class Rehearsal(ABC):
     """A worker's service over an artifact that is being made.
 
     Args:
@@ -43,30 +46,58 @@ class Rehearsal:
     def __init__(self, folder: Path, bundle: Bundle, precision: str, device: torch.device) -> None:
         replace(bundle, precision=precision, explanations=False).dump(folder)
         with _quiet():
-            self._service = Service(folder, device)
-        if self._service.running.reason is not None:
+            running = self._start(folder, device)
+        if running.reason is not None:
             raise CannotRunError(
-                f"{self._service.running.reason}; export on a machine like those that will serve"
+                f"{running.reason}; export on a machine like those that will serve"
             )
 
-    def read(self, line: Line) -> Request | str:
-        """A line as a request without a content type, or the sentence that refuses it."""
-        read = self._service.tokenize(HttpRequest({"body": line.text.encode("utf-8")}, {}))
-        return str(json.loads(read.body)["error"]) if isinstance(read, HttpResponse) else read
+    @abstractmethod
+    def _start(self, folder: Path, device: torch.device) -> Running:
+        """Loads and warms up the service; says what it runs."""
 
+    @abstractmethod
+    def read(self, line: Line) -> Request:
+        """A line as a request without a content type, or the sentence that refuses it, a string."""
+
+    @abstractmethod
     def compute(self, requests: Sequence[Request]) -> list[list[Item]]:
         """The items of requests that come in one call of a worker."""
-        outputs = self._service.compute(requests)
-        return [list(_items(*pair)) for pair in zip(requests, outputs, strict=True)]
 
     def seconds(self, requests: Sequence[Request]) -> float:
         """How long a call takes."""
         started = time.perf_counter()
-        self._service.compute(requests)
+        self.compute(requests)
         return time.perf_counter() - started
 
 
-def _items(request: Request, outputs: Sequence[tuple[torch.Tensor, ...]]) -> Iterator[Item]:
+class AnsweringRehearsal(Rehearsal):
+    """Of a model that answers in one pass."""
+
+    def _start(self, folder: Path, device: torch.device) -> Running:
+        self._service = Service(folder, device)
+        return self._service.running
+
+    def read(self, line: Line) -> Tokenized | str:
+        read = self._service.tokenize(as_request(line))
+        return refusal(read) if isinstance(read, HttpResponse) else read
+
+    def compute(self, requests: Sequence[Request]) -> list[list[Item]]:
+        outputs = self._service.compute(requests)
+        return [list(_items(*pair)) for pair in zip(requests, outputs, strict=True)]
+
+
+def as_request(line: Line) -> HttpRequest:
+    """What a client sends that says nothing of the content type."""
+    return HttpRequest({"body": line.text.encode("utf-8")}, {})
+
+
+def refusal(response: HttpResponse) -> str:
+    """The sentence of a response to a bad request."""
+    return str(json.loads(response.body)["error"])
+
+
+def _items(request: Tokenized, outputs: Sequence[tuple[torch.Tensor, ...]]) -> Iterator[Item]:
     """A request's rows, item by item, with what was computed for each."""
     left = iter(outputs)
     for texts in request.rows:

@@ -26,13 +26,14 @@ from torchscript_bundle.serving.generation.openai_answers import (
     in_openai_shape,
 )
 from torchscript_bundle.serving.generation.openai_form import CompletionForm
-from torchscript_bundle.serving.generation.packed import pack_generator
+from torchscript_bundle.serving.generation.packed import PackedGenerator, pack_generator
 from torchscript_bundle.serving.generation.prompts import PromptReader
 from torchscript_bundle.serving.generation.settings import Settings
 from torchscript_bundle.serving.http import HttpRequest, HttpResponse, json_response
 from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.base import Query
 from torchscript_bundle.serving.openapi import describe_api
+from torchscript_bundle.serving.precisions import FLOAT32, Running
 from torchscript_bundle.serving.protocols import read_call
 from torchscript_bundle.serving.protocols.call import Call
 from torchscript_bundle.serving.service import DESCRIBED, bounded, guard
@@ -85,18 +86,33 @@ class GenerationService:
             self._bundle.max_length - 1, self._bundle.mode_options["defaults"], model_name
         )
         limits = Limits(self._options.batch_size, _max_batch_tokens(folder))
-        self._engine = Engine(self._load_generator(folder, device), device, limits)
+        self.generator, self._running = self._load_generator(folder, device)
+        self._engine = Engine(self.generator, device, limits)
         self._warm_up()
 
-    def _load_generator(self, folder: Path, device: torch.device) -> Any:
-        """The module as saved, or over packed weights."""
+    @property
+    def running(self) -> Running:
+        """What reads texts, in which precision."""
+        return self._running
+
+    def _load_generator(self, folder: Path, device: torch.device) -> tuple[Any, Running]:
+        """The module over packed weights, in the artifact's precision, or as it was saved."""
+        wanted = self._bundle.precision
         if not self._options.packed_weights or device.type != "cpu":
-            return scripted.load(folder, self._bundle, device)
-        prompt = self._prompts.start("a", WARM_UP).prompt
-        # Without a name here, so that packing can free it.
-        return pack_generator(
-            scripted.load(folder, self._bundle, device), prompt, self._bundle.precision
-        )
+            generator = scripted.load(folder, self._bundle, device)
+            packed, why = wanted == FLOAT32, "texts are written in float32 there"
+        else:
+            prompt = self._prompts.start("a", WARM_UP).prompt
+            # Without a name here, so that packing can free it.
+            generator = pack_generator(scripted.load(folder, self._bundle, device), prompt, wanted)
+            packed, why = isinstance(generator, PackedGenerator), "the log says why"
+            if not packed and wanted != FLOAT32:
+                generator = pack_generator(generator, prompt, FLOAT32)
+        if packed or wanted == FLOAT32:
+            return generator, Running(generator.prefill, wanted)
+        reason = f"there is no {wanted} for this model on this {device.type} device: {why}"
+        logger.warning("the archive asks for %s; it runs in float32, slower: %s", wanted, reason)
+        return generator, Running(generator.prefill, FLOAT32, reason)
 
     def _warm_up(self) -> None:
         """Writes a little, alone and with another that joins."""
@@ -235,6 +251,7 @@ class GenerationService:
         api = describe_api(self._bundle, self._mode, self._model_name, self._options)
         return {
             **{name: facts[name] for name in DESCRIBED},
+            "running": {"precision": self.running.precision, "reason": self.running.reason},
             "writing": self.counts(),
             "openapi": api,
         }

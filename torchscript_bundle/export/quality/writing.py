@@ -1,0 +1,86 @@
+"""What workers compute where the model writes: the logits of each next token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchscript_bundle.export.quality.comparison import Item, RowOutputs
+from torchscript_bundle.export.quality.rehearsal import Rehearsal, as_request, refusal
+from torchscript_bundle.export.quality.texts import Line
+from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.generation.service import GenerationService
+from torchscript_bundle.serving.http import HttpResponse
+from torchscript_bundle.serving.precisions import Running
+
+#: Tokens that are written after each prompt.
+NEW = 8
+
+
+@dataclass
+class Prompts:
+    """The texts of one request.
+
+    Attributes:
+        prompts: tokens of each.
+        written: int64 `[prompts]` each, what the first worker that computed wrote. The others read
+            that, so that logits of the same texts are compared.
+    """
+
+    prompts: list[Sequence[int]]
+    written: list[Tensor] = field(default_factory=list)
+
+
+class WritingRehearsal(Rehearsal):
+    """See the module."""
+
+    def _start(self, folder: Path, device: torch.device) -> Running:
+        self._bundle = Bundle.load(folder)
+        self._device = device
+        self._service = GenerationService(folder, device)
+        return self._service.running
+
+    def read(self, line: Line) -> Prompts | str:
+        opened = self._service.open(as_request(line))
+        if isinstance(opened, HttpResponse):
+            return refusal(opened)
+        self._service.close(opened)
+        self._service.step()
+        return Prompts([answer.prompt for answer in opened.answers])
+
+    @torch.inference_mode()
+    def compute(self, requests: Sequence[Prompts]) -> list[list[Item]]:
+        return [self._write(request) for request in requests]
+
+    def _write(self, request: Prompts) -> list[Item]:
+        """The prompts of a request, padded to the longest of them."""
+        generator, told = self._service.generator, bool(request.written)
+        logits, cache = generator.prefill(*self._padded(request.prompts), NEW)
+        steps = [logits]
+        for at in range(self._room(generator, request.prompts)):
+            if not told:
+                request.written.append(logits.argmax(1))
+            logits, cache = generator.step(request.written[at], cache)
+            steps.append(logits)
+        rows = torch.stack(steps, dim=1).float().cpu()
+        return [[RowOutputs((row,), torch.zeros(0, dtype=torch.bool))] for row in rows]
+
+    def _room(self, generator: Any, prompts: Sequence[Sequence[int]]) -> int:
+        taken = 1 if generator.start_id >= 0 else max(map(len, prompts))
+        return min(NEW, self._bundle.max_length - taken)
+
+    def _padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Ids and mask, int64 `[prompts, length]`."""
+        length = max(map(len, prompts))
+        ids = torch.full((len(prompts), length), self._bundle.padding.token_id)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            left = self._bundle.padding.side == "left"
+            place = slice(length - len(prompt), None) if left else slice(len(prompt))
+            ids[row, place], mask[row, place] = torch.tensor(prompt), 1
+        return ids.to(self._device), mask.to(self._device)
