@@ -397,6 +397,7 @@ class Server:
             "OMP_NUM_THREADS": str(state["threads"]),
             # Its threads would come on top of those, and start for lists only.
             "TOKENIZERS_PARALLELISM": "false",
+            "SHARE_WEIGHTS": "1" if state["workers"] > 1 else "0",
         }
         command = [
             *(state["python"], "-m", "ts.model_server", "--start", "--ncs"),

@@ -123,6 +123,20 @@ def test_torchserve_itself_does_not_log_them(
     assert tiny_site.logs()
 
 
+def test_two_workers_hold_weights_once(demo_archive: Path, start_site: Callable[..., Site]) -> None:
+    site = start_site(ROOT / "demo" / "model", demo_archive, workers=2)
+    deadline = time.monotonic() + 60
+    while {worker["status"] for worker in site.server.describe()[0]["workers"]} != {"READY"}:
+        assert time.monotonic() < deadline, "a worker is not ready"
+        time.sleep(0.2)
+    maps = [Path(f"/proc/{pid}/maps").read_text().splitlines() for pid in site.server.worker_pids]
+    shared = [{line.split()[4] for line in lines if "shared_weights_" in line} for lines in maps]
+    assert [len(inodes) for inodes in shared] == [1, 1]
+    assert shared[0] == shared[1]
+    assert site.server.plan().startswith("2 worker(s) with ")
+    assert site.server.predict(b"It works.").status == 200
+
+
 def test_a_killed_worker_costs_its_batch_alone(
     tmp_path: Path, tiny_site: Site, start_site: Callable[..., Site]
 ) -> None:

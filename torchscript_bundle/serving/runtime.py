@@ -30,8 +30,8 @@ Outputs = tuple[torch.Tensor, ...]
 
 #: The profiling executor compiles on the first calls at any shape and is fast from the third on.
 WARM_UP_CALLS = 3
-#: How often each sample is timed.
-TIMED_CALLS = 5
+#: How often each sample is timed, once it has run.
+TIMED_CALLS = 2
 #: Lengths and rows of the samples: enough tokens to see what each costs, few enough to start soon.
 LENGTHS, ROWS = (16, 128), 8
 

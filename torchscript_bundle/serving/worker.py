@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,10 +14,14 @@ from torchscript_bundle.serving.generation.service import GenerationService
 from torchscript_bundle.serving.generation.worker import GenerationWorker
 from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.writing import Writing
+from torchscript_bundle.serving.packed.memory import limit_caches
 from torchscript_bundle.serving.service import Service
 
 #: The metrics that count what passes took in, and how much of it was padding.
 COMPUTED_TOKENS, PADDING_TOKENS = "ComputedTokens", "PaddingTokens"
+
+#: Environment variable that is 1 where workers of a model are to hold its weights in memory once.
+SHARE_WEIGHTS = "SHARE_WEIGHTS"
 
 
 class Worker(Protocol):
@@ -59,9 +64,11 @@ def load_worker(folder: Path, device: torch.device, model_name: str) -> Worker:
     Raises:
         ArtifactError: the archive cannot be served.
     """
+    limit_caches()
     if isinstance(load_mode(Bundle.load(folder)), Writing):
         return GenerationWorker(GenerationService(folder, device, model_name))
     service = Service(folder, device, model_name)
-    # All workers of a model unpack its archive into one folder, which goes with the model.
-    service.share_weights(folder)
+    if os.environ.get(SHARE_WEIGHTS) == "1":
+        # TorchServe unpacks an archive once for all its workers, into a folder that goes with it.
+        service.share_weights(folder)
     return BatchWorker(service)

@@ -50,4 +50,5 @@ def take_out_tables(graph: Graph) -> list[torch.Tensor]:
             value.setType(torch._C.TensorType.get())
             output.replaceAllUsesWith(value)
             tables.append(table.detach())
+    torch._C._jit_pass_dce(graph)  # a constant that nothing reads would keep its table
     return tables

@@ -63,6 +63,8 @@ class Block:
 def share(methods: Iterable[object], folder: Path) -> None:
     """Lets methods use weights that a file holds; where that cannot be, they keep their own.
 
+    The file stays mapped as long as the process lives.
+
     Args:
         methods: of a packed module.
         folder: for the file; workers of other models must not have the same.
