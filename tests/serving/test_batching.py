@@ -150,8 +150,8 @@ def test_dearer_passes_are_fewer(call: float, plan: list[list[int]]) -> None:
 
 def test_attention_makes_long_passes_dearer() -> None:
     lengths = [200] * 3 + [250]
-    assert cut(lengths, CostModel(300.0), 8) == [4]
-    assert cut(lengths, CostModel(300.0, pair=0.01), 8) == [3, 4]
+    assert cut(lengths, CostModel(500.0), 8) == [4]
+    assert cut(lengths, CostModel(500.0, pair=0.01), 8) == [3, 4]
 
 
 def test_tokens_add_up() -> None:
