@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks.engines.base import READY_SECONDS, Endpoint
 from torchscript_bundle.machine import usable_cores
-from torchscript_bundle.server import DIRECT, ROOT
+from torchscript_bundle.server import DIRECT, ROOT, ServerError
 
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 PROGRAM = Path(__file__).resolve().with_name("lit_program.py")
@@ -61,7 +61,7 @@ class Lit:
                     return
             except urllib.error.URLError:
                 time.sleep(0.2)
-        raise RuntimeError(f"LitServe did not start:\n{self._log.read_text()[-2000:]}")
+        raise ServerError(f"LitServe did not start:\n{self._log.read_text()[-2000:]}")
 
     def stop(self) -> None:
         """See `Engine`."""

@@ -85,7 +85,9 @@ def read_output(output: str) -> Load:
         bad, lost = found["not_200"], found["lost"]
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise LoadError(f"wrk printed no result, but: {output[-500:]}") from error
-    if bad or lost or not load.requests:
+    if not load.requests:
+        raise LoadError(f"no answer within {load.seconds:.0f} seconds")
+    if bad or lost:
         raise LoadError(
             f"of {load.requests} answers {bad} were not 200, and {lost} requests were lost"
         )

@@ -37,7 +37,7 @@ def test_the_last_line_is_read() -> None:
     [
         (('"not_200": 0', '"not_200": 3'), "3 were not 200"),
         (('"lost": 0', '"lost": 2'), "2 requests were lost"),
-        (('"requests": 40', '"requests": 0'), "of 0 answers"),
+        (('"requests": 40', '"requests": 0'), "no answer within 2 seconds"),
         (("{", "<"), "printed no result"),
         ((REPORT, ""), "printed no result"),
     ],
