@@ -24,7 +24,8 @@ def test_answers_are_equal_bit_by_bit(artifact: Callable[[str], Path], name: str
     bundle = Bundle.load(artifact(name))
     plain, frozen = (Runtime(artifact(name), bundle, CPU, 4) for _ in range(2))
     frozen.freeze(WORD)
-    assert plain._forward is plain.module and frozen._forward is not frozen.module
+    assert plain.running.forward is plain.module
+    assert frozen.running.forward is not frozen.module
     for (one,), (other,) in zip(plain.run(ROWS), frozen.run(ROWS), strict=True):
         assert torch.equal(one, other)
 
