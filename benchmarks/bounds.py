@@ -134,7 +134,6 @@ def _stages(results: dict[str, Any]) -> Iterator[Bound]:
 def _agreement(results: dict[str, Any]) -> Iterator[Bound]:
     seen = results["agreement"]
     for name in set(seen) & (FASTER.keys() - {"float32"}):
-        if "accuracy" in seen[name]:
-            yield Bound(f"{name}: labels as float32", seen[name]["agreement"], AGREEMENT, True)
-            lost = seen["float32"]["accuracy"] - seen[name]["accuracy"]
-            yield Bound(f"{name}: accuracy lost", abs(lost), ACCURACY, False)
+        yield Bound(f"{name}: labels as float32", seen[name]["agreement"], AGREEMENT, True)
+        lost = seen["float32"]["accuracy"] - seen[name]["accuracy"]
+        yield Bound(f"{name}: accuracy lost", abs(lost), ACCURACY, False)

@@ -67,16 +67,15 @@ def answer(worker: Rehearsal, texts: Sequence[str]) -> list[Item]:
     return [items[0] for call in calls for items in worker.compute(call)]
 
 
-def measure(config: SetupConfig, folder: Path) -> Table:
-    """Every precision beside float32, and beside the labels that people gave."""
-    names = ("precision", "labels as float32", "accuracy", "scores moved, mean", "at most")
-    table = Table(*names)
+def measure(config: SetupConfig, folder: Path) -> dict[str, dict[str, float]]:
+    """Precision -> how it compares with float32, and with the labels that people gave."""
     bundle = Bundle.load(folder)
     reference = AnsweringRehearsal(folder, bundle, "float32", CPU)
     write_calibration(folder, bundle, gather(config, reference))
     labels, texts = read_held_out()
     expected = answer(reference, texts)
     compare = SequenceClassification().compare
+    results: dict[str, dict[str, float]] = {}
     for precision in PRECISIONS:
         found = answer(AnsweringRehearsal(folder, bundle, precision, CPU), texts)
         pairs = zip(expected, found, strict=True)
@@ -84,12 +83,28 @@ def measure(config: SetupConfig, folder: Path) -> Table:
         findings = judge(precision, enumerate(compared, start=1))
         chosen = [bundle.labels[int(row.outputs[0].argmax())] for [row] in found]
         right = sum(label == wanted for label, wanted in zip(chosen, labels, strict=True))
+        results[precision] = {
+            "sentences": findings.decisions,
+            "kept": findings.kept,
+            "agreement": findings.share_kept,
+            "accuracy": right / len(labels),
+            "mean_change": findings.mean_change,
+            "largest_change": findings.largest_change,
+        }
+    return results
+
+
+def tabulate(results: dict[str, dict[str, float]]) -> Table:
+    """What a person reads."""
+    names = ("precision", "labels as float32", "accuracy", "scores moved, mean", "at most")
+    table = Table(*names)
+    for precision, each in results.items():
         table.add_row(
             precision,
-            f"{findings.kept} of {findings.decisions} ({findings.share_kept:.2%})",
-            f"{right / len(labels):.2%}",
-            f"{findings.mean_change:.1e}",
-            f"{findings.largest_change:.1e}",
+            f"{each['kept']} of {each['sentences']} ({each['agreement']:.2%})",
+            f"{each['accuracy']:.2%}",
+            f"{each['mean_change']:.1e}",
+            f"{each['largest_change']:.1e}",
         )
     return table
 
@@ -99,6 +114,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--artifact", type=Path, help="of the demo model; exported without it")
     parser.add_argument("--calibration", type=Path, default=DEMO / "calibration.txt")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         config = write_config(Path(temporary), arguments.calibration.resolve())
@@ -107,7 +123,10 @@ def main() -> int:
             export(config, folder)
         else:
             shutil.copytree(arguments.artifact, folder)
-        Console().print(measure(config, folder))
+        results = measure(config, folder)
+    Console().print(tabulate(results))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results))
     return 0
 
 

@@ -104,13 +104,10 @@ def _stages(results: Results) -> list[str]:
 
 
 def _agreement(results: Results) -> list[str]:
-    seen = dict(results["agreement"])
-    count = seen.pop("sentences")
+    seen = results["agreement"]
+    count = next(iter(seen.values()))["sentences"]
     rows = [
-        [name, "-", each["not_made"]]
-        if "not_made" in each
-        else [name, f"{each['accuracy']:.2%}", f"{each['agreement']:.2%}"]
-        for name, each in seen.items()
+        [name, f"{each['accuracy']:.2%}", f"{each['agreement']:.2%}"] for name, each in seen.items()
     ]
     title = f"The demo model on {count} held-out sentences"
     return [draw(title, ["accuracy", "same label as float32"], rows)]
