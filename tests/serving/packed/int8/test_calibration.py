@@ -16,7 +16,8 @@ from torchscript_bundle.jit.compilation import trace
 from torchscript_bundle.serving.packed import Calibration, calibrate, pack_int8
 from torchscript_bundle.serving.packed.errors import NotPackedError
 
-SAMPLES = [(torch.randn(1, length, 32),) for length in (4, 9)]
+RANDOM = torch.Generator().manual_seed(0)
+SAMPLES = [(torch.randn(1, length, 32, generator=RANDOM),) for length in (4, 9)]
 
 
 class Feedforward(torch.nn.Module):
@@ -24,6 +25,7 @@ class Feedforward(torch.nn.Module):
 
     def __init__(self, reach: float = 1.0, outputs: int = 64) -> None:
         super().__init__()
+        torch.manual_seed(0)
         self.norm = torch.nn.LayerNorm(32)
         self.up = torch.nn.Linear(32, outputs)
         self.down = torch.nn.Linear(outputs, 32)
@@ -36,7 +38,6 @@ class Feedforward(torch.nn.Module):
 
 
 def load(folder: Path, module: torch.nn.Module) -> torch.jit.ScriptModule:
-    torch.manual_seed(0)
     return reload(trace(module.eval(), SAMPLES[0]), folder / "module.pt")
 
 
