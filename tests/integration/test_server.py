@@ -140,7 +140,10 @@ def test_two_workers_hold_weights_once(demo_archive: Path, start_site: Callable[
 def test_a_killed_worker_costs_its_batch_alone(
     tmp_path: Path, tiny_site: Site, start_site: Callable[..., Site]
 ) -> None:
-    """Under load: the batch in flight gets 507, queued requests are answered, service goes on."""
+    """Under load: the batch in flight gets 507 or 500, others are answered, service goes on.
+
+    Which of them is TorchServe's choice: 500 where it was still writing to the worker.
+    """
     archive = build(tmp_path, tiny_site.checkpoint, max_length=64, batch_size=2, max_batch_delay=1)
     site = start_site(tiny_site.checkpoint, archive)
     [victim] = site.server.worker_pids
@@ -170,8 +173,8 @@ def test_a_killed_worker_costs_its_batch_alone(
     recovered = min(at for at, status in statuses if at > killed and status == 200) - killed
     print(f"first answer {recovered:.1f} s after the kill; {Counter(s for _, s in statuses)}")
     counts = Counter(status for _, status in statuses)
-    assert set(counts) == {200, 507}
-    assert 1 <= counts[507] <= 2
+    assert set(counts) <= {200, 500, 507}
+    assert 1 <= counts[500] + counts[507] <= 2
     assert site.server.worker_pids != [victim]
 
 
