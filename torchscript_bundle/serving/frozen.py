@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Sequence
 
 import torch
+
+from torchscript_bundle.serving.deprecation import accept_deprecation
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +23,7 @@ def freeze(module: torch.jit.ScriptModule, examples: Sequence[tuple[torch.Tensor
         examples: arguments on which the outputs must be equal, bit by bit.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
+        with accept_deprecation():
             frozen: Forward = torch.jit.freeze(module)
         equal = all(_equal(module(*inputs), frozen(*inputs)) for inputs in examples)
     except RuntimeError as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import torch
 
 from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle
+from torchscript_bundle.serving.deprecation import accept_deprecation
 from torchscript_bundle.serving.devices import retarget
 from torchscript_bundle.serving.errors import ArtifactError
 
@@ -20,8 +20,7 @@ def load(folder: Path, bundle: Bundle, device: torch.device) -> torch.jit.Script
     """
     path = folder / MODULE_FILE
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
+        with accept_deprecation():
             module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)
     except RuntimeError as error:
         raise ArtifactError(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from torchscript_bundle.serving.deprecation import accept_deprecation
 from torchscript_bundle.serving.packed import Arguments, pack_methods
 from torchscript_bundle.serving.packed.checks import TOLERANCES, difference
 from torchscript_bundle.serving.packed.memory import release_memory
@@ -143,8 +143,7 @@ def _without_weights(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
         for name, _ in [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]:
             part._c.setattr(name, nothing)
     file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
+    with accept_deprecation():
         torch.jit.save(module, file)
         file.seek(0)
         return torch.jit.load(file).eval()  # type: ignore[no-any-return]

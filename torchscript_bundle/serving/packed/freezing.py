@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from torchscript_bundle.serving.deprecation import accept_deprecation
 from torchscript_bundle.serving.packed.activations import name_activations
 from torchscript_bundle.serving.packed.bound import Bound, take_out_tables
 from torchscript_bundle.serving.packed.errors import NotPackedError
@@ -33,8 +33,7 @@ def frozen_graphs(module: torch.jit.ScriptModule, names: list[str]) -> dict[str,
         NotPackedError: a method reads what may change.
     """
     others = [name for name in names if name != "forward"]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
+    with accept_deprecation():
         frozen = torch.jit.freeze(module, preserved_attrs=others)
     graphs = {name: frozen._c._get_method(name).graph.copy() for name in names}
     for name, graph in graphs.items():
