@@ -33,3 +33,8 @@ class RequestError(Exception):
 
 class ArtifactError(Exception):
     """An artifact that this code cannot serve: damaged, incomplete or of another version."""
+
+
+def last_line(error: Exception) -> str:
+    """What an error says without the traceback of TorchScript, which stands above it."""
+    return str(error).strip().rpartition("\n")[2]

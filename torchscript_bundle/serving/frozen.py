@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from torchscript_bundle.serving.deprecation import accept_deprecation
+from torchscript_bundle.serving.errors import last_line
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def freeze(module: torch.jit.ScriptModule, examples: Sequence[tuple[torch.Tensor
             frozen: Forward = torch.jit.freeze(module)
         equal = all(_equal(module(*inputs), frozen(*inputs)) for inputs in examples)
     except RuntimeError as error:
-        logger.info("the module is not frozen: %s", str(error).strip().rpartition("\n")[2])
+        logger.info("the module is not frozen: %s", last_line(error))
         return module
     if not equal:
         logger.info("the module is not frozen: its answers would differ in the last digits")

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from torchscript_bundle.serving.artifact import CALIBRATION_FILE, REMAKE, read_json_object
-from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.errors import ArtifactError, last_line
 from torchscript_bundle.serving.half import HalfModule, NotHalvedError
 from torchscript_bundle.serving.packed import (
     Arguments,
@@ -100,7 +100,7 @@ def _halve(start: Start, dtype: torch.dtype, precision: str) -> Running:
     try:
         half = HalfModule(start.module, start.examples, dtype, narrow_weights=not start.explained)
     except (NotHalvedError, RuntimeError) as error:
-        raise _UnableError(str(error).strip().rpartition("\n")[2]) from error
+        raise _UnableError(last_line(error)) from error
     return Running(half, precision)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from torchscript_bundle.serving.deprecation import accept_deprecation
+from torchscript_bundle.serving.errors import last_line
 from torchscript_bundle.serving.packed.activations import name_activations
 from torchscript_bundle.serving.packed.bound import Bound, take_out_tables
 from torchscript_bundle.serving.packed.errors import NotPackedError
@@ -68,6 +69,4 @@ def outputs(name: str, method: Method, examples: Sequence[Arguments]) -> list[An
     try:
         return [method(*copy.deepcopy(arguments)) for arguments in examples]
     except RuntimeError as error:
-        raise NotPackedError(
-            f"{name} fails on an example: {str(error).splitlines()[-1]}"
-        ) from error
+        raise NotPackedError(f"{name} fails on an example: {last_line(error)}") from error

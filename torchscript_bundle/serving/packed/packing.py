@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from torchscript_bundle.serving.errors import last_line
 from torchscript_bundle.serving.packed.checks import TOLERANCES, difference
 from torchscript_bundle.serving.packed.errors import NotPackedError
 from torchscript_bundle.serving.packed.few_rows import repeat_few_rows
@@ -136,7 +137,7 @@ def _pack(
             failure = failure or error
         except RuntimeError as error:
             # torch has no one class for what its compiler and its operators refuse.
-            failure = failure or NotPackedError(_said(error))
+            failure = failure or NotPackedError(last_line(error))
         else:
             return Packed(methods), linears
     assert failure is not None
@@ -174,8 +175,3 @@ def _check(
                 f"packed, {name} differs by {found:.1e} of the outputs' scale, more than "
                 f"{tolerance:.0e}"
             )
-
-
-def _said(error: RuntimeError) -> str:
-    """What an error says without the traceback of TorchScript, which stands above it."""
-    return str(error).strip().rpartition("\n")[2]
