@@ -213,7 +213,7 @@ def test_an_answer_over_the_bound_is_refused_and_its_neighbour_is_not(
 ) -> None:
     one, two = post("We waited."), post(["We waited.", "Not bad."])
     size = len(service("bert").answer([one])[0].body)
-    monkeypatch.setattr("torchscript_bundle.serving.service.MAX_RESPONSE_SIZE", size)
+    monkeypatch.setattr("torchscript_bundle.serving.refusals.MAX_RESPONSE_SIZE", size)
     small, large = service("bert").answer([one, two])
     assert (small.status, large.status) == (200, 413)
     assert "send fewer or shorter texts" in read(large)["error"]

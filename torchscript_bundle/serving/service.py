@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle, ServingOptions
 from torchscript_bundle.serving.batching import PADDINGS, Tokens
 from torchscript_bundle.serving.body import decode_body
+from torchscript_bundle.serving.description import describe_bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.http import (
-    MAX_RESPONSE_SIZE,
     TEXT,
     HttpRequest,
     HttpResponse,
@@ -30,18 +28,19 @@ from torchscript_bundle.serving.openapi import describe_api
 from torchscript_bundle.serving.precisions import Running
 from torchscript_bundle.serving.protocols import read_call
 from torchscript_bundle.serving.protocols.call import Call
+from torchscript_bundle.serving.refusals import (
+    bounded,
+    check_count,
+    check_items,
+    guard,
+    naming_item,
+    no_explanations,
+)
 from torchscript_bundle.serving.runtime import Outputs, Runtime
 from torchscript_bundle.serving.tokenization import Row, TextEncoder
 
 if TYPE_CHECKING:
     from torchscript_bundle.serving.explanations.explainer import Explainer, Wanted
-
-logger = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-DESCRIBED = ("mode", "save_mode", "labels", "max_length", "precision", "versions", "source")
 
 
 @dataclass(frozen=True)
@@ -152,15 +151,11 @@ class Service:
             return json_response(200, self.describe())
         explainer = self._explainer if request.purpose == "explain" else None
         if request.purpose == "explain" and explainer is None:
-            raise RequestError(
-                404, "this archive holds no explanations; POST the text to /predictions instead"
-            )
+            raise no_explanations()
         form = explainer.form if explainer else self._mode
         call = read_call(decode_body(request), form, self._model_name, request.client)
         wanted = explainer.decode(call.parameters) if explainer else None
-        if not call.items:
-            raise RequestError(422, "the list is empty; send at least one text")
-        self._check_count(len(call.items))
+        check_items(call, self._max_texts)
         tokenized = Tokenized(call, [], [], wanted)
         for at, item in enumerate(call.items):
             query, rows = self._decode_item(item, call, wanted, at)
@@ -178,27 +173,18 @@ class Service:
     def _decode_item(
         self, item: object, call: Call, wanted: Wanted | None, at: int
     ) -> tuple[Query, list[list[Row]]]:
-        where = f"item {at} of the list: " if call.listed else ""
-        try:
+        with naming_item(at, call):
             query = self._mode.decode(item, call.parameters)
             if wanted is not None and self._explainer is not None:
                 self._explainer.check_target(query, wanted)
-            self._check_count(len(query.texts))
+            check_count(len(query.texts), self._max_texts)
             share = len(call.items) * len(query.texts)
             rows = [self._encoder.encode(text, query.stride, share) for text in query.texts]
             for row in (row for windows in rows for row in windows):
                 self._check_row(row)
             if isinstance(self._mode, ChecksRows):
                 self._mode.check(query, rows)
-        except RequestError as error:
-            raise RequestError(error.status, where + error.message) from None
         return query, rows
-
-    def _check_count(self, count: int) -> None:
-        if count > self._max_texts:
-            raise RequestError(
-                413, f"{count} texts in one request; send at most {self._max_texts} at a time"
-            )
 
     def _check_row(self, row: Row) -> None:
         if not row.input_ids:
@@ -271,32 +257,5 @@ class Service:
 
     def describe(self) -> dict[str, Any]:
         """What this archive serves, for TorchServe's describe call, and how to ask for it."""
-        facts = asdict(self._bundle)
         api = describe_api(self._bundle, self._mode, self._model_name, self._options)
-        running = {"precision": self.running.precision, "reason": self.running.reason}
-        return {**{name: facts[name] for name in DESCRIBED}, "running": running, "openapi": api}
-
-
-def guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpResponse:
-    """Runs a step; an error becomes the response of the request (or requests) it was for."""
-    try:
-        return step(*args, **kwargs)
-    except RequestError as error:
-        return json_response(error.status, {"error": error.message})
-    except Exception as error:
-        # The message is left out: it may repeat what the client sent.
-        frames = "".join(traceback.format_tb(error.__traceback__))
-        logger.error("%s while answering a request\n%s", type(error).__name__, frames)
-        return json_response(500, {"error": "the server could not answer this request"})
-
-
-def bounded(response: HttpResponse) -> HttpResponse:
-    """Refuses an answer that TorchServe would end the worker for."""
-    size = len(response.body)
-    if size > MAX_RESPONSE_SIZE:
-        raise RequestError(
-            413,
-            f"the answer has {size} bytes, and at most {MAX_RESPONSE_SIZE} can be sent; send fewer "
-            "or shorter texts, or ask for less about each",
-        )
-    return response
+        return {**describe_bundle(self._bundle, self.running), "openapi": api}

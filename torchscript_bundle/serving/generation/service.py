@@ -14,6 +14,7 @@ from torchscript_bundle.serving import scripted
 from torchscript_bundle.serving.artifact import CONFIG_FILE, REMAKE, Bundle, ServingOptions
 from torchscript_bundle.serving.artifact import read_json_object as read_json
 from torchscript_bundle.serving.body import decode_body
+from torchscript_bundle.serving.description import describe_bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.fields import TEXT
 from torchscript_bundle.serving.generation.answer import Answer
@@ -36,7 +37,14 @@ from torchscript_bundle.serving.openapi import describe_api
 from torchscript_bundle.serving.precisions import FLOAT32, Running
 from torchscript_bundle.serving.protocols import read_call
 from torchscript_bundle.serving.protocols.call import Call
-from torchscript_bundle.serving.service import DESCRIBED, bounded, guard
+from torchscript_bundle.serving.refusals import (
+    bounded,
+    check_count,
+    check_items,
+    guard,
+    naming_item,
+    no_explanations,
+)
 from torchscript_bundle.serving.tokenization import TextEncoder
 
 if TYPE_CHECKING:
@@ -136,7 +144,7 @@ class GenerationService:
         """A request of OpenAI's clients."""
         asked = self._completions.read(decode_body(request), chat, request.client)
         prompts = [self._render(asked.messages)] if chat else asked.prompts
-        self._check_count(len(prompts))
+        check_count(len(prompts), self._options.max_client_batch)
         answers = [
             self._check_room(self._prompts.start(text, settings, special_tokens=not chat))
             for text, settings in zip(prompts, asked.settings, strict=True)
@@ -165,17 +173,13 @@ class GenerationService:
         if request.purpose == "describe":
             return json_response(200, self.describe())
         if request.purpose == "explain":
-            raise RequestError(
-                404, "this archive holds no explanations; POST the text to /predictions instead"
-            )
+            raise no_explanations()
         payload = decode_body(request)
         chat = False
         if isinstance(payload, dict) and MESSAGES in payload:
             payload, chat = self._with_prompt(payload), True
         call = read_call(payload, self._mode, self._model_name, request.client)
-        if not call.items:
-            raise RequestError(422, "the list is empty; send at least one text")
-        self._check_count(len(call.items))
+        check_items(call, self._options.max_client_batch)
         begun = [self._start(item, call, at, chat) for at, item in enumerate(call.items)]
         queries, answers = [query for query, _ in begun], [answer for _, answer in begun]
         streamed = self._check_stream(queries, call, request)
@@ -199,16 +203,13 @@ class GenerationService:
         return {TEXT.name: text, **rest}
 
     def _start(self, item: object, call: Call, at: int, chat: bool) -> tuple[Query, Answer]:
-        try:
+        with naming_item(at, call):
             query = self._mode.decode(item, call.parameters)
             [text] = query.texts
             assert isinstance(text, str)
             # A chat template has written the special tokens itself.
             answer = self._prompts.start(text, query.options.settings, special_tokens=not chat)
             return query, self._check_room(answer)
-        except RequestError as error:
-            where = f"item {at} of the list: " if call.listed else ""
-            raise RequestError(error.status, where + error.message) from None
 
     def _check_room(self, answer: Answer) -> Answer:
         if not self._engine.room_for(answer):
@@ -218,11 +219,6 @@ class GenerationService:
                 "this server holds; send a shorter text or a lower max_new_tokens",
             )
         return answer
-
-    def _check_count(self, count: int) -> None:
-        most = self._options.max_client_batch
-        if count > most:
-            raise RequestError(413, f"{count} texts in one request; send at most {most} at a time")
 
     def _check_stream(self, queries: list[Query], call: Call, request: HttpRequest) -> bool:
         streamed = bool(queries[0].options.stream)
@@ -247,13 +243,10 @@ class GenerationService:
 
     def describe(self) -> dict[str, Any]:
         """What this archive serves and how to ask for it, and what is being written now."""
-        facts = asdict(self._bundle)
-        api = describe_api(self._bundle, self._mode, self._model_name, self._options)
         return {
-            **{name: facts[name] for name in DESCRIBED},
-            "running": {"precision": self.running.precision, "reason": self.running.reason},
+            **describe_bundle(self._bundle, self.running),
             "writing": self.counts(),
-            "openapi": api,
+            "openapi": describe_api(self._bundle, self._mode, self._model_name, self._options),
         }
 
     def counts(self) -> dict[str, int]:
