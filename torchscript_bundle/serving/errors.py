@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+
+logger = logging.getLogger(__name__)
+
 #: Reason phrases are fixed ASCII: TorchServe's worker dies on any other.
 REASONS = {
     200: "OK",
@@ -38,3 +43,9 @@ class ArtifactError(Exception):
 def last_line(error: Exception) -> str:
     """What an error says without the traceback of TorchScript, which stands above it."""
     return str(error).strip().rpartition("\n")[2]
+
+
+def log_failure(doing: str, error: Exception) -> None:
+    """Logs what failed and where, without its message: that may repeat what the client sent."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("%s while %s\n%s", type(error).__name__, doing, frames)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
-from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.errors import RequestError, log_failure
 from torchscript_bundle.serving.http import MAX_RESPONSE_SIZE, HttpResponse, json_response
 from torchscript_bundle.serving.protocols.call import Call
-
-logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -55,9 +51,7 @@ def guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpRe
     except RequestError as error:
         return json_response(error.status, {"error": error.message})
     except Exception as error:
-        # The message is left out: it may repeat what the client sent.
-        frames = "".join(traceback.format_tb(error.__traceback__))
-        logger.error("%s while answering a request\n%s", type(error).__name__, frames)
+        log_failure("answering a request", error)
         return json_response(500, {"error": "the server could not answer this request"})
 
 

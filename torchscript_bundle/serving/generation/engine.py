@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import traceback
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +9,9 @@ from typing import Any
 
 import torch
 
+from torchscript_bundle.serving.errors import log_failure
 from torchscript_bundle.serving.generation.answer import Answer
 from torchscript_bundle.serving.generation.rows import Prompts, Rows
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -135,8 +132,6 @@ class Engine:
 
 
 def _fail(answers: Sequence[Answer], error: Exception) -> None:
-    # The message is left out: it may repeat what the client sent.
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("%s while writing\n%s", type(error).__name__, frames)
+    log_failure("writing", error)
     for answer in answers:
         answer.failed = True
