@@ -28,6 +28,11 @@ PRETRAINED_FOLDER = "pretrained_model"
 #: Save mode -> the file without which there is no model.
 MODEL_FILES = {"torchscript": MODULE_FILE, "pretrained": f"{PRETRAINED_FOLDER}/config.json"}
 
+#: The precision of saved weights, which workers compute in where they cannot in another.
+FLOAT32 = "float32"
+#: The precision that needs `CALIBRATION_FILE`.
+INT8 = "int8"
+
 REMAKE = "make the artifact again with download_Transformer_models.py"
 
 

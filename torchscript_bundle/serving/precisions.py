@@ -13,7 +13,13 @@ from pathlib import Path
 
 import torch
 
-from torchscript_bundle.serving.artifact import CALIBRATION_FILE, REMAKE, read_json_object
+from torchscript_bundle.serving.artifact import (
+    CALIBRATION_FILE,
+    FLOAT32,
+    INT8,
+    REMAKE,
+    read_json_object,
+)
 from torchscript_bundle.serving.errors import ArtifactError, last_line
 from torchscript_bundle.serving.half import HalfModule, NotHalvedError
 from torchscript_bundle.serving.packed import (
@@ -26,8 +32,6 @@ from torchscript_bundle.serving.packed import (
 )
 
 logger = logging.getLogger(__name__)
-
-FLOAT32, INT8 = "float32", "int8"
 
 
 @dataclass(frozen=True)

@@ -26,11 +26,11 @@ from torchscript_bundle.export.quality.rehearsal import (
 )
 from torchscript_bundle.export.quality.speed import fastest, measure
 from torchscript_bundle.export.quality.writing import WritingRehearsal
-from torchscript_bundle.serving.artifact import CALIBRATION_FILE, Bundle
+from torchscript_bundle.serving.artifact import CALIBRATION_FILE, FLOAT32, INT8, Bundle
 
 logger = logging.getLogger(__name__)
 
-FLOAT32, INT8, AUTO = "float32", "int8", "auto"
+AUTO = "auto"
 #: Kind of device -> what `auto` tries there.
 LOWER = {"cpu": ("bfloat16", INT8), "cuda": ("bfloat16", "float16")}
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from torchscript_bundle.export.quality.rehearsal import Rehearsal, Request
 from torchscript_bundle.export.quality.texts import spread
+from torchscript_bundle.serving.artifact import FLOAT32
 
 #: Most calls that are timed, and how often each.
 CALLS = 8
@@ -16,8 +17,6 @@ ROUNDS = 7
 LONGEST = 30.0
 #: What is faster than float32 by less is not worth its rounding.
 WORTHWHILE = 0.95
-
-FLOAT32 = "float32"
 
 
 def measure(

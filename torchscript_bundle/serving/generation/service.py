@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchscript_bundle.serving import scripted
-from torchscript_bundle.serving.artifact import CONFIG_FILE, REMAKE, Bundle, ServingOptions
+from torchscript_bundle.serving.artifact import CONFIG_FILE, FLOAT32, REMAKE, Bundle, ServingOptions
 from torchscript_bundle.serving.artifact import read_json_object as read_json
 from torchscript_bundle.serving.body import decode_body
 from torchscript_bundle.serving.description import describe_bundle
@@ -34,7 +34,7 @@ from torchscript_bundle.serving.http import HttpRequest, HttpResponse, json_resp
 from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.base import Query
 from torchscript_bundle.serving.openapi import describe_api
-from torchscript_bundle.serving.precisions import FLOAT32, Running
+from torchscript_bundle.serving.precisions import Running
 from torchscript_bundle.serving.protocols import read_call
 from torchscript_bundle.serving.protocols.call import Call
 from torchscript_bundle.serving.refusals import (
