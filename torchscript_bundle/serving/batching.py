@@ -132,13 +132,14 @@ def pad_batch(rows: Sequence[Row], bundle: Bundle) -> tuple[torch.Tensor, ...]:
     length = padded_length(max(len(row) for row in rows), bundle)
     padding = bundle.padding
     columns = {
-        "input_ids": [_pad(r.input_ids, length, padding.token_id, padding.side) for r in rows],
-        "attention_mask": [_pad([1] * len(r), length, 0, padding.side) for r in rows],
-        "token_type_ids": [_pad(r.type_ids, length, padding.type_id, padding.side) for r in rows],
+        "input_ids": [pad(r.input_ids, length, padding.token_id, padding.side) for r in rows],
+        "attention_mask": [pad([1] * len(r), length, 0, padding.side) for r in rows],
+        "token_type_ids": [pad(r.type_ids, length, padding.type_id, padding.side) for r in rows],
     }
     return tuple(torch.tensor(columns[name], dtype=torch.int64) for name in bundle.inputs)
 
 
-def _pad(values: list[int], length: int, fill: int, side: str) -> list[int]:
+def pad(values: Sequence[int], length: int, fill: int, side: str) -> list[int]:
+    """The values, and what fills the rest of so many on one side ("left" or "right")."""
     gap = [fill] * (length - len(values))
-    return gap + values if side == "left" else values + gap
+    return [*gap, *values] if side == "left" else [*values, *gap]

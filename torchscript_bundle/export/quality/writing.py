@@ -41,7 +41,6 @@ class WritingRehearsal(Rehearsal):
 
     def _start(self, folder: Path, device: torch.device) -> Running:
         self._bundle = Bundle.load(folder)
-        self._device = device
         self._service = GenerationService(folder, device)
         return self._service.running
 
@@ -60,7 +59,7 @@ class WritingRehearsal(Rehearsal):
     def _write(self, request: Prompts) -> list[Item]:
         """The prompts of a request, padded to the longest of them."""
         generator, told = self._service.generator, bool(request.written)
-        logits, cache = generator.prefill(*self._padded(request.prompts), NEW)
+        logits, cache = self._service.prefill(request.prompts, NEW)
         steps = [logits]
         for at in range(self._room(generator, request.prompts)):
             if not told:
@@ -73,14 +72,3 @@ class WritingRehearsal(Rehearsal):
     def _room(self, generator: Any, prompts: Sequence[Sequence[int]]) -> int:
         taken = 1 if generator.start_id >= 0 else max(map(len, prompts))
         return min(NEW, self._bundle.max_length - taken)
-
-    def _padded(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Ids and mask, int64 `[prompts, length]`."""
-        length = max(map(len, prompts))
-        ids = torch.full((len(prompts), length), self._bundle.padding.token_id)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            left = self._bundle.padding.side == "left"
-            place = slice(length - len(prompt), None) if left else slice(len(prompt))
-            ids[row, place], mask[row, place] = torch.tensor(prompt), 1
-        return ids.to(self._device), mask.to(self._device)

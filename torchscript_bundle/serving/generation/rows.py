@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchscript_bundle.serving.batching import pad
 from torchscript_bundle.serving.generation.answer import Answer
 
 #: Options that `Generator.sample` takes a tensor of, with their types.
@@ -79,7 +80,7 @@ class Rows:
         Raises:
             Exception: the module failed; the rows are as they were.
         """
-        ids, mask = self._pad([answer.prompt for answer in answers])
+        ids, mask = pad_prompts(self._module, [answer.prompt for answer in answers], self._device)
         seen: Tensor = self._module.seen_tokens(ids, mask)
         logits, cache = self._module.prefill(ids, mask, max(answer.most for answer in answers))
         return Prompts(answers, logits, cache, seen)
@@ -103,19 +104,6 @@ class Rows:
                 self._cache, self._seen = prompts.cache, prompts.seen
             self._change([*self.answers, *prompts.answers])
         self._write(torch.cat(logits))
-
-    def _pad(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Ids and mask, int64 `[batch, length]`: an encoder reads texts padded on the right."""
-        width = max(map(len, prompts))
-        gaps = [width - len(prompt) for prompt in prompts]
-        pairs = list(zip(prompts, gaps, strict=True))
-        pad, left = self._module.pad_id, self._module.start_id < 0
-        ids = [_filled(prompt, [pad] * gap, left) for prompt, gap in pairs]
-        mask = [_filled([1] * len(prompt), [0] * gap, left) for prompt, gap in pairs]
-        return (
-            torch.tensor(ids, dtype=torch.int64, device=self._device),
-            torch.tensor(mask, dtype=torch.int64, device=self._device),
-        )
 
     def _change(self, answers: list[Answer]) -> None:
         self.answers = answers
@@ -160,5 +148,15 @@ class Rows:
         return forced
 
 
-def _filled(values: Sequence[int], gap: list[int], left: bool) -> list[int]:
-    return [*gap, *values] if left else [*values, *gap]
+def pad_prompts(
+    module: Any, prompts: Sequence[Sequence[int]], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Ids and mask, int64 `[batch, length]`: an encoder reads texts padded on the right."""
+    length = max(map(len, prompts))
+    side = "left" if module.start_id < 0 else "right"
+    ids = [pad(prompt, length, module.pad_id, side) for prompt in prompts]
+    mask = [pad([1] * len(prompt), length, 0, side) for prompt in prompts]
+    return (
+        torch.tensor(ids, dtype=torch.int64, device=device),
+        torch.tensor(mask, dtype=torch.int64, device=device),
+    )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from torchscript_bundle.serving import scripted
 from torchscript_bundle.serving.artifact import CONFIG_FILE, FLOAT32, REMAKE, Bundle, ServingOptions
@@ -29,6 +31,7 @@ from torchscript_bundle.serving.generation.openai_answers import (
 from torchscript_bundle.serving.generation.openai_form import CompletionForm
 from torchscript_bundle.serving.generation.packed import PackedGenerator, pack_generator
 from torchscript_bundle.serving.generation.prompts import PromptReader
+from torchscript_bundle.serving.generation.rows import pad_prompts
 from torchscript_bundle.serving.generation.settings import Settings
 from torchscript_bundle.serving.http import HttpRequest, HttpResponse, json_response
 from torchscript_bundle.serving.modes import load_mode
@@ -85,6 +88,7 @@ class GenerationService:
         self._bundle = Bundle.load(folder)
         self._bundle.check_files(folder)
         self._options = ServingOptions.load(folder)
+        self._device = device
         self._model_name = model_name
         self._mode = load_mode(self._bundle)
         tokenizer = TextEncoder(folder, self._bundle, truncate=False).tokenizer
@@ -102,6 +106,12 @@ class GenerationService:
     def running(self) -> Running:
         """What reads texts, in which precision."""
         return self._running
+
+    def prefill(self, prompts: Sequence[Sequence[int]], room: int) -> tuple[Tensor, list[Tensor]]:
+        """Reads prompts beside those of requests; see `Generator.prefill`."""
+        ids, mask = pad_prompts(self.generator, prompts, self._device)
+        logits, cache = self.generator.prefill(ids, mask, room)
+        return logits, cache
 
     def _load_generator(self, folder: Path, device: torch.device) -> tuple[Any, Running]:
         """The module over packed weights, in the artifact's precision, or as it was saved."""
