@@ -8,7 +8,6 @@ from pathlib import Path
 from benchmarks.archives import Made, NotMade, make_archive
 from benchmarks.engines.torchserve import TorchServe
 from benchmarks.texts import FILE
-from torchscript_bundle.export.config import SetupConfig
 
 #: TorchServe's example, as a config: traced at one length, every text padded to it, one by one.
 RECIPE = {
@@ -51,18 +50,11 @@ def _attempt(checkpoint: Path, precision: str) -> Made | NotMade:
     if precision != "float32":
         settings = {"precision": precision, "calibration_file": str(FILE)}
     try:
-        return _make(precision, checkpoint, settings)
+        return make_archive(precision, checkpoint, settings)
     except NotMade as error:
         return error
 
 
 def recipe(checkpoint: Path) -> TorchServe:
     """Our own static mode, unpacked and unbatched."""
-    return TorchServe(_make("recipe", checkpoint, RECIPE).archive)
-
-
-def _make(name: str, checkpoint: Path, settings: dict[str, object]) -> Made:
-    missing = settings.keys() - SetupConfig.model_fields.keys()
-    if missing:
-        raise NotMade(f"the config has no key {' or '.join(sorted(missing))} yet")
-    return make_archive(name, checkpoint, settings)
+    return TorchServe(make_archive("recipe", checkpoint, RECIPE).archive)
