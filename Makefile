@@ -108,30 +108,31 @@ clean: ## stop the server and remove what was made, the environments too
 		examples/cpp/logits examples/cpp/generate
 	find examples/grpc -name '*_pb2*.py' -delete
 
+# $(call install,FOLDER,LOCK) makes an environment of exactly what a lock names. torch brings its own
+# choice of CUDA libraries, so it alone is resolved.
+define install
+$(PYTHON) -m venv $(1)
+$(1)/bin/python -m pip install --disable-pip-version-check -c $(2) torch
+$(1)/bin/python -m pip install --disable-pip-version-check --no-deps -r $(2)
+endef
+
 .build/setup: requirements.lock demo/requirements.lock pyproject.toml $(VENV_GONE)
 	@echo "== set up .venv (several minutes the first time: torch, transformers, TorchServe, Java)"
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else \
 	f"error: this is Python {v[0]}.{v[1]}; set PYTHON=... to a Python 3.11")'
-	$(PYTHON) -m venv .venv
-	@# torch brings its own choice of CUDA libraries, so it alone is resolved; the rest is exact.
-	$(PY) -m pip install --disable-pip-version-check -c requirements.lock torch
-	$(PY) -m pip install --disable-pip-version-check --no-deps -r requirements.lock
+	$(call install,.venv,$<)
 	$(PY) -m pip install --disable-pip-version-check --no-deps --require-hashes -r demo/requirements.lock
 	$(PY) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@mkdir -p .build && touch $@
 
 .build/setup-serve: deploy/requirements.lock
 	@echo "== set up .venv-serve (what a machine that only serves needs; the tests use it)"
-	$(PYTHON) -m venv .venv-serve
-	.venv-serve/bin/python -m pip install --disable-pip-version-check -c deploy/requirements.lock torch
-	.venv-serve/bin/python -m pip install --disable-pip-version-check --no-deps -r deploy/requirements.lock
+	$(call install,.venv-serve,$<)
 	@mkdir -p .build && touch $@
 
 .build/setup-bench: benchmarks/requirements.lock
 	@echo "== set up .venv-bench (the engines that \`make bench\` compares with)"
-	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --disable-pip-version-check -c benchmarks/requirements.lock torch
-	.venv-bench/bin/python -m pip install --disable-pip-version-check --no-deps -r benchmarks/requirements.lock
+	$(call install,.venv-bench,$<)
 	@mkdir -p .build && touch $@
 
 $(DEMO_MODEL): .build/setup demo/train.py demo/reviews.csv
