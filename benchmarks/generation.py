@@ -30,10 +30,7 @@ from torchscript_bundle.export.generation import make_generator, read_facts  # n
 from torchscript_bundle.jit import tracing  # noqa: E402
 from torchscript_bundle.serving.generation.answer import Answer  # noqa: E402
 from torchscript_bundle.serving.generation.engine import Engine, Limits  # noqa: E402
-from torchscript_bundle.serving.generation.packed import (  # noqa: E402
-    PackedGenerator,
-    pack_generator,
-)
+from torchscript_bundle.serving.generation.packed import pack_generator  # noqa: E402
 from torchscript_bundle.serving.generation.settings import Settings  # noqa: E402
 from torchscript_bundle.serving.generation.spelling import Spelling  # noqa: E402
 
@@ -83,9 +80,9 @@ def packed_writer(path: Path, precision: str) -> Writer:
     Raises:
         RuntimeError: this CPU, or this torch, cannot pack them.
     """
-    generator = pack_generator(tracing.load(path, CPU), [1000, 2000, 3000], precision)
-    if not isinstance(generator, PackedGenerator):
-        raise RuntimeError(f"weights cannot be packed in {precision} here; the log says why")
+    generator, reason = pack_generator(tracing.load(path, CPU), [1000, 2000, 3000], precision)
+    if reason is not None:
+        raise RuntimeError(f"weights cannot be packed in {precision} here: {reason}")
     settings = Settings(
         max_new_tokens=NEW,
         do_sample=False,

@@ -139,12 +139,17 @@ def make_running(start: Start, precision: str, device: torch.device) -> Running:
         return way(start)
     except _UnableError as error:
         reason = str(error)
+    warn_of_float32(precision, reason)
+    return _in_float32(start, device, reason)
+
+
+def warn_of_float32(precision: str, reason: str) -> None:
+    """Logs why a model does not run in the artifact's precision."""
     logger.warning(
         "the archive asks for %s, which cannot be had here: it runs in float32, slower: %s",
         precision,
         reason,
     )
-    return _in_float32(start, device, reason)
 
 
 def _in_float32(start: Start, device: torch.device, reason: str | None) -> Running:

@@ -90,4 +90,4 @@ def test_writer_that_cannot_runs_in_float32_and_says_so(
     said = service.describe()["running"]
     assert said["precision"] == "float32"
     assert "there is no bfloat16" in said["reason"]
-    assert "the archive asks for bfloat16; it runs in float32" in caplog.text
+    assert "the archive asks for bfloat16, which cannot be had here" in caplog.text

@@ -67,7 +67,8 @@ def test_packed_generator_says_what_the_saved_one_says(
 ) -> None:
     with torch.inference_mode():
         expected = logits_of(load(written(name)))
-        generator = pack_generator(load(written(name)), PROMPT, precision)
+        generator, reason = pack_generator(load(written(name)), PROMPT, precision)
+        assert reason is None
         assert isinstance(generator, PackedGenerator)
         for one, other in zip(expected, logits_of(generator), strict=True):
             assert other.dtype == torch.float32
@@ -83,13 +84,13 @@ def test_every_linear_layer_is_packed(written: Get, caplog: pytest.LogCaptureFix
 
 
 def test_dense_weights_are_let_go(written: Get) -> None:
-    generator = pack_generator(load(written("gpt2")), PROMPT, "float32")
+    generator, _ = pack_generator(load(written("gpt2")), PROMPT, "float32")
     assert sum(tensor.numel() for tensor in generator.state_dict().values()) == 0
     assert generator.vocabulary == written("gpt2").model.config.vocab_size
 
 
 def test_text_that_is_too_long_is_refused(written: Get) -> None:
-    generator = pack_generator(load(written("gpt2")), PROMPT, "float32")
+    generator, _ = pack_generator(load(written("gpt2")), PROMPT, "float32")
     ids = torch.ones(1, generator.max_length + 1, dtype=torch.int64)
     with pytest.raises(torch.jit.Error, match="where the model takes"):
         generator.prefill(ids, torch.ones_like(ids), 1)
@@ -106,8 +107,10 @@ def test_generator_that_differs_runs_as_it_was_saved(
 
     monkeypatch.setattr(PackedGenerator, "step", wrong)
     module = load(written("gpt2"))
-    assert pack_generator(module, PROMPT, "float32") is module
-    assert "runs as it was saved" in caplog.text
+    generator, reason = pack_generator(module, PROMPT, "float32")
+    assert generator is module
+    assert reason is not None and "logits differ by" in reason
+    assert f"runs as it was saved: {reason}" in caplog.text
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -134,3 +137,17 @@ def test_bundle_says_the_precision_of_packed_weights(
     assert "packed in torch.bfloat16" in caplog.text
     status, answer = ask(service, {"inputs": "so it goes", "parameters": {"max_new_tokens": 8}})
     assert status == 200, json.dumps(answer)
+
+
+def test_precision_that_differs_gives_way_to_packed_float32_and_says_why(
+    written: Get, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(packing.TOLERANCES, torch.bfloat16, 0.0)
+    made = written("gpt2")
+    folder = change(made.folder, tmp_path / "artifact", bundle={"precision": "bfloat16"})
+    with caplog.at_level(logging.INFO):
+        running = made.service(folder).describe()["running"]
+    assert running["precision"] == "float32"
+    assert "differ" in running["reason"]
+    assert f"runs in float32, slower: {running['reason']}" in caplog.text
+    assert "packed in torch.float32" in caplog.text

@@ -55,7 +55,9 @@ class PackedGenerator:
 
 
 @torch.inference_mode()
-def pack_generator(module: torch.jit.ScriptModule, prompt: Sequence[int], precision: str) -> Any:
+def pack_generator(
+    module: torch.jit.ScriptModule, prompt: Sequence[int], precision: str
+) -> tuple[Any, str | None]:
     """The generator over packed weights, compared with the one that was saved.
 
     What was saved loses its own weights then. Where packing cannot be done, it is given back as it
@@ -65,6 +67,9 @@ def pack_generator(module: torch.jit.ScriptModule, prompt: Sequence[int], precis
         module: on the CPU.
         prompt: tokens of a text, which is repeated to several lengths.
         precision: "bfloat16" packs the weights in bfloat16; all else in float32.
+
+    Returns:
+        What writes, and why that is the given module; None where it is packed.
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     whole = [_texts(module, prompt, rows, padded=False) for rows in (1, ROWS)]
@@ -72,20 +77,18 @@ def pack_generator(module: torch.jit.ScriptModule, prompt: Sequence[int], precis
         module.core, {"prefill": whole, "step": [_next(module, *each) for each in whole]}, dtype
     )
     if packed.reason is not None:
-        return module
+        return module, packed.reason
     generator = PackedGenerator(module, packed.methods["prefill"], packed.methods["step"])
     for texts in (*whole, _texts(module, prompt, ROWS, padded=True)):
         found = _apart(module, generator, texts)
         if not found <= TOLERANCES[dtype]:
-            logger.warning(
-                "the module runs as it was saved: packed, logits differ by %.1e of their scale",
-                found,
-            )
-            return module
+            reason = f"packed, logits differ by {found:.1e} of their scale"
+            logger.warning("the module runs as it was saved: %s", reason)
+            return module, reason
     methods = _without_weights(module)
     del module, generator
     release_memory()
-    return PackedGenerator(methods, packed.methods["prefill"], packed.methods["step"])
+    return PackedGenerator(methods, packed.methods["prefill"], packed.methods["step"]), None
 
 
 def _texts(module: Any, prompt: Sequence[int], rows: int, *, padded: bool) -> tuple[Tensor, Tensor]:

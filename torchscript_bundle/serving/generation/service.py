@@ -29,7 +29,7 @@ from torchscript_bundle.serving.generation.openai_answers import (
     in_openai_shape,
 )
 from torchscript_bundle.serving.generation.openai_form import CompletionForm
-from torchscript_bundle.serving.generation.packed import PackedGenerator, pack_generator
+from torchscript_bundle.serving.generation.packed import pack_generator
 from torchscript_bundle.serving.generation.prompts import PromptReader
 from torchscript_bundle.serving.generation.rows import pad_prompts
 from torchscript_bundle.serving.generation.settings import Settings
@@ -37,7 +37,7 @@ from torchscript_bundle.serving.http import HttpRequest, HttpResponse, json_resp
 from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.base import Query
 from torchscript_bundle.serving.openapi import describe_api
-from torchscript_bundle.serving.precisions import Running
+from torchscript_bundle.serving.precisions import Running, warn_of_float32
 from torchscript_bundle.serving.protocols import read_call
 from torchscript_bundle.serving.protocols.call import Call
 from torchscript_bundle.serving.refusals import (
@@ -116,20 +116,20 @@ class GenerationService:
     def _load_generator(self, folder: Path, device: torch.device) -> tuple[Any, Running]:
         """The module over packed weights, in the artifact's precision, or as it was saved."""
         wanted = self._bundle.precision
-        if not self._options.packed_weights or device.type != "cpu":
-            generator = scripted.load(folder, self._bundle, device)
-            packed, why = wanted == FLOAT32, "texts are written in float32 there"
-        else:
+        if device.type == "cpu" and self._options.packed_weights:
             prompt = self._prompts.start("a", WARM_UP).prompt
-            # Without a name here, so that packing can free it.
-            generator = pack_generator(scripted.load(folder, self._bundle, device), prompt, wanted)
-            packed, why = isinstance(generator, PackedGenerator), "the log says why"
-            if not packed and wanted != FLOAT32:
-                generator = pack_generator(generator, prompt, FLOAT32)
-        if packed or wanted == FLOAT32:
+            # The module has no name here, so that packing can free it.
+            generator, reason = pack_generator(
+                scripted.load(folder, self._bundle, device), prompt, wanted
+            )
+            if reason is not None and wanted != FLOAT32:
+                generator, _ = pack_generator(generator, prompt, FLOAT32)
+        else:
+            generator = scripted.load(folder, self._bundle, device)
+            reason = f"there is no {wanted} without packed weights, which are for CPUs"
+        if reason is None or wanted == FLOAT32:
             return generator, Running(generator.prefill, wanted)
-        reason = f"there is no {wanted} for this model on this {device.type} device: {why}"
-        logger.warning("the archive asks for %s; it runs in float32, slower: %s", wanted, reason)
+        warn_of_float32(wanted, reason)
         return generator, Running(generator.prefill, FLOAT32, reason)
 
     def _warm_up(self) -> None:
