@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Site
+from tests.integration.helpers import close
 from torchscript_bundle.server import ROOT
 
 SERVE_PYTHON = ROOT / ".venv-serve" / "bin" / "python"
@@ -48,6 +49,7 @@ def test_the_archive_alone_serves(
     alone = site.server.predict(body, content_type="application/json")
     beside = tiny_site.server.predict(body, content_type="application/json")
     assert alone.status == 200
-    assert alone.json() == beside.json()
+    # Each server cuts batches by costs it measured itself: scores may differ by rounding.
+    assert close(alone.json(), beside.json()), (alone, beside)
     [worker] = site.server.worker_pids
     assert serve_python in Path(f"/proc/{worker}/cmdline").read_text()
