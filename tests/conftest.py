@@ -184,6 +184,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="needs --slow"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before fixtures draw
+def pytest_runtest_setup() -> None:
+    """What a test draws does not depend on those before it, which are others in each run."""
+    torch.manual_seed(0)
+
+
 def _group(item: pytest.Item) -> str:
     """Tests of one group run in one process, and share servers: those of a mode, or of a file."""
     callspec = getattr(item, "callspec", None)

@@ -38,6 +38,7 @@ PING_SECONDS = 5.0
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 STOP_SECONDS = 30.0
 ERROR_LINES = 20
+ERROR_POLLS = 20
 #: Of the archive's config, with what they were before there were these keys.
 BATCHING = {"optimize_for": "latency", "batch_size": 8, "max_batch_delay": 5}
 STATE_KEYS = {
@@ -59,17 +60,6 @@ class Ports:
     metrics: int = 8082
     grpc_inference: int = 7070
     grpc_management: int = 7071
-
-    @staticmethod
-    def free() -> Ports:
-        """Ports that nothing listens on now."""
-        sockets = [socket.socket() for _ in range(5)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        numbers = [each.getsockname()[1] for each in sockets]
-        for each in sockets:
-            each.close()
-        return Ports(*numbers)
 
     def check_free(self, own: Collection[int] = ()) -> None:
         """Raises ServerError for a port that cannot be used.
@@ -361,8 +351,12 @@ class Server:
         log = self._read_model_log()
         if "Traceback (most recent call last)" not in log:
             return None
-        time.sleep(POLL_SECONDS)
-        return f"the worker failed: {_worker_error(self._read_model_log())}\nsee {self._model_log}"
+        for _ in range(ERROR_POLLS):  # a traceback's lines come one by one
+            time.sleep(POLL_SECONDS)
+            before, log = log, self._read_model_log()
+            if log == before:
+                break
+        return f"the worker failed: {_worker_error(log)}\nsee {self._model_log}"
 
     def _write_properties(self, ports: Ports, workers: int) -> Path:
         """The base settings, then ours: in a properties file the last word on a key counts."""

@@ -89,7 +89,7 @@ def test_lines_are_posted_in_turn(site: tuple[Site, str], tmp_path: Path) -> Non
     kept, url = site
     path = tmp_path / "texts.txt"
     path.write_text("\n".join(LINES) + "\n", encoding="utf-8")
-    load = run_wrk(url, {"X-Key": "k"}, path, 1, 1)
+    load = run_wrk(url, {"X-Key": "k"}, path, 1, 3)
     assert load.requests >= 6
     # wrk makes one request for itself first, to look at it.
     turn = [*LINES[1:], LINES[0]]
@@ -103,4 +103,4 @@ def test_an_answer_that_is_not_200_is_no_answer(site: tuple[Site, str], tmp_path
     path = tmp_path / "texts.txt"
     path.write_text("\n".join(LINES) + "\n", encoding="utf-8")
     with pytest.raises(LoadError, match=re.compile(r"[1-9]\d* were not 200")):
-        run_wrk(url, {}, path, 1, 1)
+        run_wrk(url, {}, path, 1, 3)

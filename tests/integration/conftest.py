@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ import torch
 from tests import tiny
 from tests.export.generation.helpers import MAX_LENGTH
 from tests.integration.generation import pack_writer
+from tests.integration.helpers import READY_SECONDS, end, free_ports, wait_until
 from tests.serving.generation.helpers import Written, make
 from tests.serving.helpers import change
 from tests.wrong import wire
@@ -27,11 +32,17 @@ from torchscript_bundle.export.archive import pack
 from torchscript_bundle.export.config import load_config
 from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.modes import MODES as EXPORTED
-from torchscript_bundle.server import ROOT, Answer, Ports, Server
+from torchscript_bundle.server import Answer, Server
 from torchscript_bundle.serving.modes import MODES
 from torchscript_bundle.serving.service import Service
 
-READY_SECONDS = 120
+#: Until requests that were sent together are in TorchServe's queue, and how often that is tried.
+IN_LINE_SECONDS = 1.0
+ATTEMPTS = 5
+#: Until what a worker said is in the log.
+LOGGED_SECONDS = 0.3
+#: Requests of a batch of the tiny server.
+BATCH = 8
 #: How long a request waits for the one that is sent beside it (ms).
 SHARING_MS = 300
 
@@ -54,6 +65,18 @@ class Site:
         log = (self.server.log_dir / "model_log.log").read_text(errors="replace")
         return log.count("Backend received inference")
 
+    def batches_sent(self) -> int:
+        """How many batches went to a worker so far."""
+        return self._ts_log().count("Looping backend response at")
+
+    def batches_in_flight(self) -> int:
+        """How many of them did not come back, those of workers that died included."""
+        log = self._ts_log()
+        return log.count("Looping backend response at") - log.count("Backend response time")
+
+    def _ts_log(self) -> str:
+        return (self.server.log_dir / "ts_log.log").read_text(errors="replace")
+
     def port(self, name: str) -> int:
         """Port of one of the server's listeners."""
         return int(json.loads((self.server.run_dir / "state.json").read_text())["ports"][name])
@@ -75,6 +98,38 @@ class Site:
 
         with ThreadPoolExecutor(len(requests)) as pool:
             return list(pool.map(send, requests))
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The only worker stands still with a request in hand: what is sent now waits in line."""
+        [worker] = self.server.worker_pids
+        before = self.batches_sent()
+        with ThreadPoolExecutor(1) as pool:
+            os.kill(worker, signal.SIGSTOP)
+            try:
+                first = pool.submit(self.server.predict, b"x")
+                wait_until(lambda: self.batches_sent() > before, "no batch was sent")
+                yield
+            finally:
+                os.kill(worker, signal.SIGCONT)
+            assert first.result().status == 200
+
+    def in_one_call(self, requests: list[Callable[[], Answer]]) -> list[Answer]:
+        """The answers to requests that shared a call of the worker.
+
+        They are sent again where the machine was too busy to have all of them in line in time.
+        """
+        for _ in range(ATTEMPTS):
+            before = self.worker_calls()
+            with ThreadPoolExecutor(len(requests)) as pool:
+                with self.frozen():
+                    sent = [pool.submit(request) for request in requests]
+                    time.sleep(IN_LINE_SECONDS)
+                answers = [each.result() for each in sent]
+            time.sleep(LOGGED_SECONDS)
+            if self.worker_calls() == before + 2:
+                return answers
+        raise AssertionError("the requests do not share a call")
 
 
 class ModeSite(Site):
@@ -147,24 +202,22 @@ def start_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
         folder = tmp_path_factory.mktemp("server")
         server = Server(folder / "run", folder / "logs")
         sites.append(Site(server, checkpoint, archive))
-        server.start(archive, Ports.free(), **options)
+        server.start(archive, free_ports(), **options)
         server.wait_ready(sample, READY_SECONDS)
         return sites[-1]
 
     yield start
     for site in sites:
-        site.server.stop()
+        end(site.server)
 
 
 @pytest.fixture(scope="session")
 def tiny_site(tmp_path_factory: pytest.TempPathFactory, start_site: Callable[..., Site]) -> Site:
-    """A tiny random BERT whose worker waits half a second for a batch of eight."""
+    """A tiny random BERT in batches of up to eight."""
     folder = tmp_path_factory.mktemp("tiny")
     checkpoint = tiny.save_checkpoint(folder / "checkpoint")
-    archive = build(
-        folder, checkpoint, max_length=64, max_batch_delay=500, max_client_batch=4, batch_size=8
-    )
-    return start_site(checkpoint, archive)
+    sizes = {"max_length": 64, "max_client_batch": 4, "batch_size": BATCH, "max_batch_delay": 20}
+    return start_site(checkpoint, build(folder, checkpoint, **sizes))
 
 
 @pytest.fixture(scope="session")
@@ -211,7 +264,7 @@ class ModeSites:
         options = {"mode": sample.mode, "max_batch_delay": SHARING_MS, **sizes, **explaining}
         archive = build(folder, checkpoint, **options)
         self._server = server = Server(folder / "run", folder / "logs")
-        server.start(archive, Ports.free())
+        server.start(archive, free_ports())
         good = json.dumps(sample.good).encode()
         server.wait_ready(good, READY_SECONDS, content_type="application/json")
         service = Service(folder / "Transformer_model", torch.device("cpu"))
@@ -220,7 +273,7 @@ class ModeSites:
     def stop(self) -> None:
         """Stops the server, if there is one."""
         if self._server is not None:
-            self._server.stop()
+            end(self._server)
 
 
 @pytest.fixture(scope="session")
@@ -249,20 +302,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return modes.index(sample.mode) if isinstance(sample, Sample) else -1
 
     items.sort(key=rank)
-
-
-@pytest.fixture(scope="session")
-def demo_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped config's archive: the demo model that `demo/train.py` made."""
-    if not (ROOT / "demo" / "model" / "model.safetensors").is_file():
-        pytest.fail("the demo model is not there; `make test` makes it first")
-    folder = tmp_path_factory.mktemp("demo")
-    config = load_config(ROOT / "setup_config.json")
-    export(config, folder / "Transformer_model")
-    return pack(folder / "Transformer_model", folder / "model_store", config)
-
-
-@pytest.fixture(scope="session")
-def demo_site(demo_archive: Path, start_site: Callable[..., Site]) -> Site:
-    """A server with the demo model."""
-    return start_site(ROOT / "demo" / "model", demo_archive)

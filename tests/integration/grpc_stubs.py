@@ -16,6 +16,8 @@ from tests.integration.conftest import Site
 from torchscript_bundle.server import ROOT
 
 PROTOS = ("inference.proto", "open_inference_grpc.proto", "google/rpc/status.proto")
+#: Seconds for an answer that surely comes.
+PATIENCE = 120
 
 
 def make(folder: Path) -> Path:
@@ -55,7 +57,9 @@ class Stubs:
 
     def predict(self, **entries: bytes) -> bytes:
         """What Predictions answers to an input map."""
-        reply = self.inference.Predictions(self.request(**entries), metadata=self.key, timeout=30)
+        reply = self.inference.Predictions(
+            self.request(**entries), metadata=self.key, timeout=PATIENCE
+        )
         return bytes(reply.prediction)
 
     def tensor(self, *texts: bytes, name: str = "text", **changes: Any) -> Any:
@@ -68,7 +72,7 @@ class Stubs:
         }
         return self.oip.ModelInferRequest.InferInputTensor(**{**facts, **changes})
 
-    def infer(self, tensors: Sequence[Any], timeout: float = 30, **changes: Any) -> Any:
+    def infer(self, tensors: Sequence[Any], timeout: float = PATIENCE, **changes: Any) -> Any:
         """What ModelInfer answers."""
         request = self.oip.ModelInferRequest(
             **{"model_name": "under_test", "id": "7", "inputs": tensors, **changes}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import http.client
 import json
@@ -13,7 +12,6 @@ import pytest
 from transformers import pipeline
 
 from tests.integration.conftest import Site
-from torchscript_bundle.server import ROOT
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -165,8 +163,7 @@ def test_eight_at_once_of_which_three_are_bad(tiny_site: Site, expected: Any) ->
         functools.partial(tiny_site.server.predict, body, content_type=content_type)
         for body, content_type, _, _ in (BAD[0], BAD[3], BAD[5])
     ]
-    before = tiny_site.worker_calls()
-    answers = tiny_site.together(
+    answers = tiny_site.in_one_call(
         [good[0], bad[0], good[1], good[2], bad[1], good[3], bad[2], good[4]]
     )
     assert [answer.status for answer in answers] == [200, 400, 200, 200, 400, 200, 422, 200]
@@ -174,32 +171,3 @@ def test_eight_at_once_of_which_three_are_bad(tiny_site: Site, expected: Any) ->
     assert served == pytest.approx([expected(text)[0]["score"] for text in texts], abs=1e-5)
     errors = [answer.json()["error"] for answer in answers if answer.status != 200]
     assert len(set(errors)) == 3
-    assert tiny_site.worker_calls() == before + 1
-
-
-def test_held_out_sentences_get_the_pipelines_scores(demo_site: Site) -> None:
-    """100 sentences of the demo's held-out split, through REST, within 1e-5."""
-    with (ROOT / "demo" / "model" / "held_out.csv").open(encoding="utf-8", newline="") as file:
-        texts = [row["text"] for row in csv.DictReader(file)][:100]
-    assert len(texts) == 100
-    classify = pipeline(
-        "text-classification", str(demo_site.checkpoint), truncation=True, max_length=150
-    )
-    body = [json.dumps(texts[at : at + 50]).encode() for at in (0, 50)]
-    answers = [
-        each for half in body for each in demo_site.server.predict(half, content_type=JSON).json()
-    ]
-    wanted = [classify(text)[0] for text in texts]
-    assert [each["label"] for each in answers] == [each["label"] for each in wanted]
-    assert [each["score"] for each in answers] == pytest.approx(
-        [each["score"] for each in wanted], abs=1e-5
-    )
-
-
-def test_the_samples_get_their_labels(demo_site: Site) -> None:
-    folder = ROOT / "Seq_classification_artifacts"
-    answers = [
-        demo_site.server.predict(path.read_bytes()).json()["label"]
-        for path in sorted(folder.glob("sample_text*.txt"))
-    ]
-    assert answers == ["POSITIVE", "NEGATIVE", "POSITIVE"]

@@ -20,7 +20,7 @@ from open_inference.openapi.core.api_error import ApiError
 
 from tests.integration.conftest import Site
 from tests.integration.grpc_stubs import make
-from tests.integration.test_protocols import close
+from tests.integration.helpers import close
 from torchscript_bundle.export.archive import VERSION
 from torchscript_bundle.server import ROOT
 

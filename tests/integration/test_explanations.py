@@ -25,7 +25,6 @@ def explained_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         tiny.save_checkpoint(folder / "checkpoint", tiny.gpt2, tiny.byte_level_tokenizer()),
         max_length=64,
-        max_batch_delay=500,
         batch_size=8,
         captum_explanation=True,
     )
@@ -45,15 +44,13 @@ def explain(site: Site, value: Any) -> Answer:
 
 def test_explanations_and_answers_share_a_call(explained_site: Site) -> None:
     """Eight requests at once: explained or not, good or not, each gets its own."""
-    calls = explained_site.worker_calls()
     texts = [functools.partial(explain, explained_site, text) for text in TEXTS]
     plain = [functools.partial(explained_site.server.predict, text.encode()) for text in TEXTS[:2]]
     bad = [
         functools.partial(explain, explained_site, {"text": "x", "target": "HAPPY"}),
         functools.partial(explain, explained_site, {"inputs": TEXTS, "format": "html"}),
     ]
-    *explained, first, second, wrong, page = explained_site.together([*texts, *plain, *bad])
-    assert explained_site.worker_calls() == calls + 1
+    *explained, first, second, wrong, page = explained_site.in_one_call([*texts, *plain, *bad])
     assert [answer.status for answer in explained] == [200] * 4
     for text, answer in zip(TEXTS, explained, strict=True):
         value = answer.json()

@@ -14,8 +14,9 @@ import pytest
 from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
-from tests.integration.conftest import Site
+from tests.integration.conftest import ATTEMPTS, Site
 from tests.integration.generation import MODEL, data
+from tests.integration.helpers import wait_until
 from tests.serving.generation.helpers import Written, spoken
 from torchscript_bundle.server import Answer
 
@@ -54,12 +55,14 @@ def generated(site: Site) -> int:
 
 def wait_idle(site: Site) -> None:
     """Waits until the worker is not called any more."""
-    deadline = time.monotonic() + 30
-    calls = -1
-    while (now := site.worker_calls()) != calls:
-        assert time.monotonic() < deadline, "the worker is called for nobody"
-        calls = now
-        time.sleep(0.3)
+    calls = [-1]
+
+    def idle() -> bool:
+        calls.append(site.worker_calls())
+        time.sleep(0.4)
+        return calls[-1] == calls[-2]
+
+    wait_until(idle, "the worker is called for nobody")
 
 
 def send(site: Site, value: Any) -> Answer:
@@ -154,12 +157,16 @@ def test_twenty_requests_at_once(writer_site: Site, writer: Written) -> None:
 
 
 def test_first_token_comes_before_the_last(writer_site: Site, writer: Written) -> None:
-    response = post(writer_site, request("a", stream=True, max_new_tokens=90))
-    first = response.readline()
-    seen = time.monotonic()
-    rest = [line for line in response.read().splitlines() if line]
-    took = time.monotonic() - seen
-    assert took > 0.05, "all tokens came at once"
+    """Where this process has to wait for a core they may seem to come at once; not each time."""
+    for _ in range(ATTEMPTS):
+        response = post(writer_site, request("a", stream=True, max_new_tokens=90))
+        first = response.readline()
+        seen = time.monotonic()
+        rest = [line for line in response.read().splitlines() if line]
+        apart = time.monotonic() - seen > 0.05
+        if apart:
+            break
+    assert apart, "all tokens came at once"
     events = [data(line) for line in [first, *rest]]
     tokens, text = writer.greedy("a", 90)
     assert [each["token"]["id"] for each in events] == tokens
@@ -174,15 +181,21 @@ def test_one_token_can_be_streamed(writer_site: Site, writer: Written) -> None:
 
 
 def test_client_that_leaves_stops_the_work(writer_site: Site) -> None:
-    wait_idle(writer_site)
-    before = generated(writer_site)
-    responses = [post(writer_site, request("a", stream=True, max_new_tokens=94)) for _ in range(3)]
-    for response in responses:
-        response.readline()
-        response.close()
-    hang_up()
-    wait_idle(writer_site)
-    assert 3 <= generated(writer_site) - before < 2 * 94
+    """Where the machine is busy a client may leave too late; not each time."""
+    for _ in range(ATTEMPTS):
+        wait_idle(writer_site)
+        before = generated(writer_site)
+        asked = request("a", stream=True, max_new_tokens=94)
+        responses = [post(writer_site, asked) for _ in range(3)]
+        for response in responses:
+            response.readline()
+            response.close()
+        hang_up()
+        wait_idle(writer_site)
+        written = generated(writer_site) - before
+        if 3 <= written < 2 * 94:
+            break
+    assert 3 <= written < 2 * 94
 
 
 def test_connection_is_kept_for_the_next_request(writer_site: Site, writer: Written) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.conftest import Site
 from tests.integration.generation import MODEL, data
-from tests.integration.grpc_stubs import Stubs, make
+from tests.integration.grpc_stubs import PATIENCE, Stubs, make
 from tests.serving.generation.helpers import Written
 
 TEXT = "The film was long"
@@ -27,7 +27,7 @@ def stubs(tmp_path_factory: pytest.TempPathFactory, writer_site: Site) -> Iterat
 
 def predict(stubs: Stubs, value: object) -> object:
     request = stubs.request(MODEL, data=json.dumps(value).encode())
-    reply = stubs.inference.Predictions(request, metadata=stubs.key, timeout=30)
+    reply = stubs.inference.Predictions(request, metadata=stubs.key, timeout=PATIENCE)
     return json.loads(reply.prediction)
 
 
@@ -38,7 +38,7 @@ def test_texts_and_errors(stubs: Stubs, writer: Written, writer_site: Site) -> N
     assert predict(stubs, right) == expected
     assert predict(stubs, {**right, "stream": True})["status"] == 422  # type: ignore[index]
     request = stubs.request(MODEL, data=json.dumps(right).encode())
-    [reply] = stubs.inference.StreamPredictions(request, metadata=stubs.key, timeout=30)
+    [reply] = stubs.inference.StreamPredictions(request, metadata=stubs.key, timeout=PATIENCE)
     assert json.loads(reply.prediction) == expected
     reply = stubs.infer([stubs.tensor(TEXT.encode())], model_name=MODEL)
     [element] = reply.outputs[0].contents.bytes_contents
@@ -58,7 +58,7 @@ def test_curl_prints_a_stream(writer_site: Site, writer: Written) -> None:
         ],
         capture_output=True,
         check=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
     events = [data(line) for line in done.stdout.splitlines() if line]
     assert [event["token"]["id"] for event in events] == writer.greedy(TEXT, 9)[0]
@@ -72,7 +72,11 @@ def test_call_that_torchserve_refuses_costs_no_worker(
         model_name=MODEL, input={"data": TEXT.encode()}, sequence_id="1"
     )
     with pytest.raises(grpc.RpcError):
-        list(stubs.inference.StreamPredictions2(iter([sequence]), metadata=stubs.key, timeout=5))
+        list(
+            stubs.inference.StreamPredictions2(
+                iter([sequence]), metadata=stubs.key, timeout=PATIENCE
+            )
+        )
     right = {"inputs": TEXT, "parameters": {"max_new_tokens": 9}}
     assert predict(stubs, right) == [{"generated_text": writer.greedy(TEXT, 9)[1]}]
     assert writer_site.server.worker_pids == before

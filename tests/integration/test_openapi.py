@@ -89,7 +89,7 @@ def check_server(server: Server, paths: list[str], examples: int) -> None:
     ran, failed = try_out(server, paths, examples)
     assert failed == []
     assert {*CHECKS, "negative_data_rejection"} <= {name for name, times in ran.items() if times}
-    assert min(ran.values()) > 100
+    assert min(ran.values()) > 4 * examples
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_a_server_keeps_to_the_document_that_it_gives(
             assert json.loads(content.read("openapi.json")) == api
         assert server.address.endswith(next(iter(api["paths"])))
         assert pasted(server, tmp_path) == api
-        check_server(server, list(api["paths"])[:1], examples=25)
+        check_server(server, list(api["paths"])[:1], examples=10)
         assert server.token("inference") not in logs(server)
 
 

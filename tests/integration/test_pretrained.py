@@ -12,8 +12,9 @@ import transformers
 
 from tests import tiny
 from tests.integration.conftest import Site, build
+from tests.integration.helpers import READY_SECONDS, end, free_ports
 from tests.integration.test_self_contained import SERVE_PYTHON
-from torchscript_bundle.server import Ports, Server, ServerError
+from torchscript_bundle.server import Server, ServerError
 
 TEXTS = ["It works.", "Not bad at all.", "hour " * 100, "Café", "x"]
 
@@ -61,10 +62,10 @@ def test_a_machine_without_transformers_says_what_to_install(archive: Path, tmp_
     if not SERVE_PYTHON.is_file():
         pytest.fail(f"{SERVE_PYTHON} is not there; `make test` makes it first")
     server = Server(tmp_path / "run", tmp_path / "logs")
-    server.start(archive, Ports.free(), python=str(SERVE_PYTHON))
+    server.start(archive, free_ports(), python=str(SERVE_PYTHON))
     try:
         with pytest.raises(ServerError) as caught:
-            server.wait_ready(b"Is anybody there?", 60)
+            server.wait_ready(b"Is anybody there?", READY_SECONDS)
     finally:
-        server.stop()
+        end(server)
     assert f"-m pip install transformers=={transformers.__version__}" in str(caught.value)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Site
+from tests.integration.helpers import close
 from torchscript_bundle.export.archive import VERSION
 from torchscript_bundle.server import Answer
 
@@ -42,14 +43,6 @@ def elements(answer: Answer) -> list[Any]:
     assert (output["name"], output["datatype"]) == ("answers", "BYTES")
     assert output["shape"] == [len(output["data"])]
     return [json.loads(each) for each in output["data"]]
-
-
-def close(answers: list[Any], expected: list[Any]) -> bool:
-    """Equal, where a score may round otherwise in another batch."""
-    return len(answers) == len(expected) and all(
-        answer == {**wanted, "score": pytest.approx(wanted["score"], abs=1e-5)}
-        for answer, wanted in zip(answers, expected, strict=True)
-    )
 
 
 @each_address

@@ -12,14 +12,15 @@ import threading
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import transformers
 
-from tests.integration.conftest import Site, build
+from tests.integration.conftest import BATCH, Site
+from tests.integration.helpers import READY_SECONDS, end, free_ports, wait_until
+from torchscript_bundle.__main__ import main
 from torchscript_bundle.server import ROOT, Ports, Server, ServerError
 
 
@@ -65,117 +66,111 @@ def test_metrics_tell_how_much_of_the_work_is_padding(tiny_site: Site) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_site.checkpoint)
     texts = ["hour " * count for count in (2, 3, 9, 25)]
     real = sum(len(tokenizer(text)["input_ids"]) for text in texts)
-    before = [tiny_site.metric(name) for name in ("ComputedTokens", "PaddingTokens")]
+    before = settled(tiny_site)
     answer = tiny_site.server.predict(json.dumps(texts).encode(), content_type="application/json")
     assert answer.status == 200
-    deadline = time.monotonic() + 10
-    while (computed := tiny_site.metric("ComputedTokens") - before[0]) == 0:
-        assert time.monotonic() < deadline, "the metric does not move"
-        time.sleep(0.1)
-    time.sleep(0.3)
-    padding = tiny_site.metric("PaddingTokens") - before[1]
+    wait_until(lambda: counted(tiny_site) != before, "the metrics do not move")
+    computed, padding = (now - then for now, then in zip(settled(tiny_site), before, strict=True))
     assert computed - padding == real
     assert 0 <= padding < real
 
 
-@pytest.mark.parametrize(
-    ("body", "content_type"),
-    [
-        (b"zebrafish in plain sight", "text/plain"),
-        (b'{"text": "zebrafish", "zebrafish": 1}', "application/json"),
-        (b'{"text": "zebrafish', "application/json"),
-        (b'{"text": "zebrafish \\ud800"}', "application/json"),
-        (b"zebrafish \xff", "text/plain"),
-        (b"zebrafish=zebrafish", "application/x-www-form-urlencoded"),
-        (b"zebrafish", "image/zebrafish"),
-    ],
-)
-def test_request_texts_are_never_logged(tiny_site: Site, body: bytes, content_type: str) -> None:
-    answer = tiny_site.server.predict(body, content_type=content_type)
-    assert answer.status < 500
-    time.sleep(0.3)
-    assert "zebrafish" not in tiny_site.logs()
+def counted(site: Site) -> tuple[int, int]:
+    """Tokens computed so far, and how many of them were padding."""
+    return site.metric("ComputedTokens"), site.metric("PaddingTokens")
 
 
-@pytest.mark.parametrize(
-    ("query", "body", "content_type"),
-    [
-        ("", b"data=zebrafish was 100% great", "application/x-www-form-urlencoded"),
-        ("", b"zebrafish 100% x", "application/x-www-form-urlencoded"),
-        (
-            "",
-            b'--xx\r\nContent-Disposition: form-data; name="data"\r\n'
-            b"Content-Type: text/plain; charset=zebrafish\r\n\r\nzebrafish\r\n--xx--\r\n",
-            "multipart/form-data; boundary=xx",
-        ),
-        ("?text=zebrafish", b"x", "text/plain"),
-    ],
-)
-def test_torchserve_itself_does_not_log_them(
-    tiny_site: Site, query: str, body: bytes, content_type: str
-) -> None:
-    """What it cannot parse it answers with a 500 of its own, before any handler."""
-    headers = {"Content-Type": content_type}
-    url = tiny_site.server.address + query
-    tiny_site.server.request("POST", url, "inference", body=body, headers=headers)
-    time.sleep(0.3)
+def settled(site: Site) -> tuple[int, int]:
+    """The same once nothing is under way from a worker to the metrics."""
+    seen = [counted(site)]
+
+    def unchanged() -> bool:
+        time.sleep(0.3)
+        seen.append(counted(site))
+        return len(set(seen[-4:])) == 1 and len(seen) > 3
+
+    wait_until(unchanged, "the metrics do not stop moving")
+    return seen[-1]
+
+
+#: Bodies that the handler reads, right and wrong.
+READ = [
+    (b"zebrafish in plain sight", "text/plain"),
+    (b'{"text": "zebrafish", "zebrafish": 1}', "application/json"),
+    (b'{"text": "zebrafish', "application/json"),
+    (b'{"text": "zebrafish \\ud800"}', "application/json"),
+    (b"zebrafish \xff", "text/plain"),
+    (b"zebrafish=zebrafish", "application/x-www-form-urlencoded"),
+    (b"zebrafish", "image/zebrafish"),
+]
+#: Queries and bodies that TorchServe parses, or cannot.
+PARSED = [
+    ("", b"data=zebrafish was 100% great", "application/x-www-form-urlencoded"),
+    ("", b"zebrafish 100% x", "application/x-www-form-urlencoded"),
+    (
+        "",
+        b'--xx\r\nContent-Disposition: form-data; name="data"\r\n'
+        b"Content-Type: text/plain; charset=zebrafish\r\n\r\nzebrafish\r\n--xx--\r\n",
+        "multipart/form-data; boundary=xx",
+    ),
+    ("?text=zebrafish", b"x", "text/plain"),
+]
+
+
+def test_request_texts_are_never_logged(tiny_site: Site) -> None:
+    """Nor by TorchServe itself: what it cannot parse it answers by itself, before any handler."""
+    for body, content_type in READ:
+        answer = tiny_site.server.predict(body, content_type=content_type)
+        assert answer.status < 500, body
+    for query, body, content_type in PARSED:
+        headers = {"Content-Type": content_type}
+        url = tiny_site.server.address + query
+        tiny_site.server.request("POST", url, "inference", body=body, headers=headers)
+    time.sleep(0.5)
     assert "zebrafish" not in tiny_site.logs()
     assert tiny_site.logs()
 
 
-def test_two_workers_hold_weights_once(demo_archive: Path, start_site: Callable[..., Site]) -> None:
-    site = start_site(ROOT / "demo" / "model", demo_archive, workers=2)
-    deadline = time.monotonic() + 60
-    while {worker["status"] for worker in site.server.describe()[0]["workers"]} != {"READY"}:
-        assert time.monotonic() < deadline, "a worker is not ready"
-        time.sleep(0.2)
-    maps = [Path(f"/proc/{pid}/maps").read_text().splitlines() for pid in site.server.worker_pids]
-    shared = [{line.split()[4] for line in lines if "shared_weights_" in line} for lines in maps]
-    assert [len(inodes) for inodes in shared] == [1, 1]
-    assert shared[0] == shared[1]
-    assert site.server.plan().startswith("2 worker(s) with ")
-    assert site.server.predict(b"It works.").status == 200
-
-
-def test_a_killed_worker_costs_its_batch_alone(
-    tmp_path: Path, tiny_site: Site, start_site: Callable[..., Site]
-) -> None:
+def test_a_killed_worker_costs_its_batch_alone(tiny_site: Site) -> None:
     """Under load: the batch in flight gets 507 or 500, others are answered, service goes on.
 
     Which of them is TorchServe's choice: 500 where it was still writing to the worker.
     """
-    archive = build(tmp_path, tiny_site.checkpoint, max_length=64, batch_size=2, max_batch_delay=1)
-    site = start_site(tiny_site.checkpoint, archive)
-    [victim] = site.server.worker_pids
+    [victim] = tiny_site.server.worker_pids
+    lost = tiny_site.batches_in_flight()
     statuses: list[tuple[float, int]] = []
     stop = threading.Event()
 
     def load() -> None:
         while not stop.is_set():
-            status = site.server.predict(b"hour " * 60).status
+            status = tiny_site.server.predict(b"hour " * 60, timeout=READY_SECONDS).status
             statuses.append((time.monotonic(), status))
 
-    threads = [threading.Thread(target=load) for _ in range(8)]
+    threads = [threading.Thread(target=load) for _ in range(2 * BATCH)]
     for thread in threads:
         thread.start()
-    time.sleep(1)
+    wait_until(lambda: len(statuses) > 4 * BATCH, "nothing is answered")
     # Freeze it first, so that a batch is surely in flight when it dies.
     os.kill(victim, signal.SIGSTOP)
-    time.sleep(0.3)
+    time.sleep(1)
+    wait_until(lambda: tiny_site.batches_in_flight() > lost, "no batch is in flight")
     os.kill(victim, signal.SIGKILL)
     killed = time.monotonic()
-    while not any(at > killed and status == 200 for at, status in statuses):
-        assert time.monotonic() - killed < 60, "the server did not recover"
-        time.sleep(0.05)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        wait_until(
+            lambda: any(at > killed and status == 200 for at, status in statuses),
+            "the server did not recover",
+        )
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     recovered = min(at for at, status in statuses if at > killed and status == 200) - killed
-    print(f"first answer {recovered:.1f} s after the kill; {Counter(s for _, s in statuses)}")
     counts = Counter(status for _, status in statuses)
+    print(f"first answer {recovered:.1f} s after the kill; {counts}")
     assert set(counts) <= {200, 500, 507}
-    assert 1 <= counts[500] + counts[507] <= 2
-    assert site.server.worker_pids != [victim]
+    assert 1 <= counts[500] + counts[507] <= BATCH
+    assert tiny_site.server.worker_pids != [victim]
 
 
 def test_a_worker_that_cannot_load_is_reported_in_its_own_words(
@@ -187,12 +182,12 @@ def test_a_worker_that_cannot_load_is_reported_in_its_own_words(
             changed = b" " if name == "tokenizer.json" else b""
             target.writestr(name, source.read(name) + changed)
     server = Server(tmp_path / "run", tmp_path / "logs")
-    server.start(broken, Ports.free())
+    server.start(broken, free_ports())
     try:
         with pytest.raises(ServerError, match=r"tokenizer\.json is not the file.*sha256"):
-            server.wait_ready(b"x", 60)
+            server.wait_ready(b"x", READY_SECONDS)
     finally:
-        server.stop()
+        end(server)
 
 
 @pytest.mark.parametrize(
@@ -212,12 +207,12 @@ def test_a_torchserve_that_ends_at_once_is_quoted(
         return path
 
     monkeypatch.setattr(Server, "_write_properties", with_fault)
-    server.start(tiny_site.archive, Ports.free())
+    server.start(tiny_site.archive, free_ports())
     try:
         with pytest.raises(ServerError, match=f"(?s)ended at once.*{says}"):
-            server.wait_ready(b"x", 60)
+            server.wait_ready(b"x", READY_SECONDS)
     finally:
-        server.stop()
+        end(server)
 
 
 def test_a_damaged_archive_is_told_before_anything_starts(tmp_path: Path, tiny_site: Site) -> None:
@@ -230,7 +225,7 @@ def test_a_damaged_archive_is_told_before_anything_starts(tmp_path: Path, tiny_s
     flipped.write_bytes(content)
     for archive in (cut, flipped):
         with pytest.raises(ServerError, match=f"{archive.name} is damaged"):
-            server.start(archive, Ports.free())
+            server.start(archive, free_ports())
     assert not server.running
 
 
@@ -261,75 +256,76 @@ def test_a_port_in_use_is_named_before_anything_starts(tmp_path: Path, tiny_site
     assert not server.running
 
 
-def test_a_killed_server_starts_again(tmp_path: Path, tiny_site: Site) -> None:
+def test_a_killed_server_starts_again_and_stop_leaves_nothing_behind(
+    tmp_path: Path, tiny_site: Site
+) -> None:
     server = Server(tmp_path / "run", tmp_path / "logs")
-    server.start(tiny_site.archive, Ports.free())
-    server.wait_ready(b"x", 60)
-    temp = Path(json.loads((server.run_dir / "state.json").read_text())["temp"])
+    server.start(tiny_site.archive, free_ports())
+    server.wait_ready(b"x", READY_SECONDS)
+    temp = temp_of(server)
     java, *family = server._processes()
     java.kill()
-    psutil.wait_procs([java, *family], timeout=30)
+    psutil.wait_procs([java, *family], timeout=READY_SECONDS)
     assert not server.running
-    server.start(tiny_site.archive, Ports.free())
+    server.start(tiny_site.archive, free_ports())
     try:
         assert not temp.exists()
-        assert server.wait_ready(b"x", 60).status == 200
+        assert server.wait_ready(b"x", READY_SECONDS).status == 200
+        temp = temp_of(server)
+        family += server._processes()
     finally:
-        server.stop()
+        assert server.stop() is True
     assert not any(process.is_running() for process in family)
-
-
-def test_stop_leaves_nothing_behind(tmp_path: Path, tiny_site: Site) -> None:
-    server = Server(tmp_path / "run", tmp_path / "logs")
-    server.start(tiny_site.archive, Ports.free())
-    server.wait_ready(b"x", 60)
-    temp = Path(json.loads((server.run_dir / "state.json").read_text())["temp"])
-    pids = [process.pid for process in server._processes()]
-    assert server.stop() is True
-    assert not any(psutil.pid_exists(pid) for pid in pids)
     assert not temp.exists()
     assert not (server.run_dir / "key_file.json").exists()
     assert server.stop() is False
 
 
-def test_the_commands_of_a_shell(tmp_path: Path, tiny_site: Site) -> None:
-    """start, status, predict, token, stop: what `make` calls."""
+def temp_of(server: Server) -> Path:
+    """The folder of a running TorchServe's sockets and unpacked archives."""
+    return Path(json.loads((server.run_dir / "state.json").read_text())["temp"])
+
+
+def test_the_commands_of_a_shell(
+    tmp_path: Path,
+    tiny_site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """start, status, predict, token, stop: what `make` calls.
+
+    One in a process of its own, as `make` does it; the others here, where the imports are done.
+    """
     config = tmp_path / "setup_config.json"
-    config.write_text(
-        json.dumps(
-            {
-                "model_name": str(tiny_site.checkpoint),
-                "mode": "sequence_classification",
-                "archive_name": "under_test",
-            }
-        )
-    )
-    ports = [f"--{k.replace('_', '-')}-port={v}" for k, v in vars(Ports.free()).items()]
+    settings = {"mode": "sequence_classification", "archive_name": "under_test"}
+    config.write_text(json.dumps({"model_name": str(tiny_site.checkpoint), **settings}))
+    ports = [f"--{k.replace('_', '-')}-port={v}" for k, v in vars(free_ports()).items()]
+    places = ["--run-dir", str(tmp_path / "run"), "--log-dir", str(tmp_path / "logs")]
+    common = [*places, "--model-store", str(tiny_site.archive.parent)]
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        places = ["--run-dir", str(tmp_path / "run"), "--log-dir", str(tmp_path / "logs")]
-        store = ["--model-store", str(tiny_site.archive.parent)]
-        command = [sys.executable, "-m", "torchscript_bundle", *places, *store, *arguments]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["torchscript_bundle", *common, *arguments])
+        return main(), *capsys.readouterr()
 
-    assert run("status").returncode == 1
-    assert "make serve" in run("token").stderr
+    assert run("status")[0] == 1
+    assert "make serve" in run("token")[2]
+    start = ["start", "--timeout", str(READY_SECONDS), "--config", str(config)]
     try:
-        started = run("start", "--config", str(config), *ports)
+        command = [sys.executable, "-m", "torchscript_bundle", *common, *start, *ports]
+        started = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert started.returncode == 0, started.stderr
         assert "serving at http://127.0.0.1" in started.stdout
-        token = run("token").stdout.strip()
+        token = run("token")[1].strip()
         assert token
         assert token not in started.stdout
-        predicted = run("predict", "--config", str(config), "It works.")
-        assert '"label"' in predicted.stdout
-        assert "under_test is served" in run("predict", "It works.").stderr
-        again = run("start", "--config", str(config), *ports)
-        assert again.returncode == 1
-        assert "already running" in again.stderr
+        assert '"label"' in run("predict", "--config", str(config), "It works.")[1]
+        other = ["--config", str(ROOT / "setup_config.json")]
+        assert "under_test is served" in run("predict", *other, "It works.")[2]
+        status, _, says = run(*start, *ports)
+        assert status == 1
+        assert "already running" in says
         taken = [*ports[:-1], f"--grpc-management-port={tiny_site.port('inference')}"]
-        refused = run("start", "--restart", "--config", str(config), *taken)
-        assert "is in use" in refused.stderr
-        assert run("status").returncode == 0, "the running server was stopped for nothing"
+        assert "is in use" in run(*start, "--restart", *taken)[2]
+        assert run("status")[0] == 0, "the running server was stopped for nothing"
     finally:
-        assert run("stop").stdout.strip() == "stopped"
+        assert run("stop")[1].strip() == "stopped"

@@ -12,8 +12,8 @@ from functools import partial
 
 import pytest
 
-from tests.integration.conftest import READY_SECONDS, SHARING_MS, ModeSite
-from tests.integration.helpers import close
+from tests.integration.conftest import ModeSite
+from tests.integration.helpers import READY_SECONDS, close, wait_until
 from tests.serving.helpers import WRITING, ask
 from tests.wrong import wire
 from tests.wrong.by_mode import SAMPLES, TEXT, own
@@ -77,8 +77,8 @@ def test_the_worker_lived_and_logged_nothing(mode_site: ModeSite) -> None:
     assert "Traceback" not in log
     assert "while answering a request" not in log
     assert [word for word in WORDS if word in mode_site.logs()] == []
-    # A few may have missed each other where the machine was busy.
-    assert mode_site.worker_calls() <= 1 + 1.1 * mode_site.sent
+    # Some may have missed each other where the machine was busy; else they would be two a pair.
+    assert mode_site.worker_calls() <= 1 + 1.6 * mode_site.sent
 
 
 @first_server
@@ -108,7 +108,7 @@ def test_a_full_queue(mode_site: ModeSite) -> None:
     os.kill(mode_site.worker, signal.SIGSTOP)
     try:
         connections = [post(mode_site) for _ in range(QUEUE + 10)]
-        refused, _, _ = select.select(connections, [], [], 30)
+        refused, _, _ = select.select(connections, [], [], READY_SECONDS)
         assert refused, "none was refused"
         time.sleep(SETTLED_SECONDS)
     finally:
@@ -124,15 +124,18 @@ def test_a_full_queue(mode_site: ModeSite) -> None:
 @first_server
 def test_a_dead_worker(mode_site: ModeSite) -> None:
     os.kill(mode_site.worker, signal.SIGSTOP)
+    before = mode_site.batches_sent()
     connection = post(mode_site)
-    time.sleep(SHARING_MS / 1000 + SETTLED_SECONDS)
+    wait_until(lambda: mode_site.batches_sent() > before, "the request stays where it is")
+    time.sleep(SETTLED_SECONDS)
     os.kill(mode_site.worker, signal.SIGKILL)
     answer = wire.receive(connection)
     assert answer.status == WORKER_DIED.status
     assert WORKER_DIED.says in answer.body.decode()
-    deadline = time.monotonic() + READY_SECONDS
-    while (worker := mode_site.describe_worker())["status"] != "READY":
-        assert time.monotonic() < deadline, "no worker came back"
-        time.sleep(0.2)
-    assert worker["pid"] != mode_site.worker
-    mode_site.worker = worker["pid"]
+
+    def came_back() -> bool:
+        worker = mode_site.describe_worker()
+        return worker["status"] == "READY" and worker["pid"] != mode_site.worker
+
+    wait_until(came_back, "no worker came back")
+    mode_site.worker = mode_site.describe_worker()["pid"]

@@ -101,10 +101,10 @@ def test_pair_that_would_fill_the_memory_is_refused(artifact: Folder) -> None:
     with pytest.raises(RequestError, match="far over 64 tokens; shorten them") as caught:
         pairs.encode(("a " * (64 * 32 + 1), "b " * 64 * 32))
     assert caught.value.status == 413
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(RequestError, match="far over 64 tokens"):
         pairs.encode(("a " * 250_000, "b " * 250_000))
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
     [long] = pairs.encode("a " * 250_000)
     assert (len(long), long.truncated) == (64, True)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from torchscript_bundle.server import Answer
 
-SECONDS = 20.0
+SECONDS = 120.0
 
 
 def send(

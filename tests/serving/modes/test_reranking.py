@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.serving.helpers import BUNDLE, ask, change, post, raw
+from tests.serving.helpers import BUNDLE, ask, change, post, raw, read
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.modes.base import Computed
 from torchscript_bundle.serving.modes.reranking import Reranking
@@ -87,7 +87,7 @@ def test_instances_get_predictions(service: Named) -> None:
     first, second = answer["predictions"]
     assert [each["index"] for each in first] == [each["index"] for each in second]
     scores = [each["score"] for each in first]
-    assert scores == pytest.approx([each["score"] for each in second], abs=1e-6)
+    assert scores == pytest.approx([each["score"] for each in second], abs=1e-5)
 
 
 def test_top_n_and_documents(service: Named) -> None:
@@ -107,7 +107,9 @@ def test_requests_share_a_batch_and_keep_to_themselves(service: Named) -> None:
     bad = post({"query": "soup", "passages": ["a", ""]})
     responses = service("roberta_reranker").answer([good, bad, raw(b"text"), good])
     assert [response.status for response in responses] == [200, 422, 422, 200]
-    assert responses[0].body == responses[3].body
+    for one, other in zip(read(responses[0]), read(responses[3]), strict=True):
+        # Rows of the two may be in passes of different sizes, which round otherwise.
+        assert one == {**other, "score": pytest.approx(other["score"], abs=1e-5)}
 
 
 def test_ties_keep_the_order_of_the_passages_and_saturated_scores_that_of_logits() -> None:

@@ -177,7 +177,9 @@ def test_a_text_over_max_length_is_windowed_whatever_the_config_says(
 ) -> None:
     folder = change(artifact("bert_ner"), tmp_path / "strict", config={"on_too_long": "error"})
     strict = Service(folder, torch.device("cpu"))
-    assert ask(strict, LONG[0]) == ask(service("bert_ner"), LONG[0])
+    (status, found), (_, expected) = ask(strict, LONG[0]), ask(service("bert_ner"), LONG[0])
+    # Each service cuts batches by costs it measured itself: scores may differ by rounding.
+    assert (status, _rounded(expected)) == (200, found)
 
 
 def test_of_overlapping_entities_the_longest_stays() -> None:

@@ -53,7 +53,7 @@ def worst_difference(answer: dict[str, Any], expected: dict[str, Any]) -> float:
     assert mine.keys() == others.keys()
     assert answer["scores"] == sorted(answer["scores"], reverse=True)
     for label, other in zip(answer["labels"], expected["labels"], strict=True):
-        assert label == other or mine[label] == pytest.approx(mine[other], abs=1e-6)
+        assert label == other or mine[label] == pytest.approx(mine[other], abs=1e-5)
     return max(abs(mine[label] - others[label]) for label in mine)
 
 
@@ -116,7 +116,7 @@ def test_requests_together_get_what_each_gets_alone(service: Named) -> None:
     assert together[-1].status == 422
     for request, response in zip(requests, together[:-1], strict=True):
         [alone] = service("left_nli").answer([request])
-        assert worst_difference(read(response), read(alone)) < 1e-6
+        assert worst_difference(read(response), read(alone)) < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -230,9 +230,9 @@ def test_refused_forms(payload: object, mode: Mode, says: str) -> None:
 
 
 def test_a_shape_of_many_sizes_is_not_multiplied_out() -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     assert refusal(infer(tensor("a", "b", shape=[2] * 10**6))).endswith(SHAPE)
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
 
 
 @pytest.mark.parametrize("named", [True, False])
