@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -232,8 +233,8 @@ def tally(pytestconfig: pytest.Config) -> Tally:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A name of `CHECKPOINTS` -> the checkpoint's folder."""
-    root = tmp_path_factory.mktemp("checkpoints")
-    return cache(lambda name: CHECKPOINTS[name](root / name))
+    root = _shared(tmp_path_factory, "checkpoints")
+    return cache(lambda name: _once(root / name, _save))
 
 
 @pytest.fixture(scope="session")
@@ -241,8 +242,8 @@ def artifact(
     checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """A name of `CHECKPOINTS` -> the folder of its artifact; do not write into it."""
-    root = tmp_path_factory.mktemp("artifacts")
-    return cache(lambda name: _export(checkpoint(name), root / name))
+    root = _shared(tmp_path_factory, "artifacts")
+    return cache(lambda name: _once(root / name, lambda to: _export(checkpoint(name), to)))
 
 
 @pytest.fixture(scope="session")
@@ -250,8 +251,11 @@ def eager_artifact(
     checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """The same with `save_mode: "pretrained"`."""
-    root = tmp_path_factory.mktemp("eager_artifacts")
-    return cache(lambda name: _export(checkpoint(name), root / name, save_mode="pretrained"))
+    root = _shared(tmp_path_factory, "eager_artifacts")
+    settings = {"save_mode": "pretrained"}
+    return cache(
+        lambda name: _once(root / name, lambda to: _export(checkpoint(name), to, **settings))
+    )
 
 
 @pytest.fixture(scope="session")
@@ -259,23 +263,50 @@ def explained(
     checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:
     """The same of an artifact that explains its answers, in either save mode."""
-    root = tmp_path_factory.mktemp("explained")
+    root = _shared(tmp_path_factory, "explained")
 
     @cache
     def make(name: str, save_mode: str = "torchscript") -> Path:
         settings = {"captum_explanation": True, "save_mode": save_mode}
-        return _export(checkpoint(name), root / save_mode / name, **settings)
+        to = root / save_mode / name
+        return _once(to, lambda to: _export(checkpoint(name), to, **settings))
 
     return make
 
 
-def _export(checkpoint: Path, to: Path, **settings: Any) -> Path:
-    """The plain config stays beside the model, where other tests read it."""
-    config = to.with_suffix(".json") if settings else checkpoint / "setup_config.json"
-    name = str(checkpoint) if settings else "./"
-    mode = MODES.get(checkpoint.name, "sequence_classification")
-    facts = {"model_name": name, "mode": mode, "max_length": 64, "traced_lengths": [16, 32]}
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(json.dumps({**facts, **settings}))
-    export(load_config(config), to)
+def _shared(factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder that all processes of a run have in common."""
+    own = factory.getbasetemp()
+    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    (root / name).mkdir(exist_ok=True)
+    return root / name
+
+
+def _once(to: Path, make: Callable[[Path], object]) -> Path:
+    """What one process makes; another that needs it meanwhile waits."""
+    to.parent.mkdir(exist_ok=True)
+    made = to.with_name(f"{to.name}.made")
+    with to.with_name(f"{to.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make(to)
+            made.touch()
     return to
+
+
+def _save(to: Path) -> None:
+    """A checkpoint by its folder's name, with a config beside it that tests read."""
+    CHECKPOINTS[to.name](to)
+    mode = MODES.get(to.name, "sequence_classification")
+    facts = {"model_name": "./", "mode": mode, "max_length": 64, "traced_lengths": [16, 32]}
+    (to / "setup_config.json").write_text(json.dumps(facts))
+
+
+def _export(checkpoint: Path, to: Path, **settings: Any) -> None:
+    """The artifact of a checkpoint's config, some of it changed."""
+    config = checkpoint / "setup_config.json"
+    if settings:
+        facts = json.loads(config.read_text())
+        config = to.with_suffix(".json")
+        config.write_text(json.dumps({**facts, "model_name": str(checkpoint), **settings}))
+    export(load_config(config), to)

@@ -55,7 +55,7 @@ class Hub:
         tokens: valid tokens; a request with another one is refused.
         requests: every request so far, in order.
         cut: names of files whose next download breaks off half way.
-        broken: an HTTP status that is the answer to everything, for a hub that is out of order.
+        broken: models that get an HTTP status instead of an answer, as from a hub out of order.
     """
 
     endpoint: str
@@ -63,7 +63,7 @@ class Hub:
     tokens: set[str] = field(default_factory=set)
     requests: list[Request] = field(default_factory=list)
     cut: set[str] = field(default_factory=set)
-    broken: int | None = None
+    broken: dict[str, int] = field(default_factory=dict)
     stop: Callable[[], None] = lambda: None
 
     def add(
@@ -112,8 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
         raw = urlsplit(self.path).path
         match = API.fullmatch(raw) or FILE.fullmatch(raw)
         repository = self.hub.repositories.get(match["name"]) if match else None
-        if self.hub.broken:
-            self._refuse(self.hub.broken, None, "out of order")
+        if match and match["name"] in self.hub.broken:
+            self._refuse(self.hub.broken[match["name"]], None, "out of order")
         elif who is not None and who not in self.hub.tokens:
             self._refuse(401, None, "Invalid credentials in Authorization header")
         elif match is None or repository is None or repository.reader not in (None, who):

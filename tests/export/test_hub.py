@@ -224,11 +224,14 @@ REFUSED: list[tuple[dict[str, str], list[str]]] = [
         ["org/gated is gated", "licence", "HF_TOKEN"],
     ),
     ({"HF_TOKEN": "hf_expired"}, [NAME, "refuses", "HTTP 401", "HF_TOKEN"]),
+    ({"model_name": "org/broken"}, ["org/broken", "HTTP 503"]),
+    ({"model_name": "org/no-hub"}, ["HF_ENDPOINT"]),
 ]
 
 
 def test_what_is_refused(hub: Hub, machine: Machine, bert: Path) -> None:
-    """By the Hub, or because there is no such folder."""
+    """By the Hub, by what is no Hub, or because there is no such folder."""
+    hub.broken = {"org/broken": 503, "org/no-hub": 200}
     hub.add(NAME, bert)
     hub.add("org/private", bert, reader="hf_mine")
     hub.add("org/gated", bert, gated=True)
@@ -239,24 +242,23 @@ def test_what_is_refused(hub: Hub, machine: Machine, bert: Path) -> None:
             assert word in sentence
         assert "hf_" not in sentence
     assert str(machine.folder / "nosuch") in refusal(runs[3])
+    assert all(word in refusal(runs[-2]) for word in unreachable(hub))
+    assert hub.endpoint in refusal(runs[-1])
     assert not hub.downloads()
 
 
 @pytest.mark.parametrize(
-    "state", ["closed", "broken", pytest.param("offline", marks=pytest.mark.slow), "no room"]
+    "state", ["closed", "no room", pytest.param("offline", marks=pytest.mark.slow)]
 )
 def test_a_hub_out_of_reach_and_an_empty_cache(
     hub: Hub, machine: Machine, bert: Path, state: str
 ) -> None:
     hub.add(NAME, bert)
     variables: dict[str, str] = {}
-    words = [NAME, hub.endpoint, "check the network and HF_ENDPOINT", "local folder"]
+    words = [NAME, *unreachable(hub)]
     if state == "closed":
         hub.stop()
         words.append("ConnectError")
-    elif state == "broken":
-        hub.broken = 503
-        words.append("HTTP 503")
     elif state == "offline":
         variables["HF_HUB_OFFLINE"] = "1"
         words = [NAME, "not in the local cache", "HF_HUB_OFFLINE", "unset it"]
@@ -268,11 +270,8 @@ def test_a_hub_out_of_reach_and_an_empty_cache(
         assert word in sentence
 
 
-def test_an_endpoint_that_is_no_hub(hub: Hub, machine: Machine, bert: Path) -> None:
-    hub.add(NAME, bert)
-    hub.broken = 200
-    sentence = refusal(machine.export())
-    assert hub.endpoint in sentence and "HF_ENDPOINT" in sentence
+def unreachable(hub: Hub) -> list[str]:
+    return [hub.endpoint, "check the network and HF_ENDPOINT", "local folder"]
 
 
 def test_pickled_weights_only_where_the_config_allows_them(

@@ -44,7 +44,7 @@ LOGGED_SECONDS = 0.3
 #: Requests of a batch of the tiny server.
 BATCH = 8
 #: How long a request waits for the one that is sent beside it (ms).
-SHARING_MS = 300
+SHARING_MS = 150
 
 
 class Site:

@@ -113,8 +113,11 @@ def assert_close(found: dict[str, Any], expected: Sequence[float]) -> None:
 @pytest.mark.parametrize(
     "of",
     [
-        *(["bert"], ["roberta"], ["distilbert"], ["multi_label"], ["gpt2"], ["convbert"]),
-        *(["bert", "pretrained"], ["gpt2", "pretrained"]),
+        *(["bert"], ["roberta"], ["gpt2"], ["bert", "pretrained"]),
+        *(
+            pytest.param(of, marks=pytest.mark.slow)
+            for of in (["distilbert"], ["multi_label"], ["convbert"], ["gpt2", "pretrained"])
+        ),
     ],
     ids="-".join,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -29,8 +30,7 @@ Writers = Callable[[str], Written]
 
 @pytest.fixture(scope="module")
 def service(written: Writers) -> Callable[[str], GenerationService]:
-    made: dict[str, GenerationService] = {}
-    return lambda name: made.setdefault(name, written(name).service())
+    return cache(lambda name: written(name).service())
 
 
 def details(text: str, **parameters: Any) -> dict[str, Any]:
