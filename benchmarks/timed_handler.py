@@ -17,7 +17,7 @@ SERVING = "torchscript_bundle.serving"
 STAGES = {
     "decode": ("torchserve:read_request", "service:decode_body", "service:read_call"),
     "tokenize": ("tokenization:TextEncoder.encode",),
-    "pad": ("runtime:plan_batches", "runtime:pad_batch"),
+    "pad": ("runtime:plan_passes", "runtime:pad_batch"),
     "run": ("runtime:Runtime.run",),
     "encode": ("service:Service._respond", "torchserve:write_response"),
 }

@@ -28,7 +28,6 @@ from torchscript_bundle.serving.packed import (
     Packed,
     pack,
     pack_int8,
-    pack_methods,
 )
 
 logger = logging.getLogger(__name__)
@@ -60,12 +59,14 @@ class Start:
         module: as saved, on its device.
         examples: arguments to compare outputs on, with padding and without.
         explained: whether the module is needed whole besides.
+        counts: how many batches of texts shall be able to share a pass.
     """
 
     folder: Path
     module: torch.jit.ScriptModule
     examples: Sequence[Arguments] = field(repr=False)
     explained: bool = False
+    counts: Sequence[int] = ()
 
 
 class _UnableError(Exception):
@@ -91,13 +92,13 @@ def _packed(packed: Packed, precision: str) -> Running:
 
 
 def _pack_bfloat16(start: Start) -> Running:
-    packed = pack_methods(start.module, {"forward": start.examples}, torch.bfloat16)
+    packed = pack(start.module, start.examples, torch.bfloat16, start.counts)
     return _packed(packed, "bfloat16")
 
 
 def _pack_int8(start: Start) -> Running:
     calibration = read_calibration(start.folder)
-    return _packed(pack_int8(start.module, start.examples, calibration), INT8)
+    return _packed(pack_int8(start.module, start.examples, calibration, start.counts), INT8)
 
 
 def _halve(start: Start, dtype: torch.dtype, precision: str) -> Running:
@@ -156,7 +157,7 @@ def _in_float32(start: Start, device: torch.device, reason: str | None) -> Runni
     """On packed weights, where there are such."""
     if device.type != "cpu":
         return Running(start.module, reason=reason)
-    packed = pack(start.module, start.examples)
+    packed = pack(start.module, start.examples, counts=start.counts)
     if packed.reason is not None:
         return Running(start.module, reason=reason)
     return Running(packed, reason=reason, needs_module=False)

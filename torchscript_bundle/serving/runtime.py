@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.batching import Tokens, pad_batch, plan_batches
+from torchscript_bundle.serving.batching import Tokens, pad_batch
 from torchscript_bundle.serving.costs import USUAL, CostModel, Sample
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.frozen import freeze
 from torchscript_bundle.serving.loaders import LOADERS, Module
-from torchscript_bundle.serving.packed import Packed
+from torchscript_bundle.serving.packed import Method, Packed
 from torchscript_bundle.serving.packed.memory import release_memory
 from torchscript_bundle.serving.packed.shapes import packing_rows
 from torchscript_bundle.serving.packed.shared import share
+from torchscript_bundle.serving.passes import plan_passes, useful_counts
 from torchscript_bundle.serving.precisions import Running, Start, make_running
 from torchscript_bundle.serving.tokenization import Row
 
@@ -120,7 +122,13 @@ class Runtime:
             return
         groups = packing_rows(self._bundle, self._max_rows, text)
         examples = [self._arguments(rows) for rows in groups]
-        start = Start(self._folder, self._module, examples, explained=self._bundle.explanations)
+        start = Start(
+            self._folder,
+            self._module,
+            examples,
+            explained=self._bundle.explanations,
+            counts=useful_counts(self._bundle, self._max_rows),
+        )
         self._running = make_running(start, self._bundle.precision, self._device)
         if not self._running.needs_module and not self._bundle.explanations:
             del self._module
@@ -130,7 +138,7 @@ class Runtime:
         """Holds packed weights in memory once for all workers that are given this folder."""
         packed = self._running.forward
         if isinstance(packed, Packed):
-            share(packed.methods.values(), folder)
+            share([*packed.methods.values(), *packed.joined.values()], folder)
             release_memory()
 
     def _arguments(self, rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
@@ -156,17 +164,31 @@ class Runtime:
         """
         results: list[Outputs] = [()] * len(rows)
         lengths = [len(row) for row in rows]
-        for indices in plan_batches(lengths, self._bundle, self._max_rows, self._costs):
-            batch = [rows[index] for index in indices]
-            outputs = self._pass(batch)
-            for at, (index, row) in enumerate(zip(indices, batch, strict=True)):
-                results[index] = self._narrow(row, self._take(outputs, at, len(row)))
+        for indices in plan_passes(
+            lengths, self._bundle, self._max_rows, list(self._joined), self._costs
+        ):
+            batches = [[rows[index] for index in batch] for batch in indices]
+            for batch, outputs in zip(indices, self._pass(batches), strict=True):
+                for at, index in enumerate(batch):
+                    row = rows[index]
+                    results[index] = self._narrow(row, self._take(outputs, at, len(row)))
         return results
 
-    def _pass(self, rows: Sequence[Row]) -> Outputs:
-        inputs = self._arguments(rows)
-        self._tokens += Tokens(inputs[0].numel(), sum(map(len, rows)))
-        return self._running.forward(*inputs)
+    @property
+    def _joined(self) -> Mapping[int, Method]:
+        """What runs several batches in one pass."""
+        packed = self._running.forward
+        return packed.joined if isinstance(packed, Packed) else {}
+
+    def _pass(self, batches: Sequence[Sequence[Row]]) -> Sequence[Outputs]:
+        """What the module gives for each batch."""
+        inputs = [self._arguments(rows) for rows in batches]
+        computed = sum(each[0].numel() for each in inputs)
+        self._tokens += Tokens(computed, sum(len(row) for rows in batches for row in rows))
+        if len(inputs) == 1:
+            return [self._running.forward(*inputs[0])]
+        outputs: Sequence[Outputs] = self._joined[len(inputs)](*chain.from_iterable(inputs))
+        return outputs
 
     def _take(self, outputs: Outputs, at: int, length: int) -> Outputs:
         """One row of a batch: of an output with an entry for each token, those of real tokens."""
@@ -214,7 +236,7 @@ class Runtime:
     def _time(self, rows: Sequence[Row]) -> float:
         """Seconds of a pass."""
         started = time.perf_counter()
-        outputs = self._pass(rows)
+        [outputs] = self._pass([rows])
         outputs[0].cpu()  # waits for a GPU
         return time.perf_counter() - started
 

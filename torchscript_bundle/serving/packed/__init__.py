@@ -1,12 +1,13 @@
 """Linear layers repacked for the CPU when a worker loads them; the saved module stays plain."""
 
-from torchscript_bundle.serving.packed.freezing import Arguments
+from torchscript_bundle.serving.packed.freezing import Arguments, Method
 from torchscript_bundle.serving.packed.int8 import Calibration, calibrate, pack_int8
 from torchscript_bundle.serving.packed.packing import Packed, pack, pack_methods
 
 __all__ = [
     "Arguments",
     "Calibration",
+    "Method",
     "Packed",
     "calibrate",
     "pack",

@@ -27,7 +27,9 @@ class Bound:
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function gives for the arguments and the weights."""
-        return self._function(*arguments, *self.weights)
+        # Nothing is left to optimise in the graph, and to look for it takes seconds of first calls.
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            return self._function(*arguments, *self.weights)
 
 
 def take_out_tables(graph: Graph) -> list[torch.Tensor]:

@@ -30,6 +30,8 @@ def refuse_other_devices(module: torch.jit.ScriptModule) -> None:
 def frozen_graphs(module: torch.jit.ScriptModule, names: list[str]) -> dict[str, Graph]:
     """Each method's graph with weights as constants, which are the module's own tensors.
 
+    Linear layers, and the activations after them, are each one operator.
+
     Raises:
         NotPackedError: a method reads what may change.
     """
@@ -42,14 +44,10 @@ def frozen_graphs(module: torch.jit.ScriptModule, names: list[str]) -> dict[str,
         if next(iter(graph.inputs())).uses():
             raise NotPackedError(f"{name} holds attributes that may change")
         graph.eraseInput(0)
+        for rewrite in (write_as_linear, name_activations):
+            rewrite(graph)
+            torch._C._jit_pass_dce(graph)
     return graphs
-
-
-def name_layers(graph: Graph) -> None:
-    """Writes linear layers, and the activations after them, each as one operator."""
-    for rewrite in (write_as_linear, name_activations):
-        rewrite(graph)
-        torch._C._jit_pass_dce(graph)
 
 
 def function_of(name: str, graph: Graph, inputs: Sequence[torch.Tensor]) -> Method:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,12 +19,12 @@ from torchscript_bundle.serving.packed.freezing import (
     Method,
     frozen_graphs,
     function_of,
-    name_layers,
     outputs,
     refuse_other_devices,
 )
 from torchscript_bundle.serving.packed.fusions import UNARY, PackedGraph, fuse
 from torchscript_bundle.serving.packed.graphs import Graph, PackedInputs
+from torchscript_bundle.serving.packed.joint import join_batches
 from torchscript_bundle.serving.packed.precision import lower
 from torchscript_bundle.serving.packed.weights import PackedWeights
 
@@ -42,10 +42,13 @@ class Packed:
     Attributes:
         methods: name -> takes and returns what the module's method does.
         reason: why the methods are the module's own; None if they are packed.
+        joined: number of batches -> takes the arguments of so many, one after the other, and
+            returns a tuple of what `forward` gives for each; see `join_batches`.
     """
 
     methods: Mapping[str, Method]
     reason: str | None = None
+    joined: Mapping[int, Method] = field(default_factory=dict)
 
     def __call__(self, *arguments: Any) -> Any:
         """What `forward` of the module gives."""
@@ -56,15 +59,25 @@ def pack(
     module: torch.jit.ScriptModule,
     examples: Sequence[Arguments],
     dtype: torch.dtype = torch.float32,
+    counts: Sequence[int] = (),
 ) -> Packed:
-    """Packs `forward`; see `pack_methods`."""
-    return pack_methods(module, {"forward": examples}, dtype)
+    """Packs `forward`; see `pack_methods`.
+
+    Args:
+        module: as there.
+        examples: its arguments, as there.
+        dtype: as there.
+        counts: how many batches shall be able to share a pass. Where that cannot be done, a warning
+            in the log says why, and each batch is a pass.
+    """
+    return pack_methods(module, {"forward": examples}, dtype, counts)
 
 
 def pack_methods(
     module: torch.jit.ScriptModule,
     examples: Mapping[str, Sequence[Arguments]],
     dtype: torch.dtype = torch.float32,
+    counts: Sequence[int] = (),
 ) -> Packed:
     """Packs methods of a module, which share packed weights as they share dense ones.
 
@@ -78,13 +91,14 @@ def pack_methods(
             outputs are compared on all of them.
         dtype: of the packed weights. bfloat16 also runs what lies between linear layers in bfloat16
             where that is faster.
+        counts: of `forward`, see `pack`.
     """
 
     def make() -> Packer:
         weights = PackedWeights(dtype)
         return lambda name, graph, boldly: _pack_graph(name, graph, weights, boldly)
 
-    return pack_with(module, examples, make, TOLERANCES[dtype], str(dtype))
+    return pack_with(module, examples, make, TOLERANCES[dtype], str(dtype), counts)
 
 
 def pack_with(
@@ -93,6 +107,7 @@ def pack_with(
     make: Callable[[], Packer],
     tolerance: float,
     form: str,
+    counts: Sequence[int] = (),
 ) -> Packed:
     """Packs methods of a module in one way, and compares; see `pack_methods`.
 
@@ -102,11 +117,12 @@ def pack_with(
         make: gives what packs a graph. It may raise NotPackedError.
         tolerance: largest difference to the module's outputs, of their scale.
         form: of the weights, for the log.
+        counts: of `forward`, see `pack`.
     """
     started = time.perf_counter()
     with torch.no_grad():
         try:
-            packed, linears = _pack(module, examples, make, tolerance)
+            packed, linears = _pack(module, examples, make, tolerance, counts)
         except NotPackedError as error:
             logger.warning("the module runs as it was saved: %s", error)
             return Packed({name: getattr(module, name) for name in examples}, str(error))
@@ -120,6 +136,7 @@ def _pack(
     examples: Mapping[str, Sequence[Arguments]],
     make: Callable[[], Packer],
     tolerance: float,
+    counts: Sequence[int],
 ) -> tuple[Packed, int]:
     refuse_other_devices(module)
     pack_graph = make()
@@ -139,7 +156,11 @@ def _pack(
             # torch has no one class for what its compiler and its operators refuse.
             failure = failure or NotPackedError(last_line(error))
         else:
-            return Packed(methods), linears
+            joined = {}
+            if counts:
+                checked = examples["forward"], expected["forward"], tolerance
+                joined = _join(graphs["forward"], counts, boldly, pack_graph, checked)
+            return Packed(methods, joined=joined), linears
     assert failure is not None
     raise failure
 
@@ -147,7 +168,6 @@ def _pack(
 def _pack_graph(
     name: str, graph: Graph, weights: PackedWeights, boldly: bool
 ) -> tuple[Method, int]:
-    name_layers(graph)
     packed = PackedGraph(graph, weights, PackedInputs(graph))
     linears = fuse(packed, boldly)
     if not linears:
@@ -159,6 +179,41 @@ def _pack_graph(
         lower(graph, weights.dtype)
     torch._C._jit_pass_dce(graph)
     return function_of(name, graph, packed.inputs.tensors), linears
+
+
+def _join(
+    graph: Graph,
+    counts: Sequence[int],
+    boldly: bool,
+    pack_graph: Packer,
+    checked: tuple[Sequence[Arguments], Sequence[Any], float],
+) -> dict[int, Method]:
+    """What runs several batches as one, compared on the last examples; none where it cannot be.
+
+    Args:
+        graph: of `forward`.
+        counts: of batches.
+        boldly: as for a `Packer`.
+        pack_graph: what packed `forward`.
+        checked: arguments, what the module gives for them, and how far off it may be.
+    """
+    examples, expected, tolerance = checked
+    joined = {}
+    try:
+        for count in counts:
+            several = join_batches(graph, count, boldly)
+            name = f"forward_of_{count}"
+            method, _ = pack_graph(name, several, boldly)
+            chosen = [-1 - at % len(examples) for at in range(count)]
+            arguments = tuple(each for at in chosen for each in examples[at])
+            each_expected = tuple(expected[at] for at in chosen)
+            _check({name: method}, {name: [arguments]}, {name: [each_expected]}, tolerance)
+            joined[count] = method
+    except NotPackedError as error:
+        logger.warning("each batch is a pass of its own: %s", error)
+    except RuntimeError as error:
+        logger.warning("each batch is a pass of its own: %s", _said(error))
+    return joined
 
 
 def _check(

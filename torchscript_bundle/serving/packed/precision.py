@@ -7,6 +7,7 @@ Layer norms read and give bfloat16 and calculate in float32.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -45,6 +46,7 @@ FOLLOWERS: dict[str, tuple[int, ...]] = {
     "aten::layer_norm": (0,),
     ATTENTION: (0, 1, 2),
     # These move numbers and calculate nothing.
+    "aten::cat": (0,),
     "aten::chunk": (0,),
     "aten::contiguous": (0,),
     "aten::expand": (0,),
@@ -65,6 +67,8 @@ FOLLOWERS: dict[str, tuple[int, ...]] = {
 }
 #: An operator and its argument that is copied into a tensor of another dtype as it is.
 COPIED = ("aten::copy_", 1)
+#: What a list of tensors is made by; one that is only joined is as its members are.
+LIST = "prim::ListConstruct"
 #: Operators that say the same of a tensor in any dtype.
 INDIFFERENT = {"aten::size", "aten::dim", "aten::len"}
 
@@ -122,8 +126,11 @@ class _Lowering:
         self.narrow.update(value.unique() for value in node.outputs())
 
     def _follows(self, node: Node) -> bool:
-        activations = FOLLOWERS.get(node.kind(), ())
         values = list(node.inputs())
+        activations: Iterable[int] = FOLLOWERS.get(node.kind(), ())
+        if node.kind() == LIST:
+            only_joined = all(use.user.kind() == "aten::cat" for use in node.output().uses())
+            activations = range(len(values)) if only_joined else ()
         return bool(activations) and all(values[at].unique() in self.narrow for at in activations)
 
     def _lower_inputs(self, layer: Node) -> None:

@@ -12,7 +12,6 @@ from torchscript_bundle.serving.packed.freezing import (
     Arguments,
     frozen_graphs,
     function_of,
-    name_layers,
     outputs,
     refuse_other_devices,
 )
@@ -91,7 +90,6 @@ def observe(
     """
     refuse_other_devices(module)
     graph = frozen_graphs(module, [method])[method]
-    name_layers(graph)
     layers = quantisable(graph)
     observed = [_observed(layer) for layer in layers]
     packed = PackedInputs(graph)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from torchscript_bundle.serving.packed.errors import NotPackedError
-from torchscript_bundle.serving.packed.freezing import Arguments, Method, function_of, name_layers
+from torchscript_bundle.serving.packed.freezing import Arguments, Method, function_of
 from torchscript_bundle.serving.packed.fusions import PackedGraph, fuse
 from torchscript_bundle.serving.packed.graphs import Graph, PackedInputs
 from torchscript_bundle.serving.packed.int8.calibration import Calibration
@@ -23,7 +23,10 @@ TOLERANCE = 0.5
 
 
 def pack_int8(
-    module: torch.jit.ScriptModule, examples: Sequence[Arguments], calibration: Calibration
+    module: torch.jit.ScriptModule,
+    examples: Sequence[Arguments],
+    calibration: Calibration,
+    counts: Sequence[int] = (),
 ) -> Packed:
     """Packs the calibrated method into int8; see `pack_methods` for what holds of any packing.
 
@@ -34,13 +37,13 @@ def pack_int8(
         module: as for `pack_methods`.
         examples: the method's arguments, as there.
         calibration: of this module, see `calibrate`.
+        counts: see `pack`.
     """
 
     def make() -> Packer:
         int8, float32 = QuantisedWeights(), PackedWeights(torch.float32)
 
         def pack_graph(name: str, graph: Graph, boldly: bool) -> tuple[Method, int]:
-            name_layers(graph)
             ranges = ranges_of(graph, calibration)
             if not ranges:
                 raise NotPackedError(f"{name} has no linear layer that is worth int8")
@@ -56,4 +59,4 @@ def pack_int8(
         # Said once in a process, here: tensors of quint8 are to go. A torch without them has no
         # such operator, and the module runs as it was saved.
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
-        return pack_with(module, {calibration.method: examples}, make, TOLERANCE, "int8")
+        return pack_with(module, {calibration.method: examples}, make, TOLERANCE, "int8", counts)

@@ -1,0 +1,230 @@
+"""One graph for several batches, each padded to its own length, whose linear layers run as one.
+
+A linear layer works token by token, so that it may take the tokens of all batches at once: its
+weights are read once, and its product is large. Everything else, attention above all, runs batch by
+batch as the model wrote it, and meets no more padding than its own batch has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from torchscript_bundle.serving.packed.errors import NotPackedError
+from torchscript_bundle.serving.packed.fusions import ACTIVATIONS, BINARIES
+from torchscript_bundle.serving.packed.graphs import (
+    Graph,
+    Node,
+    Value,
+    all_nodes,
+    constant_of,
+    constant_tensor,
+    insert,
+    insert_constant,
+    writes,
+)
+from torchscript_bundle.serving.packed.linears import is_packable, weight_of
+
+LAYER_NORM = "aten::layer_norm"
+
+_FLAT = """graph(%input, %features : int):
+  %any : int = prim::Constant[value=-1]()
+  %shape : int[] = prim::ListConstruct(%any, %features)
+  %output : Tensor = aten::reshape(%input, %shape)
+  return (%output)"""
+
+_ROWS = """graph(%input):
+  %first : int = prim::Constant[value=0]()
+  %rows : int = aten::size(%input, %first)
+  return (%rows)"""
+
+_SUM = """graph(%one : int, %other : int):
+  %sum : int = aten::add(%one, %other)
+  return (%sum)"""
+
+_LEAD = """graph(%input):
+  %start : int = prim::Constant[value=0]()
+  %end : int = prim::Constant[value=-1]()
+  %step : int = prim::Constant[value=1]()
+  %shape : int[] = aten::size(%input)
+  %lead : int[] = aten::slice(%shape, %start, %end, %step)
+  return (%lead)"""
+
+_PART = """graph(%rows, %start : int, %end : int, %lead : int[]):
+  %first : int = prim::Constant[value=0]()
+  %one : int = prim::Constant[value=1]()
+  %last : int = prim::Constant[value=-1]()
+  %features : int = aten::size(%rows, %last)
+  %tail : int[] = prim::ListConstruct(%features)
+  %shape : int[] = aten::add(%lead, %tail)
+  %part : Tensor = aten::slice(%rows, %first, %start, %end, %one)
+  %output : Tensor = aten::reshape(%part, %shape)
+  return (%output)"""
+
+
+def join_batches(graph: Graph, count: int, boldly: bool) -> Graph:
+    """A graph that takes the arguments of `count` batches one after the other.
+
+    Args:
+        graph: of one batch, with linear layers as `aten::linear`. It is left as it is.
+        count: of batches.
+        boldly: also joins sums and products of two values that have as many rows as each other
+            only if shapes are as they nearly always are.
+
+    Returns:
+        A graph that gives a tuple of what `graph` gives for each batch.
+
+    Raises:
+        NotPackedError: a batch could not be told from the others.
+    """
+    nodes = list(all_nodes(graph))
+    if any(map(writes, nodes)):
+        raise NotPackedError("an operator writes into a tensor, which other batches may read")
+    if sum(map(is_packable, nodes)) != sum(map(is_packable, graph.nodes())):
+        raise NotPackedError("a linear layer runs in a loop or branch")
+    walk = _Walk(torch._C.Graph(), count, boldly)
+    return walk.run(graph)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How rows of all batches stand in one tensor.
+
+    Attributes:
+        ends: where each batch's rows begin, and where the last end; `int`.
+        leads: each batch's dimensions but the last, `int[]`.
+    """
+
+    ends: list[Value]
+    leads: list[Value]
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Rows `[all batches' rows, features]` in one tensor."""
+
+    rows: Value
+    layout: _Layout
+
+
+@dataclass
+class _Walk:
+    """One walk over a graph, which writes another.
+
+    Attributes:
+        graph: the other.
+        count: of batches.
+        boldly: as in `join_batches`.
+        values: for each batch, a value of the first graph -> what it is for this batch.
+        joined: a value of the first graph -> what it is for all batches.
+    """
+
+    graph: Graph
+    count: int
+    boldly: bool
+    values: list[dict[int, Value]] = field(default_factory=list)
+    joined: dict[int, _Joined] = field(default_factory=dict)
+
+    def run(self, source: Graph) -> Graph:
+        for _ in range(self.count):
+            self.values.append({each.unique(): self._input(each) for each in source.inputs()})
+        self.graph.setInsertPoint(self.graph.return_node())
+        for node in source.nodes():
+            self._visit(node)
+        for batch in range(self.count):
+            for output in source.outputs():
+                self.graph.registerOutput(self._of(batch, output))
+        self.graph.makeMultiOutputIntoTuple()
+        return self.graph
+
+    def _input(self, original: Value) -> Value:
+        value = self.graph.addInput()
+        value.setType(original.type())
+        return value
+
+    def _visit(self, node: Node) -> None:
+        if node.kind() == "prim::Constant":
+            constant = self._clone(node, lambda value: value).output()
+            for values in self.values:
+                values[node.output().unique()] = constant
+        elif is_packable(node):
+            given = node.inputsAt(0)
+            if given.unique() not in self.joined:
+                self.joined[given.unique()] = self._join(given, weight_of(node).shape[1])
+            self.joined[node.output().unique()] = self._at_once(node, self.joined[given.unique()])
+        elif joined_input := self._works_on_rows(node):
+            self.joined[node.output().unique()] = self._at_once(node, joined_input)
+        else:
+            for batch in range(self.count):
+                outputs = self._clone(node, partial(self._of, batch)).outputs()
+                pairs = zip(node.outputs(), outputs, strict=True)
+                self.values[batch].update({old.unique(): new for old, new in pairs})
+
+    def _works_on_rows(self, node: Node) -> _Joined | None:
+        """The joined input of an operator that gives each row what it gives it alone, if it has."""
+        inputs = list(node.inputs())
+        found = [self.joined[each.unique()] for each in inputs if each.unique() in self.joined]
+        others = [each for each in inputs if each.unique() not in self.joined]
+        if not found or not all(map(_is_of_features, others)):
+            return None
+        if node.kind() == LAYER_NORM:
+            shape = constant_of(node.inputsAt(1))
+            return found[0] if isinstance(shape, list) and len(shape) == 1 else None
+        if node.kind() in ACTIVATIONS or (node.kind() in BINARIES and len(found) == 1):
+            return found[0]
+        return found[0] if node.kind() in BINARIES and self.boldly else None
+
+    def _at_once(self, node: Node, joined: _Joined) -> _Joined:
+        """An operator, once for all batches."""
+
+        def rows_of(value: Value) -> Value:
+            if value.unique() in self.joined:
+                return self.joined[value.unique()].rows
+            return self.values[0][value.unique()]
+
+        return _Joined(self._clone(node, rows_of).output(), joined.layout)
+
+    def _join(self, value: Value, features: int) -> _Joined:
+        """Puts the rows of all batches into one tensor."""
+        end = self.graph.return_node()
+        width = insert_constant(self.graph, end, features)
+        parts = [self._of(batch, value) for batch in range(self.count)]
+        flat = [insert(self.graph, end, _FLAT, part, width) for part in parts]
+        ends = [insert_constant(self.graph, end, 0)]
+        for each in flat:
+            rows = insert(self.graph, end, _ROWS, each)
+            ends.append(insert(self.graph, end, _SUM, ends[-1], rows))
+        leads = [insert(self.graph, end, _LEAD, part) for part in parts]
+        return _Joined(insert(self.graph, end, _cat(self.count), *flat), _Layout(ends, leads))
+
+    def _of(self, batch: int, value: Value) -> Value:
+        """What a value is for one batch."""
+        known, key = self.values[batch], value.unique()
+        if key not in known:
+            joined, layout = self.joined[key].rows, self.joined[key].layout
+            bounds = layout.ends[batch], layout.ends[batch + 1]
+            end = self.graph.return_node()
+            known[key] = insert(self.graph, end, _PART, joined, *bounds, layout.leads[batch])
+        return known[key]
+
+    def _clone(self, node: Node, value_of: Callable[[Value], Value]) -> Node:
+        clone = self.graph.createClone(node, value_of)  # type: ignore[attr-defined]
+        return self.graph.insertNode(clone)
+
+
+def _is_of_features(value: Value) -> bool:
+    """Whether a value is a constant that means the same for every row."""
+    tensor = constant_tensor(value)
+    return value.node().kind() == "prim::Constant" and (tensor is None or tensor.dim() <= 1)
+
+
+def _cat(count: int) -> str:
+    names = ", ".join(f"%part{number}" for number in range(count))
+    return f"""graph({names}):
+  %dimension : int = prim::Constant[value=0]()
+  %parts : Tensor[] = prim::ListConstruct({names})
+  %output : Tensor = aten::cat(%parts, %dimension)
+  return (%output)"""
