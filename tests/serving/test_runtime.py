@@ -151,8 +151,9 @@ def test_shapes_that_are_warmed_up(
 
 
 def test_warm_up_says_how_far_it_is(artifact: Artifact, caplog: pytest.LogCaptureFixture) -> None:
+    folder = artifact("fixed_shape")
     caplog.set_level("INFO")
-    Runtime(artifact("fixed_shape"), Bundle.load(artifact("fixed_shape")), CPU, 8).warm_up(WORD)
+    Runtime(folder, Bundle.load(folder), CPU, 8).warm_up(WORD)
     assert caplog.messages[:3] == [
         f"warm-up {number}/3: batch 1, length {length}"
         for number, length in enumerate((16, 32, 64), start=1)

@@ -20,9 +20,13 @@ Pass = list[list[int]]
 
 
 def useful_counts(bundle: Bundle, max_rows: int) -> tuple[int, ...]:
-    """How many batches shall be able to share a pass: none where all rows make one batch."""
-    lengths = bundle.min_length < bundle.max_length or len(bundle.traced_lengths) > 1
-    several = lengths or not bundle.dynamic_batch
+    """How many batches shall be able to share a pass.
+
+    None where all rows make one batch, or where each length has a trace of its own.
+    """
+    mixed = bundle.dynamic_length and bundle.min_length < bundle.max_length
+    one_trace = bundle.dynamic_length or len(bundle.traced_lengths) == 1
+    several = one_trace and (mixed or not bundle.dynamic_batch)
     return tuple(count for count in COUNTS if several and count <= max_rows)
 
 

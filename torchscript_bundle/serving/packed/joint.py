@@ -26,12 +26,13 @@ from torchscript_bundle.serving.packed.graphs import (
     insert_constant,
     writes,
 )
-from torchscript_bundle.serving.packed.linears import is_packable, weight_of
+from torchscript_bundle.serving.packed.linears import is_packable
 
 LAYER_NORM = "aten::layer_norm"
 
-_FLAT = """graph(%input, %features : int):
+_FLAT = """graph(%input):
   %any : int = prim::Constant[value=-1]()
+  %features : int = aten::size(%input, %any)
   %shape : int[] = prim::ListConstruct(%any, %features)
   %output : Tensor = aten::reshape(%input, %shape)
   return (%output)"""
@@ -71,18 +72,17 @@ def join_batches(graph: Graph, count: int, boldly: bool) -> Graph:
     Args:
         graph: of one batch, with linear layers as `aten::linear`. It is left as it is.
         count: of batches.
-        boldly: also joins sums and products of two values that have as many rows as each other
-            only if shapes are as they nearly always are.
+        boldly: also takes the two values of a sum or product to have as many rows as each other,
+            as they nearly always have.
 
     Returns:
         A graph that gives a tuple of what `graph` gives for each batch.
 
     Raises:
-        NotPackedError: a batch could not be told from the others.
+        NotPackedError: a linear layer runs in a loop or branch, or something may be written into
+            what batches share.
     """
     nodes = list(all_nodes(graph))
-    if any(map(writes, nodes)):
-        raise NotPackedError("an operator writes into a tensor, which other batches may read")
     if sum(map(is_packable, nodes)) != sum(map(is_packable, graph.nodes())):
         raise NotPackedError("a linear layer runs in a loop or branch")
     walk = _Walk(torch._C.Graph(), count, boldly)
@@ -150,49 +150,48 @@ class _Walk:
             constant = self._clone(node, lambda value: value).output()
             for values in self.values:
                 values[node.output().unique()] = constant
-        elif is_packable(node):
-            given = node.inputsAt(0)
-            if given.unique() not in self.joined:
-                self.joined[given.unique()] = self._join(given, weight_of(node).shape[1])
-            self.joined[node.output().unique()] = self._at_once(node, self.joined[given.unique()])
-        elif joined_input := self._works_on_rows(node):
-            self.joined[node.output().unique()] = self._at_once(node, joined_input)
+        elif is_packable(node) or self._works_on_rows(node):
+            self.joined[node.output().unique()] = self._at_once(node)
+        elif self.joined and any(map(writes, [node, *_inside(node)])):
+            raise NotPackedError(f"{node.kind()} may write into what batches share")
         else:
             for batch in range(self.count):
                 outputs = self._clone(node, partial(self._of, batch)).outputs()
                 pairs = zip(node.outputs(), outputs, strict=True)
                 self.values[batch].update({old.unique(): new for old, new in pairs})
 
-    def _works_on_rows(self, node: Node) -> _Joined | None:
-        """The joined input of an operator that gives each row what it gives it alone, if it has."""
+    def _works_on_rows(self, node: Node) -> bool:
+        """Whether an operator takes joined rows, and gives each what it gives it alone."""
         inputs = list(node.inputs())
-        found = [self.joined[each.unique()] for each in inputs if each.unique() in self.joined]
-        others = [each for each in inputs if each.unique() not in self.joined]
-        if not found or not all(map(_is_of_features, others)):
-            return None
+        joined = [each for each in inputs if each.unique() in self.joined]
+        others = [each for each in inputs if not (each in joined or _is_of_features(each))]
+        if node.kind() in BINARIES:
+            same = self.boldly and all(map(_is_computed_tensor, others))
+            return bool(joined) and (same or (len(joined) == 1 and not others))
         if node.kind() == LAYER_NORM:
             shape = constant_of(node.inputsAt(1))
-            return found[0] if isinstance(shape, list) and len(shape) == 1 else None
-        if node.kind() in ACTIVATIONS or (node.kind() in BINARIES and len(found) == 1):
-            return found[0]
-        return found[0] if node.kind() in BINARIES and self.boldly else None
+            return bool(joined) and not others and isinstance(shape, list) and len(shape) == 1
+        return bool(joined) and not others and node.kind() in ACTIVATIONS
 
-    def _at_once(self, node: Node, joined: _Joined) -> _Joined:
+    def _at_once(self, node: Node) -> _Joined:
         """An operator, once for all batches."""
+        layouts = []
 
         def rows_of(value: Value) -> Value:
-            if value.unique() in self.joined:
-                return self.joined[value.unique()].rows
-            return self.values[0][value.unique()]
+            if value.node().kind() == "prim::Constant":
+                return self.values[0][value.unique()]
+            if value.unique() not in self.joined:
+                self.joined[value.unique()] = self._join(value)
+            layouts.append(self.joined[value.unique()].layout)
+            return self.joined[value.unique()].rows
 
-        return _Joined(self._clone(node, rows_of).output(), joined.layout)
+        return _Joined(self._clone(node, rows_of).output(), layouts[0])
 
-    def _join(self, value: Value, features: int) -> _Joined:
+    def _join(self, value: Value) -> _Joined:
         """Puts the rows of all batches into one tensor."""
         end = self.graph.return_node()
-        width = insert_constant(self.graph, end, features)
         parts = [self._of(batch, value) for batch in range(self.count)]
-        flat = [insert(self.graph, end, _FLAT, part, width) for part in parts]
+        flat = [insert(self.graph, end, _FLAT, part) for part in parts]
         ends = [insert_constant(self.graph, end, 0)]
         for each in flat:
             rows = insert(self.graph, end, _ROWS, each)
@@ -215,10 +214,18 @@ class _Walk:
         return self.graph.insertNode(clone)
 
 
+def _inside(node: Node) -> list[Node]:
+    return [each for block in node.blocks() for each in all_nodes(block)]
+
+
 def _is_of_features(value: Value) -> bool:
     """Whether a value is a constant that means the same for every row."""
     tensor = constant_tensor(value)
     return value.node().kind() == "prim::Constant" and (tensor is None or tensor.dim() <= 1)
+
+
+def _is_computed_tensor(value: Value) -> bool:
+    return value.node().kind() != "prim::Constant" and value.type().kind() == "TensorType"
 
 
 def _cat(count: int) -> str:
