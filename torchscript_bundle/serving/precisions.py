@@ -41,13 +41,11 @@ class Running:
         forward: takes and returns what the module does.
         precision: what it computes in.
         reason: why that is not the artifact's; None if it is.
-        needs_module: whether the module itself is run.
     """
 
     forward: Callable[..., tuple[torch.Tensor, ...]]
     precision: str = FLOAT32
     reason: str | None = None
-    needs_module: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def read_calibration(folder: Path) -> Calibration:
 def _packed(packed: Packed, precision: str) -> Running:
     if packed.reason is not None:
         raise _UnableError(packed.reason)
-    return Running(packed, precision, needs_module=False)
+    return Running(packed, precision)
 
 
 def _pack_bfloat16(start: Start) -> Running:
@@ -160,4 +158,4 @@ def _in_float32(start: Start, device: torch.device, reason: str | None) -> Runni
     packed = pack(start.module, start.examples, counts=start.counts)
     if packed.reason is not None:
         return Running(start.module, reason=reason)
-    return Running(packed, reason=reason, needs_module=False)
+    return Running(packed, reason=reason)

@@ -120,17 +120,15 @@ class Runtime:
         """
         if not isinstance(self._module, torch.jit.ScriptModule):
             return
-        groups = packing_rows(self._bundle, self._max_rows, text)
-        examples = [self._arguments(rows) for rows in groups]
         start = Start(
             self._folder,
             self._module,
-            examples,
+            self._examples(text),
             explained=self._bundle.explanations,
             counts=useful_counts(self._bundle, self._max_rows),
         )
         self._running = make_running(start, self._bundle.precision, self._device)
-        if not self._running.needs_module and not self._bundle.explanations:
+        if isinstance(self._running.forward, Packed) and not self._bundle.explanations:
             del self._module
             release_memory()
 
@@ -140,6 +138,11 @@ class Runtime:
         if isinstance(packed, Packed):
             share([*packed.methods.values(), *packed.joined.values()], folder)
             release_memory()
+
+    def _examples(self, text: Row) -> list[tuple[torch.Tensor, ...]]:
+        """Arguments on which what computes otherwise is compared with the module."""
+        groups = packing_rows(self._bundle, self._max_rows, text)
+        return [self._arguments(rows) for rows in groups]
 
     def _arguments(self, rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
         return tuple(each.to(self._device) for each in pad_batch(rows, self._bundle))
@@ -152,8 +155,7 @@ class Runtime:
         """
         plain = self._running.forward
         if isinstance(plain, torch.jit.ScriptModule):
-            groups = packing_rows(self._bundle, self._max_rows, text)
-            frozen = freeze(plain, [self._arguments(rows) for rows in groups])
+            frozen = freeze(plain, self._examples(text))
             self._running = replace(self._running, forward=frozen)
 
     @torch.inference_mode()
