@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.costs import USUAL, CostModel
+from torchscript_bundle.serving.costs import USUAL, CostModel, Costs
 from torchscript_bundle.serving.tokenization import Row
 
 #: What a padding token costs beyond the time that it takes, in tokens. Near the fastest cut, others
@@ -89,7 +89,7 @@ def plan_batches(
     return [group[at : at + rows] for group in groups for at in range(0, len(group), rows)]
 
 
-def cut(lengths: Sequence[int], costs: CostModel, max_rows: int) -> list[int]:
+def cut(lengths: Sequence[int], costs: Costs, max_rows: int) -> list[int]:
     """Cuts ascending lengths into runs that together cost least, padded to their last.
 
     The best cut of the first lengths is extended length by length (dynamic programming).
@@ -119,7 +119,7 @@ def cut(lengths: Sequence[int], costs: CostModel, max_rows: int) -> list[int]:
     return ends[::-1]
 
 
-def price(costs: CostModel, rows: int, length: int) -> float:
+def price(costs: Costs, rows: int, length: int) -> float:
     """What a batch counts for: its cost, and its tokens again.
 
     All cuts have the same real tokens, so this is to pay for padding again.
@@ -129,7 +129,11 @@ def price(costs: CostModel, rows: int, length: int) -> float:
 
 def pad_batch(rows: Sequence[Row], bundle: Bundle) -> tuple[torch.Tensor, ...]:
     """The module's arguments, in `bundle.inputs`' order, each int64 `[batch, length]`."""
-    length = padded_length(max(len(row) for row in rows), bundle)
+    return pad_to(padded_length(max(len(row) for row in rows), bundle), rows, bundle)
+
+
+def pad_to(length: int, rows: Sequence[Row], bundle: Bundle) -> tuple[torch.Tensor, ...]:
+    """What `pad_batch` gives, at a length that holds every row."""
     padding = bundle.padding
     columns = {
         "input_ids": [pad(r.input_ids, length, padding.token_id, padding.side) for r in rows],

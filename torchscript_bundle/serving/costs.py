@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -11,6 +12,13 @@ import torch
 MOST_CALL = 4096.0
 #: The same for what a token costs more for each other token of its row.
 MOST_PAIR = 0.05
+
+
+class Costs(Protocol):
+    """What passes cost, in tokens."""
+
+    def of(self, rows: int, length: int) -> float:
+        """The cost of one pass over `rows` texts of `length` tokens."""
 
 
 @dataclass(frozen=True)

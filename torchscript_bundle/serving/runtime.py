@@ -14,6 +14,7 @@ import torch
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.batching import Tokens, pad_batch
 from torchscript_bundle.serving.costs import USUAL, CostModel, Sample
+from torchscript_bundle.serving.cuda import CARDS, CardPasses
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.frozen import freeze
 from torchscript_bundle.serving.loaders import LOADERS, Module
@@ -86,6 +87,7 @@ class Runtime:
         self._running = Running(self._module)
         self._costs = USUAL
         self._tokens = Tokens()
+        self._run: Callable[[Sequence[Row], CostModel], list[Outputs]] = self._run_plainly
 
     @property
     def device(self) -> torch.device:
@@ -160,20 +162,22 @@ class Runtime:
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> list[Outputs]:
-        """The module's outputs for each row, in order, on the device, without padding.
+        """The module's outputs for each row, in order, on the host, without padding.
 
         A padded batch gives each row what it gets alone; neighbours only share the pass.
         """
+        return self._run(rows, self._costs)
+
+    def _run_plainly(self, rows: Sequence[Row], costs: CostModel) -> list[Outputs]:
         results: list[Outputs] = [()] * len(rows)
         lengths = [len(row) for row in rows]
         for indices in plan_passes(
-            lengths, self._bundle, self._max_rows, list(self._joined), self._costs
+            lengths, self._bundle, self._max_rows, list(self._joined), costs
         ):
             batches = [[rows[index] for index in batch] for batch in indices]
             for batch, outputs in zip(indices, self._pass(batches), strict=True):
                 for at, index in enumerate(batch):
-                    row = rows[index]
-                    results[index] = self._narrow(row, self._take(outputs, at, len(row)))
+                    results[index] = self._take(outputs, at, rows[index])
         return results
 
     @property
@@ -186,17 +190,24 @@ class Runtime:
         """What the module gives for each batch."""
         inputs = [self._arguments(rows) for rows in batches]
         computed = sum(each[0].numel() for each in inputs)
-        self._tokens += Tokens(computed, sum(len(row) for rows in batches for row in rows))
+        self._count(Tokens(computed, sum(len(row) for rows in batches for row in rows)))
         if len(inputs) == 1:
             return [self._running.forward(*inputs[0])]
         outputs: Sequence[Outputs] = self._joined[len(inputs)](*chain.from_iterable(inputs))
         return outputs
 
-    def _take(self, outputs: Outputs, at: int, length: int) -> Outputs:
-        """One row of a batch: of an output with an entry for each token, those of real tokens."""
+    def _count(self, tokens: Tokens) -> None:
+        self._tokens += tokens
+
+    def _take(self, outputs: Outputs, at: int, row: Row) -> Outputs:
+        """What is kept of one row of a batch: of an entry for each token, those of real tokens."""
+        length = len(row)
         real = slice(-length, None) if self._bundle.padding.side == "left" else slice(length)
         pairs = zip(self._bundle.outputs, outputs, strict=True)
-        return tuple(tensor[at][real] if spec.per_token else tensor[at] for spec, tensor in pairs)
+        return self._narrow(
+            row,
+            tuple(tensor[at][real] if spec.per_token else tensor[at] for spec, tensor in pairs),
+        )
 
     def warm_up(self, text: Row) -> None:
         """Runs what compiles the module, and a sample of shapes.
@@ -214,10 +225,26 @@ class Runtime:
             for _ in range(WARM_UP_CALLS if number == 1 else 1):
                 self.run(rows)
             logger.info("warm-up %d/%d: batch %d, length %d", number, len(shapes), batch, length)
+        if self._device.type in CARDS:
+            shapes = [*shapes, self._use_card(text)]
         if prices_matter(self._bundle, self._max_rows):
             self._measure(text, shapes)
         self._tokens = Tokens()
         logger.info("warm-up took %.1f s", time.perf_counter() - started)
+
+    def _use_card(self, text: Row) -> tuple[int, int]:
+        """Has rows run as is best on a GPU from now on; says a shape from which costs are told."""
+        passes = CardPasses(
+            CARDS[self._device.type](self._device),
+            self._bundle,
+            self._running,
+            self._max_rows,
+            self._take,
+            self._count,
+        )
+        passes.fit(text)
+        self._run = passes
+        return passes.largest
 
     def _measure(self, text: Row, shapes: Sequence[tuple[int, int]]) -> None:
         """Times passes of each shape in turns; the fastest of each counts, the least disturbed."""
@@ -234,12 +261,10 @@ class Runtime:
             [round(1000 * sample.seconds, 1) for sample in samples],
         )
 
-    @torch.inference_mode()
     def _time(self, rows: Sequence[Row]) -> float:
-        """Seconds of a pass."""
+        """Seconds that rows of one length take; together, they are one pass."""
         started = time.perf_counter()
-        [outputs] = self._pass([rows])
-        outputs[0].cpu()  # waits for a GPU
+        self.run(rows)
         return time.perf_counter() - started
 
 

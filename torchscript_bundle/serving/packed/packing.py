@@ -212,7 +212,7 @@ def _join(
     except NotPackedError as error:
         logger.warning("each batch is a pass of its own: %s", error)
     except RuntimeError as error:
-        logger.warning("each batch is a pass of its own: %s", _said(error))
+        logger.warning("each batch is a pass of its own: %s", last_line(error))
     return joined
 
 
