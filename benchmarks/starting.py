@@ -18,8 +18,9 @@ from benchmarks.archives import Made
 from benchmarks.client import Client, post_in_turn
 from benchmarks.engines.torchserve import endpoint
 from benchmarks.figures import median
+from benchmarks.ports import free_ports
 from benchmarks.texts import load_texts
-from torchscript_bundle.server import ROOT, Ports, Server
+from torchscript_bundle.server import ROOT, Server
 
 #: `(texts, tokens of each)` of requests; none is a shape that the one before it could stand for.
 SHAPES = (
@@ -38,7 +39,7 @@ def started(made: Made, workers: int = 1) -> Iterator[tuple[Server, float]]:
     """A server and the seconds that its start took, as `make serve` starts it."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        ports = asdict(Ports.free())
+        ports = asdict(free_ports())
         named = (f"--{name.replace('_', '-')}-port={port}" for name, port in ports.items())
         command = [
             *(sys.executable, "-m", "torchscript_bundle"),

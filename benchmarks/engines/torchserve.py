@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.engines.base import READY_SECONDS, Endpoint
-from torchscript_bundle.server import Ports, Server
+from benchmarks.ports import free_ports
+from torchscript_bundle.server import Server
 
 SAMPLE = json.dumps({"text": "It works."}).encode()
 
@@ -28,7 +29,7 @@ class TorchServe:
     def start(self, folder: Path) -> Endpoint:
         """See `Engine`."""
         self.server = Server(folder / "run", folder / "logs")
-        ports = Ports.free()
+        ports = free_ports()
         self.server.start(self.archive, ports, workers=self._workers)
         try:
             self.server.wait_ready(SAMPLE, READY_SECONDS, content_type="application/json")
