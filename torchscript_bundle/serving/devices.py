@@ -1,4 +1,4 @@
-"""Device constants in a trace.
+"""A worker's device, and device constants in a trace.
 
 A trace keeps the device of every tensor that the model made while it ran (masks, positions) as a
 constant, and `torch.jit.load(map_location=...)` moves weights only. Without this, a module that was
@@ -10,6 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+
+
+def make_current(device: torch.device) -> None:
+    """Has page-locked memory, streams and whatever names no device belong to a worker's GPU.
+
+    Else each worker would hold some memory of the first GPU too.
+    """
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
 
 
 def retarget(module: torch.jit.ScriptModule, device: torch.device) -> None:

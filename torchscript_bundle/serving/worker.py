@@ -10,6 +10,7 @@ import torch
 
 from torchscript_bundle.serving import torchserve
 from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.devices import make_current
 from torchscript_bundle.serving.generation.service import GenerationService
 from torchscript_bundle.serving.generation.worker import GenerationWorker
 from torchscript_bundle.serving.modes import load_mode
@@ -65,6 +66,7 @@ def load_worker(folder: Path, device: torch.device, model_name: str) -> Worker:
         ArtifactError: the archive cannot be served.
     """
     limit_caches()
+    make_current(device)
     if isinstance(load_mode(Bundle.load(folder)), Writing):
         return GenerationWorker(GenerationService(folder, device, model_name))
     service = Service(folder, device, model_name)

@@ -9,6 +9,7 @@ import torch
 
 from tests.serving.cuda.helpers import StandIn
 from torchscript_bundle.serving.cuda.buckets import Shape
+from torchscript_bundle.serving.cuda.card import said
 from torchscript_bundle.serving.cuda.copies import Outputs
 from torchscript_bundle.serving.cuda.graphs import Bounds, Graphs, capture_graphs
 
@@ -123,3 +124,29 @@ def test_tolerance_is_of_the_outputs_scale() -> None:
     examples = {(1, 4): [host((1, 4), 0), host((1, 4), 1)]}
     assert len(capture_graphs(StandIn(), drifts, examples, 1e-2, AMPLE)) == 1
     assert len(capture_graphs(StandIn(), drifts, examples, 1e-5, AMPLE)) == 0
+
+
+ADVICE = "\nCUDA kernel errors might be asynchronously reported at some other API call"
+TRACEBACK = (
+    "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (RuntimeError("called a synchronizing CUDA operation"), "called a synchronizing"),
+        (RuntimeError(f"{TRACEBACK} ...\nRuntimeError: called a sync"), "called a sync"),
+        (RuntimeError(f"CUDA error: operation not permitted{ADVICE}"), "CUDA error: operation not"),
+    ],
+)
+def test_log_has_what_the_operator_said(error: RuntimeError, why: str) -> None:
+    assert said(error).startswith(why)
+    assert "\n" not in said(error)
+    try:
+        try:
+            raise error
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+    except RuntimeError as last:
+        assert said(last) == said(error)

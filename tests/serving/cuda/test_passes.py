@@ -159,6 +159,19 @@ def test_batch_that_does_not_fit_is_halved(
     assert caplog.text == ""  # the limit holds for the next call
 
 
+def test_worker_starts_though_graphs_find_no_memory(
+    make: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("torchscript_bundle.serving.cuda.passes.capture_graphs", fail)
+    ready, card = make()
+    check(ready, make_rows(3, 60, 17))
+    assert card.replays == 0
+    assert "no graphs: there is too little memory" in caplog.text
+
+
 def test_few_bytes_make_small_passes(make: Make) -> None:
     """The stand-in's pass of 8 x 64 tokens takes 512 KB."""
     ready, card = make(memory=64 * 1024)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import torch
 
+from torchscript_bundle.serving.devices import make_current
+
 #: Runs on the side stream before a capture: libraries make their handles and workspaces in the
 #: first; the others must not wait for the GPU.
 WARM_UP_RUNS = 3
@@ -54,13 +56,11 @@ class NvidiaCard:
     """See `Card`. Source: https://docs.pytorch.org/docs/stable/notes/cuda.html.
 
     Args:
-        device: a CUDA device; it becomes the process's current one, since page-locked memory and
-            streams belong to that.
+        device: a CUDA device; it becomes the process's current one.
     """
 
     def __init__(self, device: torch.device) -> None:
-        if device.index is not None:
-            torch.cuda.set_device(device)
+        make_current(device)
         self._device = device
         # One stream and one pool for all captures, as sharing memory asks for. No two graphs run
         # at once, and none needs what another left, so that they may share it in any order.
@@ -113,7 +113,7 @@ class NvidiaCard:
                 with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                     body()
         except RuntimeError as error:
-            raise NotCapturedError(str(error).strip().rpartition("\n")[2]) from None
+            raise NotCapturedError(said(error)) from None
         return graph.replay
 
     def _warm_up(self, body: Callable[[], None]) -> None:
@@ -135,3 +135,13 @@ class NvidiaCard:
             finally:
                 torch.cuda.set_sync_debug_mode(before)
         current.wait_stream(self._stream)
+
+
+def said(error: RuntimeError) -> str:
+    """Why a capture failed, in a line.
+
+    TorchScript puts its traceback before what the operator said, and CUDA its advice after. Where
+    the end of the capture fails as well, the first error says why.
+    """
+    first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+    return str(first).rpartition("RuntimeError: ")[2].strip().partition("\n")[0]

@@ -99,7 +99,7 @@ class CardPasses:
     @property
     def largest(self) -> Shape:
         """Rows and length of a pass that keeps the card busy, to measure what tokens cost."""
-        length = min(128, self._bundle.max_length)
+        length = min(max(128, self._bundle.min_length), self._bundle.max_length)
         return self._limit.rows(length, self._max_rows), length
 
     def __call__(self, rows: Sequence[Row], costs: CostModel) -> list[Outputs]:
@@ -178,7 +178,13 @@ class CardPasses:
         shapes = graph_shapes(self._bundle, self._max_rows, self._limit.tokens)
         examples = {shape: self._examples(text, *shape) for shape in shapes}
         bounds = Bounds(int(GRAPHS_SHARE * self._card.free()), GRAPHS_SECONDS)
-        graphs = capture_graphs(self._card, self._forward, examples, self._tolerance, bounds)
+        try:
+            graphs = capture_graphs(self._card, self._forward, examples, self._tolerance, bounds)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("no graphs: there is too little memory to try them")
+            graphs = Graphs({})
         if not self._card.alive():
             raise ArtifactError(
                 "the GPU does not compute any more after a CUDA graph could not be captured; set "
