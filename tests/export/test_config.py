@@ -224,6 +224,8 @@ def test_batching_follows_from_what_is_optimized_for(tmp_path: Path) -> None:
     assert latency.max_batch_delay == 1  # 0 makes TorchServe take at most two requests at once
     assert throughput.batch_size > latency.batch_size > 1
     assert throughput.max_batch_delay > latency.max_batch_delay
+    gpu = read(tmp_path, optimize_for="throughput", device="cuda:1")
+    assert gpu.batch_size > throughput.batch_size
     given = read(tmp_path, optimize_for="throughput", batch_size=3, max_batch_delay="0")
     assert (given.batch_size, given.max_batch_delay) == (3, 0)
 
