@@ -1,4 +1,4 @@
-"""`python -m benchmarks.gpu`: precisions on a GPU, in process and over HTTP; see gpu.sh.
+"""`python -m benchmarks.gpu`: precisions on a GPU, in process and over HTTP; see docs/gpu.md.
 
 Without a GPU it measures the same on the CPU, so that the script can be tried anywhere.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import os
 import sys
 import tempfile
 import time
@@ -29,16 +31,15 @@ from benchmarks.table import draw, number
 from benchmarks.texts import FILE, load_texts
 from torchscript_bundle.server import ROOT
 from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.cuda.passes import CUDA_GRAPHS, CardPasses
 from torchscript_bundle.serving.runtime import Runtime
 from torchscript_bundle.serving.tokenization import TextEncoder
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 BATCHES, LENGTHS = (1, 8, 32, 128), (32, 128)
 CONNECTIONS = (1, 4, 16, 64)
-#: Most requests that a worker takes at once.
-BATCH_SIZE = 32
 
-Forward = Callable[[int, int], None]
+Forward = Callable[[int, int], object]
 
 
 def make(checkpoint: Path, precision: str, device: str) -> Made:
@@ -47,25 +48,23 @@ def make(checkpoint: Path, precision: str, device: str) -> Made:
     Raises:
         NotMade: it cannot be had.
     """
-    settings: dict[str, object] = {"device": device, "batch_size": BATCH_SIZE}
+    settings: dict[str, object] = {"device": device}
     if precision != "float32":
         settings |= {"precision": precision, "calibration_file": str(FILE)}
     return make_archive(f"{device}-{precision}", checkpoint, settings)
 
 
-def bundle_forward(made: Made, device: torch.device) -> Forward:
+def bundle_forward(made: Made, device: torch.device, *, graphs: bool = True) -> Forward:
     """Rows through an artifact as a worker runs them, results back on the CPU."""
+    os.environ[CUDA_GRAPHS] = str(int(graphs))
     bundle = Bundle.load(made.artifact)
     word = TextEncoder(made.artifact, bundle, truncate=True).encode("good")[0]
     runtime = Runtime(made.artifact, bundle, device, max(BATCHES))
     runtime.pack(word)
+    runtime.freeze(word)
     runtime.warm_up(word)
-
-    def run(batch: int, length: int) -> None:
-        for outputs in runtime.run([word.stretched(length)] * batch):
-            outputs[0].cpu()
-
-    return run
+    del os.environ[CUDA_GRAPHS]
+    return lambda batch, length: runtime.run([word.stretched(length)] * batch)
 
 
 def eager_forward(checkpoint: Path, precision: str, device: torch.device) -> Forward:
@@ -160,6 +159,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # How many graphs there are, and what fits.
+    logging.basicConfig(format="  ... %(message)s")
+    logging.getLogger(CardPasses.__module__).setLevel(logging.INFO)
     checkpoint = make_checkpoint(arguments.layers)
     archives: dict[str, Made] = {}
     for precision in PRECISIONS:
@@ -169,6 +171,11 @@ def main() -> int:
         except NotMade as error:
             say(f"{precision}: left out: {error}")
     engines = {name: bundle_forward(made, device) for name, made in archives.items()}
+    if device.type == "cuda":
+        engines |= {
+            f"{name}, no graphs": bundle_forward(made, device, graphs=False)
+            for name, made in archives.items()
+        }
     engines |= {f"eager {name}": eager_forward(checkpoint, name, device) for name in archives}
     forward = measure_forward(engines, arguments.rounds)
     del engines  # the servers need the memory
