@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.export.helpers import copy, edit_json, listing, refused
-from torchscript_bundle.export.archive import ROOT, pack
+from torchscript_bundle.export.archive import ROOT, main, pack
 from torchscript_bundle.export.config import SetupConfig, load_config
 
 REMAKE = "download_Transformer_models.py"
@@ -165,23 +165,27 @@ def test_a_store_that_cannot_be_made(made: Path, config: SetupConfig, tmp_path: 
             pack(made, store, config)
 
 
-def test_the_command(made: Path, config: SetupConfig, tmp_path: Path) -> None:
+def test_the_command(
+    made: Path,
+    config: SetupConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     path = tmp_path / "setup_config.json"
     path.write_text(config.dump(), encoding="utf-8")
-    command = [sys.executable, "-m", "torchscript_bundle.export.archive", "--config", str(path)]
-    command += ["--artifact", str(made), "--model-store", str(tmp_path / "store")]
-
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-    done = run()
+    name = "torchscript_bundle.export.archive"
+    arguments = ["--config", str(path), "--artifact", str(made)]
+    arguments += ["--model-store", str(tmp_path / "store")]
+    command = [sys.executable, "-m", name, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (archive,) = (tmp_path / "store").iterdir()
     assert str(archive) in done.stdout and "MB" in done.stdout
 
     edit_json(path, batch_size=0, max_length=1)
-    done = run()
-    assert done.returncode == 1
-    lines = done.stderr.splitlines()
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    assert main() == 1
+    lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert all(line.startswith(f"error: {path}: ") for line in lines)

@@ -172,19 +172,15 @@ def test_downloads_what_is_needed_and_then_lives_off_the_cache(
     assert bundle["labels"] == ["SAD", "SO-SO", "GLAD"]
     assert hub.downloads() == dict.fromkeys(NEEDED, 1)
 
-    hub.stop()
-    again = machine.export().bundle()
-    assert again["sha256"] == bundle["sha256"]
-
-
-def test_an_offline_machine_uses_its_cache(hub: Hub, machine: Machine, bert: Path) -> None:
-    commit = hub.add(NAME, bert)
-    machine.export().bundle()
     asked = len(hub.requests)
     kept, other = machine.exports({}, {"model_name": "org/not-fetched"}, HF_HUB_OFFLINE="1")
     assert kept.bundle()["source"]["revision"] == commit
     assert len(hub.requests) == asked
     assert "HF_HUB_OFFLINE" in refusal(other)
+
+    hub.stop()
+    again = machine.export().bundle()
+    assert again["sha256"] == bundle["sha256"]
 
 
 def test_branch_commit_and_token(hub: Hub, machine: Machine, tmp_path: Path) -> None:
@@ -195,9 +191,11 @@ def test_branch_commit_and_token(hub: Hub, machine: Machine, tmp_path: Path) -> 
     first = hub.add(NAME, old, branch="refs/pr/1", reader="hf_mine")
     second = hub.add(NAME, new, reader="hf_mine")
     hub.cut.add("large.safetensors")
-    machine.variables["HF_TOKEN"] = "hf_mine"
-
-    branch = machine.export(revision="refs/pr/1").bundle()
+    runs = machine.exports(
+        {"revision": "refs/pr/1", "HF_TOKEN": "hf_mine"},
+        {"revision": second, "HF_TOKEN": "hf_mine"},
+    )
+    branch, pinned = (run.bundle() for run in runs)
     assert branch["source"]["revision"] == first
     assert branch["labels"] == ["OLD", "older"]
     asked = [request for request in hub.requests if NAME in request.path]
@@ -205,7 +203,6 @@ def test_branch_commit_and_token(hub: Hub, machine: Machine, tmp_path: Path) -> 
     ranges = [request.range for request in asked if request.range]
     assert len(ranges) == 1 and not ranges[0].startswith("bytes=0-")
 
-    pinned = machine.export(revision=second).bundle()
     assert pinned["source"]["revision"] == second
     assert pinned["labels"] == ["NEW", "newer"]
 

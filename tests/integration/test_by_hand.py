@@ -90,7 +90,11 @@ def wait(answer: Callable[[], str]) -> str:
         time.sleep(0.3)
 
 
-@pytest.mark.parametrize("properties", [BASE_PROPERTIES.read_text(), ADDRESSES_ONLY])
+@pytest.mark.parametrize(
+    "properties",
+    [BASE_PROPERTIES.read_text(), pytest.param(ADDRESSES_ONLY, marks=pytest.mark.slow)],
+    ids=["shipped", "addresses only"],
+)
 def test_started_by_hand_it_answers_alike(tmp_path: Path, tiny_site: Site, properties: str) -> None:
     """With the shipped settings, and with TorchServe's own, bad bodies included."""
     ports = free_ports()

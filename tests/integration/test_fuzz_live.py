@@ -72,7 +72,17 @@ def random_requests(sample: Sample) -> st.SearchStrategy[Own]:
     return st.builds(request, st.one_of(kinds), strategies.accepts | header_values, header_values)
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=[sample.mode for sample in SAMPLES])
+#: One that answers with a label, and one that gives each token its own; `--slow` tries all.
+FAST = ("sequence_classification", "token_classification")
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        pytest.param(sample, id=sample.mode, marks=() if sample.mode in FAST else pytest.mark.slow)
+        for sample in SAMPLES
+    ],
+)
 def test_no_request_harms_its_neighbour_or_the_worker(
     mode_site: ModeSite, sample: Sample, tally: Tally
 ) -> None:

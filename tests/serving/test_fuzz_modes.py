@@ -22,7 +22,7 @@ from torchscript_bundle.serving.service import Service
 
 #: Without the search for what of a failure matters, which traces every line.
 PHASES = (Phase.generate, Phase.shrink)
-DECODED = 750
+DECODED = 400
 ANSWERED = 60
 
 each_mode = pytest.mark.parametrize("sample", SAMPLES, ids=[sample.mode for sample in SAMPLES])
