@@ -195,3 +195,13 @@ def test_serving_runs_without_what_exports(module: str) -> None:
     assert module in loaded
     absent = {"transformers", "pydantic", "torchscript_bundle.export", "torchscript_bundle.jit"}
     assert [name for name in loaded if within(name, absent)] == []
+
+
+def test_commands_that_talk_to_a_server_import_no_library_of_models() -> None:
+    """These take seconds, which each of the commands would cost."""
+    code = "import sys, torchscript_bundle.__main__; print(*sys.modules, sep='\\n')"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert "torchscript_bundle.server" in loaded
+    assert [name for name in loaded if within(name, {"torch", "transformers", "pydantic"})] == []

@@ -8,11 +8,9 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from rich.console import Console
-
-from torchscript_bundle.export.config import content_type, load_config
+from torchscript_bundle.archives import ArchiveError, read_samples
 from torchscript_bundle.export.errors import ExportError, print_error
-from torchscript_bundle.export.proof_table import print_proof
+from torchscript_bundle.export.naming import content_type, read_served_name
 from torchscript_bundle.server import ROOT, Ports, Server, ServerError
 from torchscript_bundle.serving.errors import ArtifactError
 
@@ -38,7 +36,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
-    except (ServerError, ExportError, ArtifactError, OSError) as error:
+    except (ServerError, ArchiveError, ExportError, ArtifactError, OSError) as error:
         print_error(error)
         return 1
     return 0
@@ -76,11 +74,10 @@ def _at_least_one(text: str) -> int:
 
 
 def _start(server: Server, arguments: argparse.Namespace) -> None:
-    config = load_config(arguments.config)
     ports = Ports(**{name: getattr(arguments, f"{name}_port") for name in vars(Ports())})
-    archive = arguments.model_store / f"{config.served_name}.mar"
+    archive = _archive(arguments)
     _say(f"{'restart' if server.running else 'start'} TorchServe with {archive.name}")
-    sample = config.samples[0]
+    sample = read_samples(archive)[0]
     server.start(archive, ports, workers=arguments.workers, restart=arguments.restart)
     try:
         answer = server.wait_ready(
@@ -97,18 +94,24 @@ def _start(server: Server, arguments: argparse.Namespace) -> None:
 
 
 def _predict(server: Server, arguments: argparse.Namespace) -> None:
-    config = load_config(arguments.config)
-    if server.model != config.served_name:
+    archive = _archive(arguments)
+    if server.model != archive.stem:
         raise ServerError(
-            f"{server.model} is served, {arguments.config} is of {config.served_name}; "
+            f"{server.model} is served, {arguments.config} is of {archive.stem}; "
             "`make serve` with that CONFIG first"
         )
-    for text in arguments.text or config.samples:
+    for text in arguments.text or read_samples(archive):
         answer = server.predict(text.encode("utf-8"), content_type=content_type(text))
         print(json.dumps(text, ensure_ascii=False))
         print(f"  {_short(answer.body)}")
         if answer.status != 200:
             raise ServerError(f"the server answered with status {answer.status}")
+
+
+def _archive(arguments: argparse.Namespace) -> Path:
+    """The archive of the config."""
+    name = read_served_name(arguments.config)
+    return Path(arguments.model_store) / f"{name}.mar"
 
 
 def _short(body: bytes) -> str:
@@ -133,6 +136,11 @@ def _stop(server: Server, _: argparse.Namespace) -> None:
 
 
 def _proof(_: Server, arguments: argparse.Namespace) -> None:
+    # Only this command needs it, and no other should wait for it.
+    from rich.console import Console
+
+    from torchscript_bundle.export.proof_table import print_proof
+
     print_proof(arguments.artifact, Console())
 
 

@@ -18,7 +18,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,21 +25,21 @@ from typing import Any
 
 import psutil
 
+from torchscript_bundle.archives import BATCHING, ArchiveError, read_batching, unpack
 from torchscript_bundle.machine import count_gpus, java_home, plan_workers, usable_cores
-from torchscript_bundle.serving.artifact import CONFIG_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE_PROPERTIES = ROOT / "deploy" / "config.properties"
 LOG_CONFIG = ROOT / "deploy" / "log4j2.xml"
 POLL_SECONDS = 0.2
+#: The folder of unpacked archives among a server's temporary files.
+STORE = "store"
 PING_SECONDS = 5.0
 #: Keys must never go to a proxy of the environment: the server is on this machine.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 STOP_SECONDS = 30.0
 ERROR_LINES = 20
 ERROR_POLLS = 20
-#: Of the archive's config, with what they were before there were these keys.
-BATCHING = {"optimize_for": "latency", "batch_size": 8, "max_batch_delay": 5}
 STATE_KEYS = {
     *("model", "ports", "temp", "python", "java_home", "log_start"),
     *("workers", "threads", "cores", *BATCHING),
@@ -129,53 +128,52 @@ class Server:
         Raises:
             ServerError: no such archive, no Java, a port in use, or already running.
         """
-        archive = archive.resolve()
-        self._check(archive, ports)
+        ports.check_free(own=self._state()["ports"].values() if self.running else ())
         if self.running and not restart:
             raise ServerError("already running; `make stop` stops it")
-        cores, batching = usable_cores(), _batching(archive)
-        workers, threads = plan_workers(workers, count_gpus(), cores, batching["optimize_for"])
+        # A short path: unix sockets in it are limited to about 100 characters.
+        temp = Path(tempfile.mkdtemp(prefix="ts-"))
         try:
-            java = java_home(python)
-        except LookupError as error:
-            raise ServerError(str(error)) from error
+            state = self._plan(archive.resolve(), ports, workers, python, temp)
+        except BaseException:
+            shutil.rmtree(temp)
+            raise
         self.stop()  # also clears what a server that was killed has left
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self.log_dir.mkdir(parents=True, exist_ok=True)
         (self.run_dir / "key_file.json").unlink(missing_ok=True)
-        settings = self._write_properties(ports, workers)
-        # A short path: unix sockets in it are limited to about 100 characters.
-        temp = tempfile.mkdtemp(prefix="ts-")
-        self._save_state(
-            {
-                "model": archive.stem,
-                "ports": asdict(ports),
-                "temp": temp,
-                "python": python,
-                "java_home": str(java),
-                "log_start": self._log_size(),
-                "workers": workers,
-                "threads": threads,
-                "cores": cores,
-                **batching,
-            }
-        )
-        self._launch(archive, settings)
+        self._save_state({**state, "log_start": self._log_size()})
+        self._launch(self._write_properties(ports, state["workers"]))
 
-    def _check(self, archive: Path, ports: Ports) -> None:
-        """Raises ServerError for what would keep a start from succeeding; touches nothing."""
-        if not archive.is_file():
-            raise ServerError(f"{archive}: no such archive; `make archive` makes it")
+    def _plan(
+        self, archive: Path, ports: Ports, workers: int | None, python: str, temp: Path
+    ) -> dict[str, Any]:
+        """Unpacks the archive into a temporary folder, and plans the rest; touches nothing else.
+
+        TorchServe would unpack it as well, in three times as long.
+
+        Raises:
+            ServerError: what would keep a start from succeeding.
+        """
+        cores = usable_cores()
         try:
-            with zipfile.ZipFile(archive) as content:
-                damaged = content.testzip()
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
-            raise ServerError(
-                f"{archive} is damaged ({error}); remove it and make it again"
-            ) from error
-        if damaged:
-            raise ServerError(f"{archive} is damaged (in {damaged}); remove it and make it again")
-        ports.check_free(own=self._state()["ports"].values() if self.running else ())
+            batching = read_batching(archive)
+            workers, threads = plan_workers(workers, count_gpus(), cores, batching["optimize_for"])
+            java = java_home(python)
+            unpack(archive, temp / STORE / archive.stem)
+        except (ArchiveError, LookupError) as error:
+            raise ServerError(str(error)) from error
+        return {
+            "model": archive.stem,
+            "ports": asdict(ports),
+            "temp": str(temp),
+            "python": python,
+            "java_home": str(java),
+            "workers": workers,
+            "threads": threads,
+            "cores": cores,
+            **batching,
+        }
 
     def wait_ready(
         self,
@@ -374,7 +372,7 @@ class Server:
         path.write_text("\n".join(lines) + "\n")
         return path
 
-    def _launch(self, archive: Path, settings: Path) -> None:
+    def _launch(self, settings: Path) -> None:
         """Runs `torchserve --start` in this server's own places."""
         state = self._state()
         # PYTHONPATH would come before the archive's own code.
@@ -395,7 +393,8 @@ class Server:
         }
         command = [
             *(state["python"], "-m", "ts.model_server", "--start", "--ncs"),
-            *("--model-store", str(archive.parent), "--models", f"{archive.stem}={archive.name}"),
+            *("--model-store", f"{state['temp']}/{STORE}"),
+            *("--models", f"{state['model']}={state['model']}"),
             *("--ts-config", str(settings), "--log-config", str(LOG_CONFIG)),
         ]
         with (self.log_dir / "console.log").open("wb") as console:
@@ -464,14 +463,6 @@ class Server:
         fresh = self._state_file.with_suffix(".new")
         fresh.write_text(json.dumps(state, indent=2))
         fresh.replace(self._state_file)
-
-
-def _batching(archive: Path) -> dict[str, Any]:
-    """What the archive's config says of batches and what they are for."""
-    with zipfile.ZipFile(archive) as content:
-        has_config = CONFIG_FILE in content.namelist()
-        config = json.loads(content.read(CONFIG_FILE)) if has_config else {}
-    return {key: config.get(key, before) for key, before in BATCHING.items()}
 
 
 def _command(process: psutil.Process) -> str:

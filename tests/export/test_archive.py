@@ -44,7 +44,7 @@ def test_holds_all_that_a_worker_needs_and_no_more(
             "model-config.yaml",
             "Transformer_handler_generalized.py",
             *("bundle.json", "setup_config.json", "tokenizer.json", "traced_model.pt"),
-            "openapi.json",
+            *("openapi.json", "samples.json"),
             "torchscript_bundle/__init__.py",
             *(file.relative_to(ROOT).as_posix() for file in serving),
         }
@@ -62,6 +62,7 @@ def test_holds_all_that_a_worker_needs_and_no_more(
             "serializedFile": "traced_model.pt",
             "configFile": "model-config.yaml",
         }
+        assert json.loads(archive.read("samples.json")) == config.samples
         api = json.loads(archive.read("openapi.json"))
         assert next(iter(api["paths"])) == f"/predictions/{config.served_name}"
         assert yaml.safe_load(archive.read("model-config.yaml")) == {

@@ -30,6 +30,7 @@ from torchscript_bundle.serving.artifact import (
     CONFIG_FILE,
     MODULE_FILE,
     REMAKE,
+    SAMPLES_FILE,
     Bundle,
 )
 from torchscript_bundle.serving.errors import ArtifactError
@@ -118,6 +119,9 @@ def _run_archiver(
     (staging / API_FILE).write_text(
         json.dumps(api, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
+    # What a start sends first: it then needs neither the config's folder nor its modes.
+    samples = json.dumps(config.samples, indent=1, ensure_ascii=False) + "\n"
+    (staging / SAMPLES_FILE).write_text(samples, encoding="utf-8")
     (temporary / MODEL_CONFIG).write_text(model_config(config), encoding="utf-8")
     archive_name = config.served_name
     command = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +26,7 @@ from pydantic_core import ErrorDetails
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.modes.base import Writes
+from torchscript_bundle.export.naming import RESERVED, read_config, served_name
 
 #: Keys of the TorchServe example that name things transformers and torch no longer have.
 REPLACED = {
@@ -37,10 +37,6 @@ REPLACED = {
 
 #: Precisions that workers have on one kind of device alone.
 ONLY_ON = {"float16": "cuda", "int8": "cpu"}
-
-#: TorchServe asks for its API key wherever a path has `/token`, so that such a model cannot be
-#: described or scaled with the management key.
-RESERVED = "token"
 
 #: The least max_length of a model that writes: what its proof needs for its texts and answers.
 SHORTEST_WRITTEN = 16
@@ -375,11 +371,7 @@ class SetupConfig(BaseModel):
     @property
     def served_name(self) -> str:
         """Name of the archive and of the model in TorchServe's URLs."""
-        if self.archive_name:
-            return self.archive_name
-        last = Path(self.model_name).name
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", last).lstrip("_.-") or self.mode
-        return f"model_{name}" if name.startswith(RESERVED) else name
+        return served_name(self.archive_name, self.model_name, self.mode)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -398,20 +390,7 @@ def load_config(path: Path) -> SetupConfig:
         ExportError: no such file, not a JSON object, or keys that are wrong: a line for each, all
             at once.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ExportError(f"{path}: no such file; give the path of a setup_config.json") from error
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be read ({error.strerror})") from error
-    except json.JSONDecodeError as error:
-        raise ExportError(
-            f"{path}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from error
-    except ValueError as error:
-        raise ExportError(f"{path}: not UTF-8 JSON ({error})") from error
-    if not isinstance(raw, dict):
-        raise ExportError(f"{path}: must hold a JSON object of keys and values")
+    raw = read_config(path)
     try:
         config = SetupConfig.model_validate(raw)
     except ValidationError as error:
@@ -435,11 +414,6 @@ def _describe(path: Path, fault: ErrorDetails) -> str:
     if not key:
         return f"{path}: {message}"
     return f"{path}: {key}: {message} (got {json.dumps(fault['input'])[:80]})"
-
-
-def content_type(sample: str) -> str:
-    """What a sample is sent as: JSON where it is an object or a list."""
-    return "application/json" if sample[:1] in ("{", "[") else "text/plain; charset=utf-8"
 
 
 def json_schema() -> str:

@@ -20,6 +20,8 @@ BUNDLE_FILE = "bundle.json"
 MODULE_FILE = "traced_model.pt"
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "setup_config.json"
+#: Of an archive: bodies of requests to try it with, a JSON list of texts.
+SAMPLES_FILE = "samples.json"
 #: Ranges of what linear layers read, of an artifact that is served in int8.
 CALIBRATION_FILE = "calibration.json"
 #: What `save_pretrained` wrote: a folder, so that a model's file hides neither one of ours nor,
