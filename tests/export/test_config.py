@@ -80,7 +80,7 @@ def test_any_key_of_the_example_may_be_left_out(tmp_path: Path, key: str) -> Non
         ({"on_too_long": "cut"}, ["on_too_long", "'truncate' or 'error'", '"cut"']),
         ({"device": "gpu"}, ["device", "cpu|cuda", '"gpu"']),
         ({"batch_size": 0}, ["batch_size", "greater than or equal to 1"]),
-        ({"max_batch_delay": -1}, ["max_batch_delay", "greater than or equal to 0"]),
+        ({"max_batch_delay": 0}, ["max_batch_delay", "greater than or equal to 1"]),
         ({"batch_size": True}, ["batch_size", "whole number", "true"]),
         ({"optimize_for": "speed"}, ["optimize_for", "'latency' or 'throughput'", '"speed"']),
         ({"padding": "left"}, ["padding", "'longest' or 'max_length'", '"left"']),
@@ -221,13 +221,13 @@ def test_batching_follows_from_what_is_optimized_for(tmp_path: Path) -> None:
         for goal in ("latency", "throughput")
     )
     assert latency.dump() == read(tmp_path).dump()
-    assert latency.max_batch_delay == 1  # 0 makes TorchServe take at most two requests at once
+    assert latency.max_batch_delay == 1  # TorchServe reads 0 as its default, 100
     assert throughput.batch_size > latency.batch_size > 1
     assert throughput.max_batch_delay > latency.max_batch_delay
     gpu = read(tmp_path, optimize_for="throughput", device="cuda:1")
     assert gpu.batch_size > throughput.batch_size
-    given = read(tmp_path, optimize_for="throughput", batch_size=3, max_batch_delay="0")
-    assert (given.batch_size, given.max_batch_delay) == (3, 0)
+    given = read(tmp_path, optimize_for="throughput", batch_size=3, max_batch_delay="2")
+    assert (given.batch_size, given.max_batch_delay) == (3, 2)
 
 
 def test_what_writes_has_no_fixed_padding(tmp_path: Path) -> None:

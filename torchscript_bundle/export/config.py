@@ -72,8 +72,8 @@ class Batching:
     max_batch_delay: int
 
 
-#: A request that is alone waits out the delay, so where latency counts it is the least that lets
-#: TorchServe take more than two waiting requests at once. Those of CPUs were measured
+#: A request that is alone waits out the delay, so where latency counts it is the least there is:
+#: TorchServe reads 0 as its default, 100. Those of CPUs were measured
 #: (docs/speed.md). Those of GPUs were not: there, many rows take little longer than one.
 BATCHING = {
     "cpu": {"latency": Batching(16, 1), "throughput": Batching(32, 10)},
@@ -190,12 +190,12 @@ class SetupConfig(BaseModel):
     )
     max_batch_delay: Planned = Field(
         None,
-        ge=0,
+        ge=1,
         le=60_000,
         validate_default=True,
         json_schema_extra={"type": ["integer", "null"]},
-        description="How long a request waits for others (milliseconds); null takes what "
-        "optimize_for needs.",
+        description="How long a request waits for others (milliseconds; TorchServe takes 0 for "
+        "100); null takes what optimize_for needs.",
     )
     padding: Literal["longest", "max_length"] = Field(
         "longest",
