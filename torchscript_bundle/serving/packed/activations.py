@@ -14,9 +14,9 @@ from torchscript_bundle.serving.packed.graphs import (
     Graph,
     Node,
     Value,
-    all_nodes,
     constant_of,
     insert,
+    nodes_of,
 )
 from torchscript_bundle.serving.packed.linears import LINEAR
 
@@ -61,9 +61,8 @@ GRID = torch.linspace(-12, 12, 4801)
 
 def name_activations(graph: Graph) -> None:
     """Gives the chain after every linear layer the name of what it computes, if it has one."""
-    for node in list(all_nodes(graph)):
-        if node.kind() == LINEAR:
-            _name_chain(graph, node)
+    for node in nodes_of(graph, LINEAR):
+        _name_chain(graph, node)
 
 
 def _name_chain(graph: Graph, linear: Node) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.serving.packed.graphs import Graph, all_nodes, constant_tensor
+from torchscript_bundle.serving.packed.graphs import Graph, constant_tensor, nodes_of
 
 EMBEDDING = "aten::embedding"
 #: Smaller tensors are not worth an argument (bytes).
@@ -39,18 +39,16 @@ def take_out_tables(graph: Graph) -> list[torch.Tensor]:
         The tables, in the order of their inputs.
     """
     tables = []
-    for node in list(all_nodes(graph)):
-        for output in node.outputs():
-            table = constant_tensor(output)
-            if table is None or table.numel() * table.element_size() < LARGE:
-                continue
-            if not table.is_contiguous() or {use.user.kind() for use in output.uses()} != {
-                EMBEDDING
-            }:
-                continue
-            value = graph.addInput()
-            value.setType(torch._C.TensorType.get())
-            output.replaceAllUsesWith(value)
-            tables.append(table.detach())
+    for node in nodes_of(graph, EMBEDDING):
+        output = node.inputsAt(0)
+        table = constant_tensor(output)
+        if table is None or table.numel() * table.element_size() < LARGE:
+            continue
+        if not table.is_contiguous() or {use.user.kind() for use in output.uses()} != {EMBEDDING}:
+            continue
+        value = graph.addInput()
+        value.setType(torch._C.TensorType.get())
+        output.replaceAllUsesWith(value)
+        tables.append(table.detach())
     torch._C._jit_pass_dce(graph)  # a constant that nothing reads would keep its table
     return tables

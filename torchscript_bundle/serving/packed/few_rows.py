@@ -6,7 +6,7 @@ of bfloat16 gain nothing. The rows are repeated, and what is computed twice is c
 
 from __future__ import annotations
 
-from torchscript_bundle.serving.packed.graphs import Graph, Node, all_nodes, insert
+from torchscript_bundle.serving.packed.graphs import Graph, Node, insert, nodes_of
 
 ROWS = 4
 
@@ -86,9 +86,8 @@ def repeat_few_rows(graph: Graph, kind: str) -> None:
         graph: is edited.
         kind: the operator of packed layers.
     """
-    for node in list(all_nodes(graph)):
-        if node.kind() == kind:
-            _replace(graph, node)
+    for node in nodes_of(graph, kind):
+        _replace(graph, node)
 
 
 def _replace(graph: Graph, node: Node) -> None:

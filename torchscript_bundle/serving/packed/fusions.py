@@ -12,7 +12,6 @@ from torchscript_bundle.serving.packed.graphs import (
     Node,
     PackedInputs,
     Value,
-    all_nodes,
     constant_of,
     constant_tensor,
     insert,
@@ -20,7 +19,7 @@ from torchscript_bundle.serving.packed.graphs import (
     moves_safely,
     only_user,
 )
-from torchscript_bundle.serving.packed.linears import is_packable, weight_of
+from torchscript_bundle.serving.packed.linears import packable, weight_of
 from torchscript_bundle.serving.packed.weights import PackedWeights
 
 UNARY = "mkldnn::_linear_pointwise"
@@ -80,7 +79,7 @@ def fuse(packed: PackedGraph, boldly: bool) -> int:
         packed: its graph is edited.
         boldly: also takes in what is right only if shapes are as they nearly always are.
     """
-    linears = [node for node in all_nodes(packed.graph) if is_packable(node)]
+    linears = packable(packed.graph)
     plain = [
         node
         for node in linears

@@ -21,6 +21,11 @@ def all_nodes(block: torch._C.Block | Graph) -> Iterator[Node]:
             yield from all_nodes(inner)
 
 
+def nodes_of(graph: Graph, kind: str) -> list[Node]:
+    """Every node of one kind, as ordered by `all_nodes`, and much sooner found in a large graph."""
+    return list(graph.findAllNodes(kind))  # type: ignore[attr-defined]
+
+
 def constant_tensor(value: Value) -> torch.Tensor | None:
     """The tensor that a value always is, if it is one."""
     if value.node().kind() != "prim::Constant" or value.type().kind() != "TensorType":
@@ -79,15 +84,14 @@ def writes(node: Node) -> bool:
 
 def moves_safely(first: Node, last: Node) -> bool:
     """Whether what `first` computes may as well be computed at `last`, later in its block."""
-    between = False
-    for node in first.owningBlock().nodes():
-        if node == last:
-            return between
-        if node == first:
-            between = True
-        elif between and (writes(node) or list(node.blocks())):
+    if first.owningBlock() != last.owningBlock() or not first.isBefore(last):
+        return False
+    node = last.prev()
+    while node != first:
+        if writes(node) or list(node.blocks()):
             return False
-    return False
+        node = node.prev()
+    return True
 
 
 def next_node(node: Node) -> Node:

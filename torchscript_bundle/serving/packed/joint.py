@@ -26,7 +26,7 @@ from torchscript_bundle.serving.packed.graphs import (
     insert_constant,
     writes,
 )
-from torchscript_bundle.serving.packed.linears import is_packable
+from torchscript_bundle.serving.packed.linears import is_packable, packable
 
 LAYER_NORM = "aten::layer_norm"
 
@@ -82,8 +82,7 @@ def join_batches(graph: Graph, count: int, boldly: bool) -> Graph:
         NotPackedError: a linear layer runs in a loop or branch, or something may be written into
             what batches share.
     """
-    nodes = list(all_nodes(graph))
-    if sum(map(is_packable, nodes)) != sum(map(is_packable, graph.nodes())):
+    if len(packable(graph)) != sum(map(is_packable, graph.nodes())):
         raise NotPackedError("a linear layer runs in a loop or branch")
     walk = _Walk(torch._C.Graph(), count, boldly)
     return walk.run(graph)

@@ -18,6 +18,7 @@ from torchscript_bundle.serving.packed.graphs import (
     insert,
     insert_constant,
     moves_safely,
+    nodes_of,
     only_user,
 )
 
@@ -38,6 +39,11 @@ def is_packable(node: Node) -> bool:
     return bias.node().kind() == "prim::Constant"
 
 
+def packable(graph: Graph) -> list[Node]:
+    """The linear layers that `is_packable`, in order."""
+    return [node for node in nodes_of(graph, LINEAR) if is_packable(node)]
+
+
 def weight_of(linear: Node) -> torch.Tensor:
     """The weight `[out, in]` of a layer that `is_packable`."""
     weight = constant_tensor(linear.inputsAt(1))
@@ -52,9 +58,8 @@ def write_as_linear(graph: Graph) -> None:
             _from_product(graph, node)
         elif node.kind() == "aten::addmm":
             _from_addmm(graph, node)
-    for node in list(all_nodes(graph)):
-        if node.kind() == LINEAR:
-            _drop_flattening(node)
+    for node in nodes_of(graph, LINEAR):
+        _drop_flattening(node)
 
 
 def _from_product(graph: Graph, product: Node) -> None:

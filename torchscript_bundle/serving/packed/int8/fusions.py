@@ -13,12 +13,12 @@ from torchscript_bundle.serving.packed.graphs import (
     Node,
     PackedInputs,
     Value,
-    all_nodes,
     constant_of,
     constant_tensor,
     insert,
     insert_constant,
     moves_safely,
+    nodes_of,
     only_user,
 )
 from torchscript_bundle.serving.packed.int8.calibration import Calibration, LayerRange
@@ -161,8 +161,8 @@ def _insert_layer(graph: Int8Graph, before: Node, linears: list[Node], template:
 def _pass_on_uint8(graph: Graph) -> None:
     """Lets a layer whose output is only quantised give what the next layer reads."""
     unused: list[Node] = []
-    for node in list(all_nodes(graph)):
-        user = only_user(node.output()) if node.kind() == LAYER else None
+    for node in nodes_of(graph, LAYER):
+        user = only_user(node.output())
         if user is None or user.kind() != QUANTISE or not moves_safely(node, user):
             continue
         scale, zero = (constant_of(user.inputsAt(at)) for at in (1, 2))

@@ -19,11 +19,10 @@ from torchscript_bundle.serving.packed.graphs import (
     Graph,
     Node,
     PackedInputs,
-    all_nodes,
     insert,
     insert_constant,
 )
-from torchscript_bundle.serving.packed.linears import is_packable, weight_of
+from torchscript_bundle.serving.packed.linears import packable, weight_of
 
 _OBSERVE = """graph(%input, %features : int, %lows, %highs, %squares, %rows):
   %first : int = prim::Constant[value=0]()
@@ -77,7 +76,7 @@ class Observed:
 
 def quantisable(graph: Graph) -> list[Node]:
     """Linear layers in the order in which a calibration holds them."""
-    return [node for node in all_nodes(graph) if is_packable(node)]
+    return packable(graph)
 
 
 def observe(
