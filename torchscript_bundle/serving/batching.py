@@ -36,6 +36,17 @@ class Tokens:
         return Tokens(self.computed - other.computed, self.real - other.real)
 
 
+class TokenCount:
+    """Adds up what passes take in."""
+
+    def __init__(self) -> None:
+        self.total = Tokens()
+
+    def add(self, tokens: Tokens) -> None:
+        """Counts a pass."""
+        self.total += tokens
+
+
 def to_max_length(bundle: Bundle) -> Bundle:
     """The same module, taken to hold at its greatest length alone, so that all rows run at it."""
     return replace(bundle, min_length=bundle.max_length, traced_lengths=(bundle.max_length,))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.batching import Tokens, pad_batch
+from torchscript_bundle.serving.batching import TokenCount, Tokens, pad_batch
 from torchscript_bundle.serving.costs import USUAL, CostModel, Sample
 from torchscript_bundle.serving.cuda import CARDS, CardPasses
 from torchscript_bundle.serving.errors import ArtifactError
@@ -56,6 +56,29 @@ def choose_device(gpu_id: int | None, cuda_available: bool) -> torch.device:
     return torch.device("cuda", gpu_id)
 
 
+@dataclass(frozen=True)
+class Taking:
+    """A pass's outputs -> what is kept of one row.
+
+    Attributes:
+        bundle: says which outputs have an entry for each token, and on which side is padding.
+        narrow: what is kept of a row's outputs.
+    """
+
+    bundle: Bundle
+    narrow: Callable[[Row, Outputs], Outputs]
+
+    def __call__(self, outputs: Outputs, at: int, row: Row) -> Outputs:
+        """Of row `at`; of an output with an entry for each token, those of real tokens."""
+        length = len(row)
+        real = slice(-length, None) if self.bundle.padding.side == "left" else slice(length)
+        pairs = zip(self.bundle.outputs, outputs, strict=True)
+        return self.narrow(
+            row,
+            tuple(tensor[at][real] if spec.per_token else tensor[at] for spec, tensor in pairs),
+        )
+
+
 class Runtime:
     """Runs rows through the artifact's module.
 
@@ -82,12 +105,12 @@ class Runtime:
         self._bundle = bundle
         self._device = device
         self._max_rows = max_rows
-        self._narrow = narrow or (lambda _, outputs: outputs)
+        self._take = Taking(bundle, narrow or (lambda _, outputs: outputs))
         self._module = LOADERS[bundle.save_mode](folder, bundle, device)
         self._running = Running(self._module)
         self._costs = USUAL
-        self._tokens = Tokens()
-        self._run: Callable[[Sequence[Row], CostModel], list[Outputs]] = self._run_plainly
+        self._count = TokenCount()
+        self._card: CardPasses | None = None
 
     @property
     def device(self) -> torch.device:
@@ -97,7 +120,7 @@ class Runtime:
     @property
     def tokens(self) -> Tokens:
         """What was computed since the warm-up."""
-        return self._tokens
+        return self._count.total
 
     @property
     def module(self) -> Module:
@@ -166,13 +189,13 @@ class Runtime:
 
         A padded batch gives each row what it gets alone; neighbours only share the pass.
         """
-        return self._run(rows, self._costs)
+        return self._card(rows, self._costs) if self._card else self._run_plainly(rows)
 
-    def _run_plainly(self, rows: Sequence[Row], costs: CostModel) -> list[Outputs]:
+    def _run_plainly(self, rows: Sequence[Row]) -> list[Outputs]:
         results: list[Outputs] = [()] * len(rows)
         lengths = [len(row) for row in rows]
         for indices in plan_passes(
-            lengths, self._bundle, self._max_rows, list(self._joined), costs
+            lengths, self._bundle, self._max_rows, list(self._joined), self._costs
         ):
             batches = [[rows[index] for index in batch] for batch in indices]
             for batch, outputs in zip(indices, self._pass(batches), strict=True):
@@ -190,24 +213,11 @@ class Runtime:
         """What the module gives for each batch."""
         inputs = [self._arguments(rows) for rows in batches]
         computed = sum(each[0].numel() for each in inputs)
-        self._count(Tokens(computed, sum(len(row) for rows in batches for row in rows)))
+        self._count.add(Tokens(computed, sum(len(row) for rows in batches for row in rows)))
         if len(inputs) == 1:
             return [self._running.forward(*inputs[0])]
         outputs: Sequence[Outputs] = self._joined[len(inputs)](*chain.from_iterable(inputs))
         return outputs
-
-    def _count(self, tokens: Tokens) -> None:
-        self._tokens += tokens
-
-    def _take(self, outputs: Outputs, at: int, row: Row) -> Outputs:
-        """What is kept of one row of a batch: of an entry for each token, those of real tokens."""
-        length = len(row)
-        real = slice(-length, None) if self._bundle.padding.side == "left" else slice(length)
-        pairs = zip(self._bundle.outputs, outputs, strict=True)
-        return self._narrow(
-            row,
-            tuple(tensor[at][real] if spec.per_token else tensor[at] for spec, tensor in pairs),
-        )
 
     def warm_up(self, text: Row) -> None:
         """Runs what compiles the module, and a sample of shapes.
@@ -229,7 +239,7 @@ class Runtime:
             shapes = [*shapes, self._use_card(text)]
         if prices_matter(self._bundle, self._max_rows):
             self._measure(text, shapes)
-        self._tokens = Tokens()
+        self._count.total = Tokens()
         logger.info("warm-up took %.1f s", time.perf_counter() - started)
 
     def _use_card(self, text: Row) -> tuple[int, int]:
@@ -243,7 +253,7 @@ class Runtime:
             self._count,
         )
         passes.fit(text)
-        self._run = passes
+        self._card = passes
         return passes.largest
 
     def _measure(self, text: Row, shapes: Sequence[tuple[int, int]]) -> None:

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.batching import Tokens, pad_to, padded_length
+from torchscript_bundle.serving.batching import TokenCount, Tokens, pad_to, padded_length
 from torchscript_bundle.serving.costs import CostModel
 from torchscript_bundle.serving.cuda.buckets import Shape, graph_shapes
 from torchscript_bundle.serving.cuda.card import Card
@@ -47,7 +47,7 @@ class CardPasses:
         running: the module; to be called under inference mode.
         max_rows: most rows of a pass.
         take: a pass's outputs, the number of a row and the row -> what is kept of its outputs.
-        count: told what each pass takes in.
+        count: of what passes take in.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CardPasses:
         running: Running,
         max_rows: int,
         take: Callable[[Outputs, int, Row], Outputs],
-        count: Callable[[Tokens], None],
+        count: TokenCount,
     ) -> None:
         self._card = card
         self._bundle = bundle
@@ -148,7 +148,7 @@ class CardPasses:
         graph = self._graphs.get(shape)
         outputs = graph(host) if graph else self._forward(*to_card(self._card, host))
         fetch = Fetch(self._card, [self._take(outputs, *each) for each in enumerate(rows)])
-        self._count(Tokens(shape[0] * shape[1], sum(map(len, rows))))
+        self._count.add(Tokens(shape[0] * shape[1], sum(map(len, rows))))
         return fetch
 
     def _short(self, longest: int, rows: int) -> None:
