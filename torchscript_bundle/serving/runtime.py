@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 #: One row's outputs, in the order of `Bundle.outputs`.
 Outputs = tuple[torch.Tensor, ...]
 
-#: The profiling executor compiles on the first calls at any shape and is fast from the third on.
+#: The profiling executor, which runs what is not packed, compiles on the first calls at any shape
+#: and is fast from the third on.
 WARM_UP_CALLS = 3
 #: How often each sample is timed, once it has run.
 TIMED_CALLS = 2
@@ -222,22 +223,24 @@ class Runtime:
     def warm_up(self, text: Row) -> None:
         """Runs what compiles the module, and a sample of shapes.
 
-        Where rows of any length may share a pass, it also measures what passes cost.
+        Where rows of any length may share a batch, and batches no pass, it also measures what
+        passes cost.
 
         Args:
             text: a tokenized word; it is stretched to each length. Padding alone will not do: some
                 models look for a token that every real text has.
         """
         started = time.perf_counter()
+        packed = isinstance(self._running.forward, Packed)
         shapes = warm_up_shapes(self._bundle, self._max_rows)
         for number, (batch, length) in enumerate(shapes, start=1):
             rows = [text.stretched(length)] * batch
-            for _ in range(WARM_UP_CALLS if number == 1 else 1):
+            for _ in range(WARM_UP_CALLS if number == 1 and not packed else 1):
                 self.run(rows)
             logger.info("warm-up %d/%d: batch %d, length %d", number, len(shapes), batch, length)
         if self._device.type in CARDS:
             shapes = [*shapes, self._use_card(text)]
-        if prices_matter(self._bundle, self._max_rows):
+        if prices_matter(self._bundle, self._max_rows) and not self._joined:
             self._measure(text, shapes)
         self._count.total = Tokens()
         logger.info("warm-up took %.1f s", time.perf_counter() - started)
