@@ -47,7 +47,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
-    """Packs an artifact; the same artifact gives the same bytes.
+    """Packs an artifact; the same artifact and samples give the same bytes.
 
     Args:
         artifact: folder that `export` wrote; its files are checked against `bundle.json` first.
