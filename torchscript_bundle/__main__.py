@@ -80,9 +80,9 @@ def _start(server: Server, arguments: argparse.Namespace) -> None:
     sample = read_samples(archive)[0]
     server.start(archive, ports, workers=arguments.workers, restart=arguments.restart)
     try:
-        answer = server.wait_ready(
-            sample.encode(), arguments.timeout, _say, content_type=content_type(sample)
-        )
+        kind = content_type(sample)
+        answer = server.wait_ready(sample.encode(), arguments.timeout, _say, content_type=kind)
+        server.warm_up(sample.encode(), content_type=kind)
     except BaseException:
         server.stop()
         raise

@@ -232,7 +232,8 @@ class Runtime:
         """
         started = time.perf_counter()
         packed = isinstance(self._running.forward, Packed)
-        shapes = warm_up_shapes(self._bundle, self._max_rows)
+        # What shares passes has run at all shapes that it was compared at.
+        shapes = warm_up_shapes(self._bundle, self._max_rows)[: 1 if self._joined else None]
         for number, (batch, length) in enumerate(shapes, start=1):
             rows = [text.stretched(length)] * batch
             for _ in range(WARM_UP_CALLS if number == 1 and not packed else 1):

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 #: Where tensors may begin in the file: at pages of memory, which is enough for any operator.
 PAGE = 4096
+Key = tuple[int, bytes]
 STEALING = "alloc_tensor_by_stealing_from_void_ptr"
 
 
@@ -55,6 +56,11 @@ class Block:
         return Block(tensor, operators.data_ptr(tensor), operators._nbytes(tensor), layout)
 
     @property
+    def key(self) -> Key:
+        """The same for tensors that are the same numbers, however many objects stand for them."""
+        return self.address, self.description
+
+    @property
     def description(self) -> bytes:
         """All but the numbers."""
         return repr((self.tensor.dtype, self.tensor.shape, self.size, self.layout)).encode()
@@ -70,23 +76,22 @@ def share(methods: Iterable[object], folder: Path) -> None:
         folder: for the file; workers of other models must not have the same.
     """
     bound = [method for method in methods if isinstance(method, Bound)]
-    own = {id(tensor): tensor for method in bound for tensor in method.weights}
     try:
-        blocks = [Block.of(tensor) for tensor in own.values()]
-        large = {id(block.tensor): block for block in blocks if block.size >= LARGE}
+        own = [[Block.of(tensor) for tensor in method.weights] for method in bound]
+        large = {each.key: each for blocks in own for each in blocks if each.size >= LARGE}
         if not large:
             return
         mapped = _map(large, folder)
     except (OSError, AttributeError, RuntimeError, ValueError) as error:
         logger.warning("weights are not shared with other workers: %s", error)
         return
-    for method in bound:
-        method.weights = [mapped.get(id(tensor), tensor) for tensor in method.weights]
+    for method, blocks in zip(bound, own, strict=True):
+        method.weights = [mapped.get(each.key, each.tensor) for each in blocks]
     size = sum(block.size for block in large.values()) / 1e6
     logger.info("%.0f MB of weights are shared with other workers", size)
 
 
-def _map(blocks: Mapping[int, Block], folder: Path) -> dict[int, torch.Tensor]:
+def _map(blocks: Mapping[Key, Block], folder: Path) -> dict[Key, torch.Tensor]:
     """The same tensors over the memory of a file, which is made if it is not there."""
     offsets, end = {}, 0
     for key, block in blocks.items():
@@ -107,7 +112,7 @@ def _map(blocks: Mapping[int, Block], folder: Path) -> dict[int, torch.Tensor]:
     }
 
 
-def _write(path: Path, blocks: Mapping[int, Block], offsets: Mapping[int, int], end: int) -> None:
+def _write(path: Path, blocks: Mapping[Key, Block], offsets: Mapping[Key, int], end: int) -> None:
     """Writes the file whole, or not at all; another worker may be doing the same."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".shared_weights_") as file:
         for key, block in blocks.items():
