@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,9 +35,10 @@ logger = logging.getLogger(__name__)
 #: In bfloat16 and int8 a sum that is ordered otherwise may round to the next step.
 JOINED_TOLERANCE = 5e-2
 
-#: A method's name, its graph, and whether to take in what is right only if shapes are as they
-#: nearly always are -> what runs, and how many linear layers it has.
-Packer = Callable[[str, Graph, bool], tuple[Method, int]]
+#: A method's name, its graph, whether to take in what is right only if shapes are as they nearly
+#: always are, and whether few rows are worth a branch -> what runs, and how many linear layers it
+#: has.
+Packer = Callable[[str, Graph, bool, bool], tuple[Method, int]]
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def pack_methods(
 
     def make() -> Packer:
         weights = PackedWeights(dtype)
-        return lambda name, graph, boldly: _pack_graph(name, graph, weights, boldly)
+        return partial(_pack_graph, weights)
 
     return pack_with(module, examples, make, TOLERANCES[dtype], str(dtype), counts)
 
@@ -151,7 +153,7 @@ def _pack(
         try:
             methods, linears = {}, 0
             for name, graph in graphs.items():
-                methods[name], count = pack_graph(name, graph.copy(), boldly)
+                methods[name], count = pack_graph(name, graph.copy(), boldly, True)
                 linears += count
             found = _check(methods, examples, expected, tolerance)
         except NotPackedError as error:
@@ -170,17 +172,17 @@ def _pack(
 
 
 def _pack_graph(
-    name: str, graph: Graph, weights: PackedWeights, boldly: bool
+    weights: PackedWeights, name: str, graph: Graph, boldly: bool, few_rows: bool
 ) -> tuple[Method, int]:
     packed = PackedGraph(graph, weights, PackedInputs(graph))
     linears = fuse(packed, boldly)
     if not linears:
         raise NotPackedError(f"{name} has no linear layer in float32")
     torch._C._jit_pass_dce(graph)
-    if weights.dtype == torch.float32:
-        repeat_few_rows(graph, UNARY)
-    else:
+    if weights.dtype != torch.float32:
         lower(graph, weights.dtype)
+    elif few_rows:
+        repeat_few_rows(graph, UNARY)
     torch._C._jit_pass_dce(graph)
     return function_of(name, graph, packed.inputs.tensors), linears
 
@@ -192,7 +194,9 @@ def _join(
     pack_graph: Packer,
     checked: tuple[Sequence[Arguments], Sequence[Any], float],
 ) -> dict[int, Method]:
-    """What runs several batches as one, compared on the last examples; none where it cannot be.
+    """What runs several batches as one, compared on all examples but the largest.
+
+    None where it cannot be.
 
     Args:
         graph: of `forward`.
@@ -202,13 +206,16 @@ def _join(
         checked: arguments, what it gives for them, and how far off this may be.
     """
     examples, expected, tolerance = checked
+    # The largest example is one of one batch as well, and takes longer than all others.
+    largest_first = sorted(range(len(examples)), key=lambda at: -examples[at][0].numel())
+    taken = largest_first[1:] or largest_first
     joined = {}
     try:
         for count in counts:
             several = join_batches(graph, count, boldly)
             name = f"forward_of_{count}"
-            method, _ = pack_graph(name, several, boldly)
-            chosen = [-1 - at % len(examples) for at in range(count)]
+            method, _ = pack_graph(name, several, boldly, False)
+            chosen = [taken[at % len(taken)] for at in range(count)]
             arguments = tuple(each for at in chosen for each in examples[at])
             each_expected = tuple(expected[at] for at in chosen)
             _check({name: method}, {name: [arguments]}, {name: [each_expected]}, tolerance)

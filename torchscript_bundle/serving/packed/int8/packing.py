@@ -43,7 +43,7 @@ def pack_int8(
     def make() -> Packer:
         int8, float32 = QuantisedWeights(), PackedWeights(torch.float32)
 
-        def pack_graph(name: str, graph: Graph, boldly: bool) -> tuple[Method, int]:
+        def pack_graph(name: str, graph: Graph, boldly: bool, _: bool) -> tuple[Method, int]:
             ranges = ranges_of(graph, calibration)
             if not ranges:
                 raise NotPackedError(f"{name} has no linear layer that is worth int8")
