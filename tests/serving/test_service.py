@@ -64,7 +64,7 @@ def test_service_is_warm_before_its_first_request(
 ) -> None:
     caplog.set_level(logging.INFO)
     Service(artifact("bert"), CPU)
-    assert "warm-up 3/3: batch 8, length 16" in caplog.messages
+    assert "warm-up 1/1: batch 1, length 16" in caplog.messages
 
 
 def test_no_requests_get_no_responses(service: Named) -> None:
