@@ -41,15 +41,11 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises:
         ArchiveError: a part of it is missing, or not what was packed.
     """
-    name = ""
     try:
         with zipfile.ZipFile(archive) as content:
-            for name in content.namelist():
-                content.extract(name, folder)
+            content.extractall(folder)
     except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise ArchiveError(
-            f"{archive} is damaged ({error}); remove it and make it again"
-        ) from error
+        raise _damaged(archive, error) from error
 
 
 def _read_json(archive: Path, name: str) -> Any:
@@ -64,6 +60,8 @@ def _read_json(archive: Path, name: str) -> Any:
         with zipfile.ZipFile(archive) as content:
             return json.loads(content.read(name)) if name in content.namelist() else None
     except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-        raise ArchiveError(
-            f"{archive} is damaged ({error}); remove it and make it again"
-        ) from error
+        raise _damaged(archive, error) from error
+
+
+def _damaged(archive: Path, error: Exception) -> ArchiveError:
+    return ArchiveError(f"{archive} is damaged ({error}); remove it and make it again")
