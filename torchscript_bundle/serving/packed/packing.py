@@ -220,9 +220,7 @@ def _join(
             each_expected = tuple(expected[at] for at in chosen)
             _check({name: method}, {name: [arguments]}, {name: [each_expected]}, tolerance)
             joined[count] = method
-    except NotPackedError as error:
-        logger.warning("each batch is a pass of its own: %s", error)
-    except RuntimeError as error:
+    except (NotPackedError, RuntimeError) as error:
         logger.warning("each batch is a pass of its own: %s", last_line(error))
     return joined
 
