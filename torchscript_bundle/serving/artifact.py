@@ -120,6 +120,11 @@ class Bundle:
     verification: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def mixes_lengths(self) -> bool:
+        """Whether rows of any lengths may be padded to one."""
+        return self.dynamic_length and not self.reads_padding
+
     def dump(self, folder: Path) -> None:
         """Writes `bundle.json` into `folder`."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)

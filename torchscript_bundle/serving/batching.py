@@ -91,7 +91,7 @@ def plan_batches(
     """
     rows = max_rows if bundle.dynamic_batch else 1
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
-    if bundle.dynamic_length and not bundle.reads_padding:
+    if bundle.mixes_lengths:
         padded = [padded_length(lengths[index], bundle) for index in order]
         ends = cut(padded, costs, rows)
         return [order[start:end] for start, end in pairwise([0, *ends])]

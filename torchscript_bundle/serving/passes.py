@@ -46,8 +46,7 @@ def plan_passes(
         counts: of batches that a pass may have, besides one; ascending.
         costs: what a pass costs.
     """
-    mixed = bundle.dynamic_batch and bundle.dynamic_length and not bundle.reads_padding
-    if counts and mixed:
+    if counts and bundle.dynamic_batch and bundle.mixes_lengths:
         return _mixed_passes(lengths, bundle, max_rows, counts, costs)
     batches = plan_batches(lengths, bundle, max_rows, costs)
     return _full_passes(batches, max_rows, counts)

@@ -301,7 +301,6 @@ def prices_matter(bundle: Bundle, max_rows: int) -> bool:
     return (
         max_rows > 1
         and bundle.dynamic_batch
-        and bundle.dynamic_length
-        and not bundle.reads_padding
+        and bundle.mixes_lengths
         and bundle.min_length < bundle.max_length
     )

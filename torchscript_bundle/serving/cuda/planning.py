@@ -60,7 +60,7 @@ def plan(
     """
     order = sorted(range(len(lengths)), key=lambda index: lengths[index])
     most = max_rows if bundle.dynamic_batch else 1
-    if bundle.dynamic_length and not bundle.reads_padding:
+    if bundle.mixes_lengths:
         step = _step(len(order), min(most, limit.rows(bundle.max_length, most)))
         blocks = [order[at : at + step] for at in range(0, len(order), step)]
         longest = [padded_length(lengths[block[-1]], bundle) for block in blocks]
