@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,9 @@ def explained_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         max_length=64,
         batch_size=8,
         captum_explanation=True,
+        explanation_steps=1000,
+        max_call_seconds=0.1,
+        max_client_batch=5000,
     )
 
 
@@ -42,15 +48,15 @@ def explain(site: Site, value: Any) -> Answer:
     return site.server.request("POST", url, "inference", body=body, headers=headers)
 
 
-def test_explanations_and_answers_share_a_call(explained_site: Site) -> None:
-    """Eight requests at once: explained or not, good or not, each gets its own."""
+def test_each_of_eight_at_once_gets_its_own(explained_site: Site) -> None:
+    """Explained or not, good or not."""
     texts = [functools.partial(explain, explained_site, text) for text in TEXTS]
     plain = [functools.partial(explained_site.server.predict, text.encode()) for text in TEXTS[:2]]
     bad = [
         functools.partial(explain, explained_site, {"text": "x", "target": "HAPPY"}),
         functools.partial(explain, explained_site, {"inputs": TEXTS, "format": "html"}),
     ]
-    *explained, first, second, wrong, page = explained_site.in_one_call([*texts, *plain, *bad])
+    *explained, first, second, wrong, page = explained_site.together([*texts, *plain, *bad])
     assert [answer.status for answer in explained] == [200] * 4
     for text, answer in zip(TEXTS, explained, strict=True):
         value = answer.json()
@@ -64,6 +70,50 @@ def test_explanations_and_answers_share_a_call(explained_site: Site) -> None:
     assert wrong.status == 422 and "NEGATIVE, POSITIVE" in wrong.json()["error"]
     assert (page.status, page.content_type) == (200, "text/html; charset=utf-8")
     assert page.body.decode().count('class="text"') == len(TEXTS)
+
+
+def test_predictions_are_answered_between_the_passes_of_an_explanation(
+    explained_site: Site,
+) -> None:
+    long = {"inputs": ["hour " * 100] * 8, "n_steps": 1000}
+    with ThreadPoolExecutor(1) as pool:
+        explanation = pool.submit(explain, explained_site, long)
+        between = 0
+        while not explanation.done():
+            assert explained_site.server.predict(b"It works.").status == 200
+            between += not explanation.done()
+    assert explanation.result().status == 200
+    assert between >= 5
+
+
+def test_what_takes_too_long_is_refused_before_it_is_begun(explained_site: Site) -> None:
+    everything = {"inputs": ["hour " * 100] * 2000, "n_steps": 1000}
+    answer = explain(explained_site, everything)
+    assert answer.status == 413
+    assert "send at most" in answer.json()["error"] or "n_steps" in answer.json()["error"]
+
+
+def test_a_call_has_a_bound(explained_site: Site) -> None:
+    """Of many large requests at once some are told to come again; small ones are answered."""
+    url = explained_site.server.address
+    headers = {"Content-Type": "application/json"}
+    large = json.dumps(["hour " * 100] * 60).encode()
+
+    def send(body: bytes) -> tuple[int, str | None]:
+        key = explained_site.server.token("inference")
+        request = urllib.request.Request(
+            url, body, {**headers, "Authorization": f"Bearer {key}"}, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                return response.status, None
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers["Retry-After"]
+
+    sent = [functools.partial(send, large)] * 7 + [functools.partial(send, b'"It works."')]
+    *answers, small = explained_site.together(sent)  # type: ignore[arg-type]
+    assert small == (200, None)
+    assert set(answers) <= {(200, None), (503, "1"), (413, None)}
 
 
 def test_no_text_is_logged(explained_site: Site) -> None:

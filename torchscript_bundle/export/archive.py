@@ -29,6 +29,7 @@ from torchscript_bundle.serving.artifact import (
     BUNDLE_FILE,
     CONFIG_FILE,
     MODULE_FILE,
+    MOST_EXPLANATIONS,
     REMAKE,
     SAMPLES_FILE,
     Bundle,
@@ -90,8 +91,10 @@ def model_config(config: SetupConfig) -> str:
         "responseTimeout": config.response_timeout,
         "startupTimeout": config.startup_timeout,
     }
-    if isinstance(MODES[config.mode], Writes):
+    if isinstance(MODES[config.mode], Writes) or config.captum_explanation:
         settings["continuousBatching"] = True
+    if config.captum_explanation:
+        settings["batchSize"] = config.batch_size + MOST_EXPLANATIONS
     return yaml.safe_dump(settings)
 
 

@@ -206,6 +206,13 @@ class SetupConfig(BaseModel):
     response_timeout: Int = Field(
         120, ge=1, le=86_400, description="A worker that answers later is restarted (seconds)."
     )
+    max_call_seconds: float = Field(
+        3.0,
+        ge=0.1,
+        le=3600,
+        description="Most seconds that the texts of one request, and the large requests of one "
+        "call of a worker, may take, as estimated: what a small request waits for beside them.",
+    )
     startup_timeout: Int = Field(
         120, ge=1, le=86_400, description="A worker that loads longer is restarted (seconds)."
     )

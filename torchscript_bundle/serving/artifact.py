@@ -35,6 +35,9 @@ FLOAT32 = "float32"
 #: The precision that needs `CALIBRATION_FILE`.
 INT8 = "int8"
 
+#: How many explanations may be with a worker, beside the requests of a batch.
+MOST_EXPLANATIONS = 8
+
 REMAKE = "make the artifact again with download_Transformer_models.py"
 
 
@@ -197,6 +200,7 @@ class ServingOptions:
     batch_size: int
     max_client_batch: int
     response_timeout: int
+    max_call_seconds: float
     explanation_steps: int
     explanation_batch_size: int
     on_too_long: Literal["truncate", "error"]

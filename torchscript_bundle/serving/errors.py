@@ -26,14 +26,16 @@ class RequestError(Exception):
     Args:
         status: the HTTP status, a key of `REASONS`.
         message: one sentence for the client that says what to send instead.
+        retry_after: seconds after which the same request may be served; None where it never is.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
         if status not in REASONS:
             raise ValueError(f"status {status} has no reason phrase in REASONS")
         self.status = status
         self.message = message
+        self.retry_after = retry_after
 
 
 class ArtifactError(Exception):

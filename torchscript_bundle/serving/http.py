@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 JSON = "application/json"
@@ -44,14 +45,27 @@ class HttpRequest:
     json_size: str = ""
     path: str = ""
 
+    @property
+    def size(self) -> int:
+        """Bytes that the client sent, of all fields together."""
+        return sum(map(len, self.fields.values()))
+
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """What the client gets: a status of `errors.REASONS`, a media type, the body's bytes."""
+    """What the client gets.
+
+    Attributes:
+        status: one of `errors.REASONS`.
+        content_type: the body's media type.
+        body: its bytes.
+        headers: further headers, ASCII without line breaks.
+    """
 
     status: int
     content_type: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def json_response(status: int, value: Any) -> HttpResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 from torchscript_bundle.serving.errors import RequestError, log_failure
@@ -49,10 +50,18 @@ def guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpRe
     try:
         return step(*args, **kwargs)
     except RequestError as error:
-        return json_response(error.status, {"error": error.message})
+        return refusal(error)
     except Exception as error:
         log_failure("answering a request", error)
         return json_response(500, {"error": "the server could not answer this request"})
+
+
+def refusal(error: RequestError) -> HttpResponse:
+    """Return the response to a request that is not served."""
+    response = json_response(error.status, {"error": error.message})
+    if error.retry_after is None:
+        return response
+    return replace(response, headers={"Retry-After": str(error.retry_after)})
 
 
 def bounded(response: HttpResponse) -> HttpResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.batching import TokenCount, Tokens, pad_batch
+from torchscript_bundle.serving.batching import TokenCount, Tokens, pad_batch, padded_length
 from torchscript_bundle.serving.costs import USUAL, CostModel, Sample
 from torchscript_bundle.serving.cuda import CARDS, CardPasses
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.frozen import freeze
 from torchscript_bundle.serving.loaders import LOADERS, Module
+from torchscript_bundle.serving.pace import Pace
 from torchscript_bundle.serving.packed import Method, Packed
 from torchscript_bundle.serving.packed.memory import release_memory
 from torchscript_bundle.serving.packed.shapes import packing_rows
@@ -36,6 +37,11 @@ Outputs = tuple[torch.Tensor, ...]
 WARM_UP_CALLS = 3
 #: How often each sample is timed, once it has run.
 TIMED_CALLS = 2
+#: Passes between which nobody looks at the clock take no longer (seconds).
+SLICE_SECONDS = 0.5
+#: Longest row of which the time is taken when a worker starts: attention makes tokens of longer
+#: ones dearer still, which passes will tell.
+LONGEST_TIMED = 512
 #: Lengths and rows of the samples: enough tokens to see what each costs, few enough to start soon.
 LENGTHS, ROWS = (16, 128), 8
 
@@ -111,6 +117,7 @@ class Runtime:
         self._running = Running(self._module)
         self._costs = USUAL
         self._count = TokenCount()
+        self._pace = Pace()
         self._card: CardPasses | None = None
 
     @property
@@ -192,6 +199,56 @@ class Runtime:
         """
         return self._card(rows, self._costs) if self._card else self._run_plainly(rows)
 
+    def run_until(self, rows: Sequence[Row], deadline: float) -> list[Outputs | None]:
+        """Return what `run` gives for as many rows as the time is enough for, short ones first.
+
+        Args:
+            rows: of any lengths.
+            deadline: `time.monotonic()` after which no further pass is begun.
+
+        Returns:
+            For each row its outputs, in order; None where it was not run.
+        """
+        results: list[Outputs | None] = [None] * len(rows)
+        for indices in self._slices(rows):
+            started = time.monotonic()
+            if started > deadline:
+                break
+            before = self.tokens
+            for at, outputs in zip(indices, self.run([rows[at] for at in indices]), strict=True):
+                results[at] = outputs
+            took = self.tokens - before
+            self._pace.saw(took.computed, time.monotonic() - started)
+        return results
+
+    def _slices(self, rows: Sequence[Row]) -> Iterator[list[int]]:
+        """Cut rows into runs of at most `SLICE_SECONDS`, or of one row, in order of length."""
+        lengths = self._padded(rows)
+        most = self._pace.tokens(SLICE_SECONDS)
+        if sum(lengths) <= most:
+            yield list(range(len(rows)))
+            return
+        run: list[int] = []
+        tokens = 0
+        for at in sorted(range(len(rows)), key=lengths.__getitem__):
+            if run and tokens + lengths[at] > most:
+                yield run
+                run, tokens = [], 0
+            run.append(at)
+            tokens += lengths[at]
+        yield run
+
+    def seconds(self, rows: Sequence[Row]) -> float:
+        """Return what rows take at the present pace of this machine (estimated)."""
+        return self._pace.seconds(self._padded(rows))
+
+    def least_seconds(self, rows: Sequence[Row]) -> float:
+        """Return what rows take where the machine does nothing else (estimated)."""
+        return self._pace.least_seconds(self._padded(rows))
+
+    def _padded(self, rows: Sequence[Row]) -> list[int]:
+        return [padded_length(len(row), self._bundle) for row in rows]
+
     def _run_plainly(self, rows: Sequence[Row]) -> list[Outputs]:
         results: list[Outputs] = [()] * len(rows)
         lengths = [len(row) for row in rows]
@@ -243,6 +300,7 @@ class Runtime:
             shapes = [*shapes, self._use_card(text)]
         if prices_matter(self._bundle, self._max_rows) and not self._joined:
             self._measure(text, shapes)
+        self._time_longest(text)
         self._count.total = Tokens()
         logger.info("warm-up took %.1f s", time.perf_counter() - started)
 
@@ -274,6 +332,12 @@ class Runtime:
             self._costs.call,
             [round(1000 * sample.seconds, 1) for sample in samples],
         )
+
+    def _time_longest(self, text: Row) -> None:
+        """Learn the pace of this machine from one long row."""
+        row = text.stretched(min(self._bundle.max_length, LONGEST_TIMED))
+        self._pace = Pace()
+        self._pace.saw(padded_length(len(row), self._bundle), self._time([row]))
 
     def _time(self, rows: Sequence[Row]) -> float:
         """Seconds that rows of one length take; together, they are one pass."""

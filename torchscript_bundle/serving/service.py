@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from torchscript_bundle.serving.admission import Admission, Room, Work, overdue
 from torchscript_bundle.serving.artifact import Bundle, ServingOptions
 from torchscript_bundle.serving.batching import PADDINGS, Tokens
 from torchscript_bundle.serving.body import decode_body
@@ -35,12 +35,13 @@ from torchscript_bundle.serving.refusals import (
     guard,
     naming_item,
     no_explanations,
+    refusal,
 )
 from torchscript_bundle.serving.runtime import Outputs, Runtime
 from torchscript_bundle.serving.tokenization import Row, TextEncoder
 
 if TYPE_CHECKING:
-    from torchscript_bundle.serving.explanations.explainer import Explainer, Wanted
+    from torchscript_bundle.serving.explanations.explainer import Explainer, Explanation, Wanted
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ class Service:
         self._runtime.freeze(word)
         self._runtime.warm_up(word)
         self._explainer = self._make_explainer(options, word) if self._bundle.explanations else None
-        self._explaining_seconds = options.response_timeout / 2
+        self._admission = Admission(
+            options.max_call_seconds, options.batch_size, options.response_timeout / 2
+        )
 
     def _make_explainer(self, options: ServingOptions, word: Row) -> Explainer:
         """Its libraries are imported only where an artifact needs them."""
@@ -122,20 +125,56 @@ class Service:
 
     def compute(self, ready: Sequence[Tokenized]) -> list[list[Outputs]]:
         """The module's outputs for each row of each request, as answers are made of them."""
-        return self._predict(ready)
+        outputs = iter(self._runtime.run([row for item in ready for row in item.flat]))
+        return [[next(outputs) for _ in item.flat] for item in ready]
 
     def answer(self, requests: Sequence[HttpRequest]) -> list[HttpResponse]:
-        """One response for each request, in order; a bad one never touches its neighbours."""
-        deadline = time.monotonic() + self._explaining_seconds
-        decoded = [guard(self._decode, request) for request in requests]
-        ready = [item for item in decoded if isinstance(item, Tokenized)]
-        outputs = iter(self._predict_apart(ready))
+        """Answer the requests of one call, explanations included, however long these take."""
         return [
-            self._respond(request, item, next(outputs), deadline)
-            if isinstance(item, Tokenized)
-            else item
-            for request, item in zip(requests, decoded, strict=True)
+            each if isinstance(each, HttpResponse) else guard(each.run, lambda: None)
+            for each in self.begin(requests)
         ]
+
+    def begin(self, requests: Sequence[HttpRequest]) -> list[HttpResponse | Explanation]:
+        """Answer the predictions of one call; a bad or large one never touches its neighbours.
+
+        Returns:
+            For each request its response, in order; for one that is to be explained, what remains
+            to be done.
+        """
+        room = self._admission.open(len(requests))
+        decoded = self._read(requests, room)
+        ready = {at: item for at, item in decoded.items() if isinstance(item, Tokenized)}
+        admitted = room.admit({at: self._work(item) for at, item in ready.items()})
+        outputs: dict[int, list[Outputs] | HttpResponse] = {
+            at: refusal(error) for at, error in admitted.refused.items()
+        }
+        for group in admitted.groups:
+            found = self._predict_apart([ready[at] for at in group], admitted.deadline)
+            outputs.update(zip(group, found, strict=True))
+        self._admission.close(room)
+        return [
+            self._respond(request, item, outputs[at]) if isinstance(item, Tokenized) else item
+            for at, request in enumerate(requests)
+            for item in [decoded[at]]
+        ]
+
+    def _read(
+        self, requests: Sequence[HttpRequest], room: Room
+    ) -> dict[int, Tokenized | HttpResponse]:
+        """Decode the requests of a call, short bodies first, while there is time for reading."""
+
+        def read(request: HttpRequest) -> Tokenized | HttpResponse:
+            with room.reading(request.size):
+                return self._decode(request)
+
+        order = sorted(range(len(requests)), key=lambda at: requests[at].size)
+        return {at: guard(read, requests[at]) for at in order}
+
+    def _work(self, item: Tokenized) -> Work:
+        """Estimate what a request asks of the model."""
+        rows = item.flat
+        return Work(len(rows), self._runtime.seconds(rows), self._runtime.least_seconds(rows))
 
     def share_weights(self, folder: Path) -> None:
         """Holds weights in memory once for all workers that are given this folder."""
@@ -202,26 +241,37 @@ class Service:
                 "(special tokens included)",
             )
 
-    def _predict_apart(self, ready: Sequence[Tokenized]) -> Sequence[list[Outputs] | HttpResponse]:
-        """What `_predict` gives; where that fails, each request is run alone and fails alone."""
-        together = guard(self._predict, ready)
+    def _predict_apart(
+        self, ready: Sequence[Tokenized], deadline: float
+    ) -> Sequence[list[Outputs] | HttpResponse]:
+        """Run requests together; where that fails, each is run alone and fails alone."""
+        together = guard(self._predict, ready, deadline)
         if not isinstance(together, HttpResponse):
             return together
-        alone = [guard(self._predict, [item]) for item in ready]
+        alone = [guard(self._predict, [item], deadline) for item in ready]
         return [each if isinstance(each, HttpResponse) else each[0] for each in alone]
 
-    def _predict(self, ready: Sequence[Tokenized]) -> list[list[Outputs]]:
-        """The module's outputs for each row of each request; all rows share the batches."""
-        outputs = iter(self._runtime.run([row for item in ready for row in item.flat]))
-        return [[next(outputs) for _ in item.flat] for item in ready]
+    def _predict(
+        self, ready: Sequence[Tokenized], deadline: float
+    ) -> list[list[Outputs] | HttpResponse]:
+        """Run all rows of requests, which share the passes.
+
+        Returns:
+            For each request its rows' outputs; a 503 where the time was not enough for all of them.
+        """
+        outputs = iter(
+            self._runtime.run_until([row for item in ready for row in item.flat], deadline)
+        )
+        results: list[list[Outputs] | HttpResponse] = []
+        for item in ready:
+            found = [each for _, each in zip(item.flat, outputs, strict=False) if each is not None]
+            complete = len(found) == len(item.flat)
+            results.append(found if complete else refusal(overdue(self._admission.retry_after)))
+        return results
 
     def _respond(
-        self,
-        request: HttpRequest,
-        item: Tokenized,
-        outputs: list[Outputs] | HttpResponse,
-        deadline: float,
-    ) -> HttpResponse:
+        self, request: HttpRequest, item: Tokenized, outputs: list[Outputs] | HttpResponse
+    ) -> HttpResponse | Explanation:
         if isinstance(outputs, HttpResponse):
             return outputs
         left = iter(outputs)
@@ -231,17 +281,7 @@ class Service:
         ]
         if item.wanted is None or self._explainer is None:
             return guard(self._encode, request, item, computed)
-        return guard(self._explain, self._explainer, item, item.wanted, computed, deadline)
-
-    def _explain(
-        self,
-        explainer: Explainer,
-        item: Tokenized,
-        wanted: Wanted,
-        computed: Sequence[Sequence[list[Computed]]],
-        deadline: float,
-    ) -> HttpResponse:
-        return bounded(explainer.answer(item.call, item.queries, computed, wanted, deadline))
+        return guard(self._explainer.begin, item.call, item.queries, computed, item.wanted)
 
     def _encode(
         self, request: HttpRequest, item: Tokenized, computed: Sequence[Sequence[list[Computed]]]

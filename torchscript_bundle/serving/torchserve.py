@@ -9,9 +9,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from torchscript_bundle.serving import grpc
+from torchscript_bundle.serving.batching import Tokens
 from torchscript_bundle.serving.errors import REASONS
 from torchscript_bundle.serving.http import Client, HttpRequest, HttpResponse
 
+#: The metrics that count what passes took in, and how much of it was padding.
+COMPUTED_TOKENS, PADDING_TOKENS = "ComputedTokens", "PaddingTokens"
 #: How the names of the headers begin that TorchServe itself adds to a call of StreamPredictions2.
 SEQUENCE = "ts_request_sequence"
 #: Says that binary tensors follow a JSON of this size.
@@ -53,6 +56,8 @@ def write_response(request: HttpRequest, response: HttpResponse, context: Any, i
     """Sets status and content type of one response on the context and returns its body."""
     context.set_response_status(response.status, REASONS[response.status], index)
     context.set_response_content_type(index, response.content_type)
+    for name, value in response.headers.items():
+        context.set_response_header(index, name, value)
     if request.client in ("http", "huggingface_hub"):
         return response.body
     if request.client == "refused_grpc":
@@ -62,6 +67,18 @@ def write_response(request: HttpRequest, response: HttpResponse, context: Any, i
     # StreamPredictions asks for this header, and ends the worker without it.
     context.set_response_header(index, "ts_stream_next", "false")
     return grpc.encode(request, response, context.model_name)
+
+
+def count_tokens(took: Tokens, context: Any) -> None:
+    """Add what passes took in to the worker's metrics."""
+    if took.computed:
+        context.metrics.add_counter(COMPUTED_TOKENS, took.computed)
+        context.metrics.add_counter(PADDING_TOKENS, took.computed - took.real)
+
+
+def answered_whole(_: Any) -> bool | None:
+    """Say of a response, in continuous batching, that it is no part of a stream."""
+    return None
 
 
 def _client(headers: dict[str, str], content_types: dict[str, str]) -> Client:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from torchscript_bundle.serving import torchserve
-from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.artifact import Bundle, ServingOptions
 from torchscript_bundle.serving.devices import make_current
 from torchscript_bundle.serving.generation.service import GenerationService
 from torchscript_bundle.serving.generation.worker import GenerationWorker
@@ -17,9 +17,6 @@ from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.writing import Writing
 from torchscript_bundle.serving.packed.memory import limit_caches
 from torchscript_bundle.serving.service import Service
-
-#: The metrics that count what passes took in, and how much of it was padding.
-COMPUTED_TOKENS, PADDING_TOKENS = "ComputedTokens", "PaddingTokens"
 
 #: Environment variable that is 1 where workers of a model are to hold its weights in memory once.
 SHARE_WEIGHTS = "SHARE_WEIGHTS"
@@ -47,10 +44,7 @@ class BatchWorker:
         requests = [torchserve.read_request(row, context, at) for at, row in enumerate(data)]
         before = self._service.tokens
         pairs = zip(requests, self._service.answer(requests), strict=True)
-        took = self._service.tokens - before
-        if took.computed:
-            context.metrics.add_counter(COMPUTED_TOKENS, took.computed)
-            context.metrics.add_counter(PADDING_TOKENS, took.computed - took.real)
+        torchserve.count_tokens(self._service.tokens - before, context)
         return [torchserve.write_response(*pair, context, at) for at, pair in enumerate(pairs)]
 
 
@@ -67,10 +61,16 @@ def load_worker(folder: Path, device: torch.device, model_name: str) -> Worker:
     """
     limit_caches()
     make_current(device)
-    if isinstance(load_mode(Bundle.load(folder)), Writing):
+    bundle = Bundle.load(folder)
+    if isinstance(load_mode(bundle), Writing):
         return GenerationWorker(GenerationService(folder, device, model_name))
     service = Service(folder, device, model_name)
     if os.environ.get(SHARE_WEIGHTS) == "1":
         # TorchServe unpacks an archive once for all its workers, into a folder that goes with it.
         service.share_weights(folder)
+    if bundle.explanations:
+        # Its libraries are imported only where an artifact needs them.
+        from torchscript_bundle.serving.explanations.worker import ExplainingWorker
+
+        return ExplainingWorker(service, ServingOptions.load(folder).response_timeout / 2)
     return BatchWorker(service)

@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.batching import pad_batch, plan_batches
-from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.batching import pad_batch, padded_length, plan_batches
+from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.target import Attribution, Target
+from torchscript_bundle.serving.pace import Pace
 from torchscript_bundle.serving.runtime import WARM_UP_CALLS
 from torchscript_bundle.serving.tokenization import Row
 
@@ -30,6 +31,12 @@ except ImportError as error:
         "the archive explains its answers by captum, which this Python has not; install it with "
         "`pip install 'captum>=0.9,<0.10'`, or make the artifact with captum_explanation false"
     ) from error
+
+#: Longest pass forward and back, if it has more than one row (seconds): what a prediction that
+#: arrives meanwhile waits for.
+PASS_SECONDS = 0.5
+#: Longest row of which the time is taken when a worker starts.
+LONGEST_TIMED = 64
 
 
 class Attributor:
@@ -47,47 +54,60 @@ class Attributor:
         self._bundle = bundle
         self._device = device
         self._max_rows = max_rows if bundle.dynamic_batch else 1
+        self._pace = Pace()
         for parameter in module.parameters():
             parameter.requires_grad_(False)
 
     def warm_up(self, word: Row) -> None:
-        """Compiles the way back, which the first calls would else pay for.
+        """Compile the way back, which the first calls would else pay for, and time a pass.
 
         Args:
             word: a tokenized word.
         """
-        inputs = self._tensors([word] * min(2, self._max_rows))
-        embeddings = self._module.embed(inputs[self._bundle.inputs.index("input_ids")]).detach()
-        for _ in range(WARM_UP_CALLS):
-            leaf = embeddings.clone().requires_grad_()
-            outputs = self._module.forward_embeddings(leaf, *inputs)
+        longest = word.stretched(min(LONGEST_TIMED, self._bundle.max_length))
+        for rows in [[word] * min(2, self._max_rows)] * WARM_UP_CALLS + [[longest]]:
+            started = time.monotonic()
+            inputs = self._tensors(rows)
+            leaf = self._module.embed(inputs[self._bundle.inputs.index("input_ids")]).detach()
+            outputs = self._module.forward_embeddings(leaf.requires_grad_(), *inputs)
             torch.autograd.grad(torch.cat([each.flatten() for each in outputs]).sum(), leaf)
+            took = time.monotonic() - started
+        self._pace.saw(inputs[0].numel(), took)
+
+    def seconds(self, rows: Sequence[Row], steps: int) -> float:
+        """Return what explaining one number of each row takes at the present pace (estimated)."""
+        return steps * self._pace.seconds(padded_length(len(row), self._bundle) for row in rows)
 
     def attribute(
-        self, targets: Sequence[Target], steps: int, deadline: float
+        self, targets: Sequence[Target], steps: int, pause: Callable[[], None]
     ) -> list[Attribution]:
-        """What the tokens of each target's row did to it, in order.
+        """Attribute the number of each target to the tokens of its row.
 
         Args:
             targets: of any rows.
             steps: on the way from nothing to the text; more make `delta` smaller.
-            deadline: `time.monotonic()` after which no further pass is begun.
+            pause: called before each pass.
 
-        Raises:
-            RequestError: 503 at the deadline.
+        Returns:
+            One attribution for each target, in order.
         """
         found: dict[int, Attribution] = {}
         for output in {target.output for target in targets}:
             of_output = [at for at, each in enumerate(targets) if each.output == output]
             lengths = [len(targets[at].row) for at in of_output]
-            for batch in plan_batches(lengths, self._bundle, self._max_rows):
+            for batch in plan_batches(lengths, self._bundle, self._rows(max(lengths))):
                 chosen = [of_output[at] for at in batch]
-                answers = self._attribute([targets[at] for at in chosen], steps, deadline)
+                answers = self._attribute([targets[at] for at in chosen], steps, pause)
                 found.update(zip(chosen, answers, strict=True))
         return [found[at] for at in range(len(targets))]
 
+    def _rows(self, length: int) -> int:
+        """How many rows of a length a pass may have."""
+        fitting = self._pace.tokens(PASS_SECONDS) / padded_length(length, self._bundle)
+        return int(max(1, min(fitting, self._max_rows)))
+
     def _attribute(
-        self, targets: Sequence[Target], steps: int, deadline: float
+        self, targets: Sequence[Target], steps: int, pause: Callable[[], None]
     ) -> list[Attribution]:
         """The same for targets of one output whose rows go into one batch."""
         inputs = self._tensors([target.row for target in targets])
@@ -98,14 +118,14 @@ class Attributor:
             baselines = self._module.embed(nothing[ids])
         length = inputs[ids].shape[1]
         places = torch.tensor([self._place(each, length) for each in targets], device=self._device)
-        score = self._score(targets[0].output, deadline)
+        score = self._score(targets[0].output, pause)
         arguments = (*inputs, places)
         attributions, deltas = IntegratedGradients(score).attribute(
             embeddings,
             baselines,
             additional_forward_args=arguments,
             n_steps=steps,
-            internal_batch_size=max(self._max_rows, len(targets)),
+            internal_batch_size=max(self._rows(length), len(targets)),
             return_convergence_delta=True,
         )
         with torch.no_grad():
@@ -123,15 +143,16 @@ class Attributor:
             for at, each in enumerate(targets)
         ]
 
-    def _score(self, output: int, deadline: float) -> Callable[..., torch.Tensor]:
+    def _score(self, output: int, pause: Callable[[], None]) -> Callable[..., torch.Tensor]:
+        begun: list[tuple[int, float]] = []
+
         def score(embeddings: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
             """`[rows, length, dim]`, the inputs and places `[rows, k]` -> `[rows]`."""
-            if time.monotonic() > deadline:
-                raise RequestError(
-                    503,
-                    "explaining takes longer than a worker may; send fewer or shorter texts, or "
-                    "lower n_steps, or send the request again when fewer others are waiting",
-                )
+            if begun:  # what came back between two calls is the way back of the first
+                tokens, started = begun.pop()
+                self._pace.saw(tokens, time.monotonic() - started)
+            pause()
+            begun.append((embeddings.shape[0] * embeddings.shape[1], time.monotonic()))
             *inputs, places = rest
             outputs = self._module.forward_embeddings(embeddings, *inputs)
             rows = torch.arange(len(places), device=places.device)

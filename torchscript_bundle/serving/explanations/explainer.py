@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torchscript_bundle.serving.explanations.page import page
 from torchscript_bundle.serving.http import HTML, HttpResponse, json_response
 from torchscript_bundle.serving.modes.base import Computed, Explains, Mode, Query
 from torchscript_bundle.serving.protocols.call import Call
+from torchscript_bundle.serving.refusals import bounded
 from torchscript_bundle.serving.runtime import Runtime
 from torchscript_bundle.serving.tokenization import Row
 
@@ -34,6 +35,22 @@ class Wanted:
     target: Mapping[str, Any]
     steps: int
     page: bool
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A request whose answers are known and are yet to be explained.
+
+    Attributes:
+        seconds: how long that takes at the present pace of this machine (estimated).
+        steps: of the integration.
+        run: explains, and returns the response. Before each pass it calls what it is given, which
+            may take its time, or raise a RequestError to end it.
+    """
+
+    seconds: float
+    steps: int
+    run: Callable[[Callable[[], None]], HttpResponse]
 
 
 class Explainer:
@@ -72,38 +89,44 @@ class Explainer:
         """
         self._explains.check_target(query, wanted.target)
 
-    def answer(
+    def begin(
         self,
         call: Call,
         queries: Sequence[Query],
         computed: Sequence[Sequence[Sequence[Computed]]],
         wanted: Wanted,
-        deadline: float,
-    ) -> HttpResponse:
-        """The answers to a request's items, with what is behind each.
+    ) -> Explanation:
+        """Find what is to be explained of a request's answers.
 
         Args:
             call: the request.
             queries: what the mode understood of each item.
             computed: for each text of each item, its rows.
             wanted: what `decode` gave.
-            deadline: `time.monotonic()` after which no further pass is begun.
 
         Raises:
-            RequestError: 422 for a target that a text has not, 503 at the deadline.
+            RequestError: 422 for a target that a text has not.
         """
         pairs = list(zip(queries, computed, strict=True))
         targets = [self._explains.targets(*pair, wanted.target) for pair in pairs]
-        flat = [target for item in targets for target in item]
-        found = iter(self._attributor.attribute(flat, wanted.steps, deadline))
-        explained = [[(target, next(found)) for target in item] for item in targets]
-        if wanted.page:
-            return HttpResponse(200, HTML, page(explained).encode("utf-8"))
-        answers = [
-            {"answer": self._mode.encode(*pair), "explanations": [describe(*each) for each in item]}
-            for pair, item in zip(pairs, explained, strict=True)
-        ]
-        return json_response(200, call.reply(answers))
+
+        def run(pause: Callable[[], None]) -> HttpResponse:
+            flat = [target for item in targets for target in item]
+            found = iter(self._attributor.attribute(flat, wanted.steps, pause))
+            explained = [[(target, next(found)) for target in item] for item in targets]
+            if wanted.page:
+                return bounded(HttpResponse(200, HTML, page(explained).encode("utf-8")))
+            answers = [
+                {
+                    "answer": self._mode.encode(*pair),
+                    "explanations": [describe(*each) for each in item],
+                }
+                for pair, item in zip(pairs, explained, strict=True)
+            ]
+            return bounded(json_response(200, call.reply(answers)))
+
+        rows = [target.row for item in targets for target in item]
+        return Explanation(self._attributor.seconds(rows, wanted.steps), wanted.steps, run)
 
 
 def make_explainer(

@@ -1,0 +1,86 @@
+"""A worker that explains: predictions are answered at once, explanations by and by.
+
+TorchServe's continuous batching calls the handler again and again while a request has no answer,
+with those that came meanwhile; so predictions run between two passes of an explanation.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torchscript_bundle.serving import torchserve
+from torchscript_bundle.serving.artifact import MOST_EXPLANATIONS
+from torchscript_bundle.serving.explanations.turns import Turns
+from torchscript_bundle.serving.http import HttpRequest, HttpResponse
+from torchscript_bundle.serving.refusals import guard
+from torchscript_bundle.serving.service import Service
+
+#: Under a load of predictions without a gap, the part of the time that explanations get.
+LEAST_SHARE = 0.2
+
+
+class ExplainingWorker:
+    """Answers calls of continuous batching.
+
+    Args:
+        service: what answers.
+        seconds: what explanations together may be estimated to take.
+    """
+
+    def __init__(self, service: Service, seconds: float) -> None:
+        self._service = service
+        self._turns = Turns(MOST_EXPLANATIONS, seconds)
+        self._requests: dict[str, HttpRequest] = {}
+        self._next_turn = 0.0
+
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Answer what is new and can be answered; else let an explanation compute a pass."""
+        ids: dict[int, str] = dict(context.request_ids)
+        self._turns.forget_all_but(ids.values())
+        new = {
+            at: torchserve.read_request(row, context, at)
+            for at, row in enumerate(data)
+            if ids[at] not in self._turns
+        }
+        responses = self._begin(new, ids, context)
+        if not new or time.monotonic() >= self._next_turn:
+            self._take_turn()
+        bodies = []
+        for at in range(len(data)):
+            request, response = new.get(at), responses.get(at)
+            if response is None:
+                response, request = self._turns.pop_done(ids[at]), self._requests[ids[at]]
+            if response is None or request is None:
+                # TorchServe waits for the answer to a request that a response leaves out.
+                del context.request_ids[at]
+                bodies.append(b"")
+                continue
+            self._requests.pop(ids[at], None)
+            bodies.append(torchserve.write_response(request, response, context, at))
+        context.stopping_criteria = dict.fromkeys(ids, torchserve.answered_whole)
+        return bodies
+
+    def _begin(
+        self, new: dict[int, HttpRequest], ids: dict[int, str], context: Any
+    ) -> dict[int, HttpResponse]:
+        """Return the responses of all new requests but those that are explained from now on."""
+        responses: dict[int, HttpResponse] = {}
+        before = self._service.tokens
+        begun = self._service.begin([*new.values()]) if new else []
+        torchserve.count_tokens(self._service.tokens - before, context)
+        for (at, request), answer in zip(new.items(), begun, strict=True):
+            if not isinstance(answer, HttpResponse):
+                self._requests[ids[at]] = request
+                refused = guard(self._turns.add, ids[at], answer)
+                if refused is None:
+                    continue
+                answer = refused
+            responses[at] = answer
+        return responses
+
+    def _take_turn(self) -> None:
+        started = time.monotonic()
+        self._turns.take()
+        ended = time.monotonic()
+        self._next_turn = ended + (ended - started) * (1 / LEAST_SHARE - 1)

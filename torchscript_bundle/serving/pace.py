@@ -1,0 +1,51 @@
+"""How long passes take on this machine at present, learned from those that ran."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+#: What starting a pass costs, in tokens: what it costs a BERT of usual size on a CPU.
+START = 10
+#: How much of the estimate a pass of `FULL_WEIGHT` tokens renews; smaller ones renew less of it.
+#: About ten passes make it forget a machine that was busy with something else.
+RENEWED, FULL_WEIGHT = 0.2, 1000
+
+
+class Pace:
+    """Estimates seconds from numbers of tokens.
+
+    A token is taken to cost the same in rows of any length: the first pass seen should be one of
+    the longest row, whose tokens cost most, since each attends to all others.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._best = float("inf")
+
+    def saw(self, tokens: int, seconds: float) -> None:
+        """Learn from a pass.
+
+        Args:
+            tokens: that it took in, padding included.
+            seconds: that it took.
+        """
+        found = seconds / (START + tokens)
+        weight = RENEWED * min(1.0, tokens / FULL_WEIGHT) if self._now else 1.0
+        self._now += weight * (found - self._now)
+        self._best = min(self._best, self._now)
+
+    def seconds(self, lengths: Iterable[int]) -> float:
+        """Return what rows of these padded lengths take together, at the present pace."""
+        return self._now * _units(lengths)
+
+    def least_seconds(self, lengths: Iterable[int]) -> float:
+        """Return what they take at the best pace so far: on a machine with nothing else to do."""
+        return min(self._now, self._best) * _units(lengths)
+
+    def tokens(self, seconds: float) -> float:
+        """Return how many tokens a pass of so many seconds takes in at the present pace."""
+        return seconds / self._now - START if self._now else float("inf")
+
+
+def _units(lengths: Iterable[int]) -> int:
+    return START + sum(lengths)
