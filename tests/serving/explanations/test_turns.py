@@ -40,7 +40,7 @@ def take_all(turns: Turns, names: str) -> dict[str, HttpResponse]:
 
 def test_they_compute_a_pass_each_in_turn_and_only_then() -> None:
     said: list[str] = []
-    turns = Turns(4, 60)
+    turns = Turns(4, seconds=60, deadline=60)
     turns.add("a", explanation("a", 3, said))
     turns.add("b", explanation("b", 1, said))
     assert said == []
@@ -54,7 +54,7 @@ def test_one_that_fails_has_its_own_error() -> None:
         raise RuntimeError("secret")
 
     said: list[str] = []
-    turns = Turns(4, 60)
+    turns = Turns(4, seconds=60, deadline=60)
     turns.add("a", Explanation(1.0, 50, run))
     turns.add("b", explanation("b", 2, said))
     responses = take_all(turns, "ab")
@@ -64,7 +64,7 @@ def test_one_that_fails_has_its_own_error() -> None:
 
 
 def test_one_that_takes_too_long_is_ended() -> None:
-    turns = Turns(4, 1e-9)
+    turns = Turns(4, seconds=60, deadline=1e-9)
     turns.add("a", explanation("a", 50, [], seconds=0.0))
     response = take_all(turns, "a")["a"]
     assert response.status == 503
@@ -72,7 +72,7 @@ def test_one_that_takes_too_long_is_ended() -> None:
 
 
 def test_what_cannot_be_done_in_time_is_refused_before_it_begins() -> None:
-    turns = Turns(4, 60)
+    turns = Turns(4, seconds=60, deadline=60)
     with pytest.raises(RequestError) as caught:
         turns.add("a", explanation("a", 1, [], seconds=120.0, steps=50))
     assert caught.value.status == 413
@@ -87,7 +87,7 @@ def test_what_cannot_be_done_in_time_is_refused_before_it_begins() -> None:
 
 
 def test_there_are_only_so_many() -> None:
-    turns = Turns(2, 60)
+    turns = Turns(2, seconds=60, deadline=60)
     for name in "ab":
         turns.add(name, explanation(name, 1, []))
     with pytest.raises(RequestError) as caught:
@@ -100,7 +100,7 @@ def test_there_are_only_so_many() -> None:
 
 def test_one_that_nobody_waits_for_ends() -> None:
     said: list[str] = []
-    turns = Turns(4, 60)
+    turns = Turns(4, seconds=60, deadline=60)
     turns.add("a", explanation("a", 10, said))
     turns.add("b", explanation("b", 2, said))
     for _ in range(4):

@@ -21,7 +21,7 @@ from torchscript_bundle.serving.batching import pad_batch, padded_length, plan_b
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.target import Attribution, Target
 from torchscript_bundle.serving.pace import Pace
-from torchscript_bundle.serving.runtime import WARM_UP_CALLS
+from torchscript_bundle.serving.runtime import LONGEST_TIMED, WARM_UP_CALLS
 from torchscript_bundle.serving.tokenization import Row
 
 try:
@@ -35,8 +35,6 @@ except ImportError as error:
 #: Longest pass forward and back, if it has more than one row (seconds): what a prediction that
 #: arrives meanwhile waits for.
 PASS_SECONDS = 0.5
-#: Longest row of which the time is taken when a worker starts.
-LONGEST_TIMED = 64
 
 
 class Attributor:

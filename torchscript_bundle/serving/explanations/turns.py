@@ -66,12 +66,14 @@ class Turns:
 
     Args:
         most: how many there may be.
-        seconds: what all of them together may be estimated to take, and what one may really take.
+        seconds: what all of them together may be estimated to take.
+        deadline: what one may really take, with predictions in between (seconds).
     """
 
-    def __init__(self, most: int, seconds: float) -> None:
+    def __init__(self, most: int, *, seconds: float, deadline: float) -> None:
         self._most = most
         self._seconds = seconds
+        self._deadline = deadline
         self._order: deque[str] = deque()
         self._turns: dict[str, Turn] = {}
 
@@ -104,7 +106,7 @@ class Turns:
                 f"{math.ceil(waiting)} seconds",
                 retry_after=math.ceil(waiting),
             )
-        self._turns[name] = Turn(explanation, self._seconds)
+        self._turns[name] = Turn(explanation, self._deadline)
         self._order.append(name)
 
     def take(self) -> None:

@@ -25,12 +25,14 @@ class ExplainingWorker:
 
     Args:
         service: what answers.
-        seconds: what explanations together may be estimated to take.
+        deadline: what an explanation may take (seconds). All that are under way may be estimated
+            to take half of it: the rest is for predictions in between, and for estimates that
+            were too low.
     """
 
-    def __init__(self, service: Service, seconds: float) -> None:
+    def __init__(self, service: Service, deadline: float) -> None:
         self._service = service
-        self._turns = Turns(MOST_EXPLANATIONS, seconds)
+        self._turns = Turns(MOST_EXPLANATIONS, seconds=deadline / 2, deadline=deadline)
         self._requests: dict[str, HttpRequest] = {}
         self._next_turn = 0.0
 
