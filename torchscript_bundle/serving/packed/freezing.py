@@ -12,6 +12,7 @@ from torchscript_bundle.serving.deprecation import accept_deprecation
 from torchscript_bundle.serving.errors import last_line
 from torchscript_bundle.serving.packed.activations import name_activations
 from torchscript_bundle.serving.packed.bound import Bound, take_out_tables
+from torchscript_bundle.serving.packed.detaching import detached
 from torchscript_bundle.serving.packed.errors import NotPackedError
 from torchscript_bundle.serving.packed.graphs import Graph
 from torchscript_bundle.serving.packed.linears import write_as_linear
@@ -38,9 +39,8 @@ def frozen_graphs(module: torch.jit.ScriptModule, names: list[str]) -> dict[str,
     others = [name for name in names if name != "forward"]
     with accept_deprecation():
         frozen = torch.jit.freeze(module, preserved_attrs=others)
-    graphs = {name: frozen._c._get_method(name).graph.copy() for name in names}
+    graphs = {name: _inlined(frozen, name) for name in names}
     for name, graph in graphs.items():
-        torch._C._jit_pass_inline(graph)
         if next(iter(graph.inputs())).uses():
             raise NotPackedError(f"{name} holds attributes that may change")
         graph.eraseInput(0)
@@ -48,6 +48,13 @@ def frozen_graphs(module: torch.jit.ScriptModule, names: list[str]) -> dict[str,
             rewrite(graph)
             torch._C._jit_pass_dce(graph)
     return graphs
+
+
+def _inlined(module: torch.jit.ScriptModule, name: str) -> Graph:
+    """A method's graph with all that it calls inside, which does not need the module any more."""
+    graph = module._c._get_method(name).graph.copy()
+    torch._C._jit_pass_inline(graph)
+    return detached(graph)
 
 
 def function_of(name: str, graph: Graph, inputs: Sequence[torch.Tensor]) -> Method:
