@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 from transformers import (
@@ -13,7 +15,7 @@ from transformers import (
 )
 
 from tests.jit.generation.helpers import random_scores, script
-from torchscript_bundle.jit.generation import Draw, Sampler
+from torchscript_bundle.jit.generation import Draw, RepetitionPenalty, Sampler
 
 ROWS = 64
 
@@ -76,3 +78,26 @@ def test_half_precision_logits_are_sampled_in_single() -> None:
     assert torch.equal(
         sampler(logits, seen.clone(), **given), sampler(logits.float(), seen.clone(), **given)
     )
+
+
+def test_allowed_options_make_no_score_infinite() -> None:
+    """At the ends of their ranges, of logits far beyond those of any model, in every combination."""
+    ends = itertools.product(
+        (0.0, 5e-324, 1e-38, 1e-5, 100.0), (0, 1, 7), (5e-324, 0.5, 1.0), (0.01, 100.0), (0.0, 1.0)
+    )
+    columns = torch.tensor(list(ends), dtype=torch.float64).unbind(1)
+    temperature, top_k, top_p, penalty, draws = columns
+    rows = len(temperature)
+    for scale in (1.0, 1e4, 1e20):
+        logits = random_scores(rows) * scale
+        seen = torch.rand(rows, 200, generator=torch.Generator().manual_seed(8)) < 0.5
+        sampled = torch.ones(rows, dtype=torch.bool)
+        last = torch.nextafter(draws, torch.zeros_like(draws))
+        given = (temperature, top_k.long(), top_p, penalty, last)
+        tokens = script(Sampler())(logits, seen.clone(), sampled, *given)
+        assert (tokens >= 0).all() and (tokens < 200).all()
+        penalised = RepetitionPenalty()(logits, seen, penalty)
+        assert penalised.isfinite().all()
+        chosen = penalised.gather(1, tokens.unsqueeze(1)).squeeze(1)
+        best = chosen == penalised.amax(1)  # or one that equals it
+        assert best[(temperature < 1e-5) | (top_k == 1) | (top_p < 0.5)].all()

@@ -203,8 +203,8 @@ class Generator(torch.nn.Module):
             input_ids, attention_mask: as `prefill` takes them.
             max_new_tokens: most tokens of an answer.
             do_sample: false takes the best token each time.
-            temperature, top_k, top_p, repetition_penalty: as `transformers` has them; `top_k` 0
-                keeps all tokens.
+            temperature, top_k, top_p, repetition_penalty: as `transformers` has them, but that
+                `temperature` 0 takes the best token each time; `top_k` 0 keeps all tokens.
             seeds: one for each row, which makes it the same each time, alone or in a batch; none
                 for torch's own randomness.
             eos_ids: tokens that end a text, other than the model's.

@@ -3,6 +3,10 @@
 import torch
 from torch import Tensor
 
+#: A temperature below is taken for 0, which takes the best token: logits divided by less could
+#: become infinite in float32.
+LEAST_TEMPERATURE = 1e-5
+
 
 def check_options(
     max_new_tokens: int, temperature: float, top_k: int, top_p: float, repetition_penalty: float
@@ -10,14 +14,15 @@ def check_options(
     """Raises ValueError, with a sentence, for what no text can be written with."""
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, not {temperature}")
+    if not 0 <= temperature <= 100:
+        raise ValueError(f"temperature must be from 0 (the best token) to 100, not {temperature}")
     if top_k < 0:
         raise ValueError(f"top_k must be at least 0 (which keeps all), not {top_k}")
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
-    if not repetition_penalty > 0:
-        raise ValueError(f"repetition_penalty must be above 0, not {repetition_penalty}")
+    # Logits are divided by it, or multiplied: beyond these bounds they could become infinite.
+    if not 0.01 <= repetition_penalty <= 100:
+        raise ValueError(f"repetition_penalty must be from 0.01 to 100, not {repetition_penalty}")
 
 
 def draw_numbers(rows: int, count: int, seeds: list[int] | None) -> Tensor:

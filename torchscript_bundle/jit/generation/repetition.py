@@ -13,7 +13,7 @@ class RepetitionPenalty(torch.nn.Module):
         Args:
             scores: float `[batch, vocabulary]`.
             seen: bool `[batch, vocabulary]`, the tokens of each row so far.
-            penalty: float64 `[batch]`, above 0; 1 changes nothing.
+            penalty: float64 `[batch]`, from 0.01 to 100; 1 changes nothing.
         """
         if bool((penalty == 1).all()):
             return scores

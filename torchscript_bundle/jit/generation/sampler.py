@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from torchscript_bundle.jit.generation.draw import Draw
+from torchscript_bundle.jit.generation.options import LEAST_TEMPERATURE
 from torchscript_bundle.jit.generation.repetition import RepetitionPenalty
 from torchscript_bundle.jit.generation.temperature import Temperature
 from torchscript_bundle.jit.generation.top_k import TopK
@@ -23,6 +24,7 @@ class Sampler(torch.nn.Module):
         self.top_k = TopK()
         self.top_p = TopP()
         self.draw = Draw()
+        self.least_temperature = LEAST_TEMPERATURE
 
     def forward(
         self,
@@ -40,13 +42,14 @@ class Sampler(torch.nn.Module):
         Args:
             logits: float `[batch, vocabulary]`.
             seen: bool `[batch, vocabulary]`, the tokens of each row so far; written to.
-            do_sample: bool `[batch]`; false takes the best token, after the penalty.
+            do_sample: bool `[batch]`; false takes the best token, after the penalty. So does a
+                temperature below `LEAST_TEMPERATURE`.
             temperature, top_k, top_p, repetition_penalty: `[batch]`, see those modules.
             draws: float64 `[batch]`, in [0, 1); not read where `do_sample` is false.
         """
         scores = self.repetition_penalty(logits.float(), seen, repetition_penalty)
         tokens: Tensor = scores.argmax(1)
-        rows = do_sample.nonzero().squeeze(1)
+        rows = (do_sample & (temperature >= self.least_temperature)).nonzero().squeeze(1)
         if rows.size(0) > 0:
             drawn = self.temperature(scores[rows], temperature[rows])
             drawn = self.top_k(drawn, top_k[rows])

@@ -12,6 +12,7 @@ class Temperature(torch.nn.Module):
 
         Args:
             scores: float `[batch, vocabulary]`.
-            temperature: float64 `[batch]`, above 0; 1 changes nothing.
+            temperature: float64 `[batch]`, at least `options.LEAST_TEMPERATURE`, so that the
+                quotients stay finite; 1 changes nothing.
         """
         return scores / temperature.to(scores.dtype).unsqueeze(1)
