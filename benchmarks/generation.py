@@ -29,10 +29,11 @@ sys.path.insert(0, str(ROOT))
 from torchscript_bundle.export.generation import make_generator, read_facts  # noqa: E402
 from torchscript_bundle.jit import tracing  # noqa: E402
 from torchscript_bundle.serving.generation.answer import Answer  # noqa: E402
-from torchscript_bundle.serving.generation.engine import Engine, Limits  # noqa: E402
+from torchscript_bundle.serving.generation.engine import Engine  # noqa: E402
 from torchscript_bundle.serving.generation.packed import pack_generator  # noqa: E402
 from torchscript_bundle.serving.generation.settings import Settings  # noqa: E402
 from torchscript_bundle.serving.generation.spelling import Spelling  # noqa: E402
+from torchscript_bundle.serving.generation.turns import Limits  # noqa: E402
 
 BATCHES = (1, 8)
 PROMPT = 32
@@ -97,11 +98,11 @@ def packed_writer(path: Path, precision: str) -> Writer:
     def write(ids: Tensor) -> Tensor:
         engine = Engine(generator, CPU, Limits(max(BATCHES), max(BATCHES) * (PROMPT + NEW)))
         answers = [
-            Answer(row, settings, NEW, frozenset(), Spelling(nameless, row, False), frozenset())
+            Answer(row, settings, NEW, frozenset(), Spelling(nameless, row, False), {})
             for row in ids.tolist()
         ]
         for answer in answers:
-            engine.add(answer)
+            engine.add([answer])
         while not all(answer.done for answer in answers):
             engine.step()
         return torch.tensor([[piece.token for piece in answer.pieces] for answer in answers])

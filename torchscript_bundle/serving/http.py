@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from torchscript_bundle.serving.errors import RequestError
+
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
@@ -68,14 +70,21 @@ class HttpResponse:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def json_response(status: int, value: Any) -> HttpResponse:
+def retry_headers(error: RequestError) -> dict[str, str]:
+    """Return the header that says when to come again, where an error says so."""
+    return {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+
+
+def json_response(
+    status: int, value: Any, headers: Mapping[str, str] | None = None
+) -> HttpResponse:
     """A value as strict JSON, in UTF-8.
 
     Raises:
         ValueError: a number in it is not finite.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return HttpResponse(status, JSON, text.encode("utf-8"))
+    return HttpResponse(status, JSON, text.encode("utf-8"), headers or {})
 
 
 def prefers_plain_text(accept: str) -> bool:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import ParamSpec, TypeVar
 
 from torchscript_bundle.serving.errors import RequestError, log_failure
-from torchscript_bundle.serving.http import MAX_RESPONSE_SIZE, HttpResponse, json_response
+from torchscript_bundle.serving.http import (
+    MAX_RESPONSE_SIZE,
+    HttpResponse,
+    json_response,
+    retry_headers,
+)
 from torchscript_bundle.serving.protocols.call import Call
 
 P = ParamSpec("P")
@@ -42,7 +46,9 @@ def naming_item(at: int, call: Call) -> Iterator[None]:
         yield
     except RequestError as error:
         where = f"item {at} of the list: " if call.listed else ""
-        raise RequestError(error.status, where + error.message) from None
+        raise RequestError(
+            error.status, where + error.message, retry_after=error.retry_after
+        ) from None
 
 
 def guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpResponse:
@@ -58,10 +64,7 @@ def guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpRe
 
 def refusal(error: RequestError) -> HttpResponse:
     """Return the response to a request that is not served."""
-    response = json_response(error.status, {"error": error.message})
-    if error.retry_after is None:
-        return response
-    return replace(response, headers={"Retry-After": str(error.retry_after)})
+    return json_response(error.status, {"error": error.message}, retry_headers(error))
 
 
 def bounded(response: HttpResponse) -> HttpResponse:

@@ -142,8 +142,8 @@ def test_seen_tokens_are_those_of_the_text_or_of_the_decoder() -> None:
         ({"temperature": math.nan}, "temperature must be from 0"),
         ({"temperature": 101.0}, "temperature must be from 0"),
         ({"top_k": -1}, "top_k must be at least 0"),
-        ({"top_p": 0.0}, "top_p must be above 0 and at most 1"),
-        ({"top_p": 1.5}, "top_p must be above 0 and at most 1"),
+        ({"top_p": -0.1}, "top_p must be from 0 .the best token. to 1, not -0.1"),
+        ({"top_p": 1.5}, "top_p must be from 0"),
         ({"repetition_penalty": 0.0}, "repetition_penalty must be from 0.01 to 100, not 0"),
         ({"repetition_penalty": 101.0}, "repetition_penalty must be from 0.01 to 100"),
         ({"seeds": [1]}, "1 seeds for 4 rows: give one for each"),
@@ -155,11 +155,12 @@ def test_options_out_of_range_are_refused(options: dict[str, Any], message: str)
         adder().generate(*padded(TEXTS), **{"do_sample": True, **options})
 
 
-def test_temperature_0_takes_the_best_tokens() -> None:
+def test_temperature_0_and_top_p_0_take_the_best_tokens() -> None:
     best = adder().generate(*padded(TEXTS), 9)
     for temperature in (0.0, 1e-38, 9e-6):
         found = adder().generate(*padded(TEXTS), 9, do_sample=True, temperature=temperature)
         assert torch.equal(found, best)
+    assert torch.equal(adder().generate(*padded(TEXTS), 9, do_sample=True, top_p=0.0), best)
 
 
 def test_text_that_is_too_long_is_refused() -> None:

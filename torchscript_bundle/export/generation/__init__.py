@@ -1,6 +1,6 @@
 """Models that write: `make_generator` gives the module that jit/generation/README.md describes."""
 
-from torchscript_bundle.export.generation.facts import SAMPLING, GeneratorFacts, read_facts
+from torchscript_bundle.export.generation.facts import GeneratorFacts, read_facts
 from torchscript_bundle.export.generation.maker import (
     GeneratorProof,
     compare_all,
@@ -8,7 +8,6 @@ from torchscript_bundle.export.generation.maker import (
 )
 
 __all__ = [
-    "SAMPLING",
     "GeneratorFacts",
     "GeneratorProof",
     "compare_all",

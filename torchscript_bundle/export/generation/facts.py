@@ -6,18 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.serving.generation.settings import NEUTRAL, wrong_defaults
 
-#: Settings that a request may give, with what changes nothing.
-SAMPLING: dict[str, bool | int | float] = {
-    "do_sample": False,
-    "temperature": 1.0,
-    "top_k": 0,
-    "top_p": 1.0,
-    "repetition_penalty": 1.0,
-}
 #: Settings that say nothing of which token comes next, or that are read here.
 _READ = {
-    *SAMPLING,
+    *NEUTRAL,
     *("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id"),
     *("forced_bos_token_id", "forced_eos_token_id", "max_length", "max_new_tokens"),
     *("transformers_version", "use_cache", "cache_implementation", "return_dict_in_generate"),
@@ -37,7 +30,7 @@ class GeneratorFacts:
         start_id: what an encoder-decoder's answer begins with; -1 without an encoder.
         first_id: token that every answer begins with; -1 for none.
         last_id: token that an answer cut at its length ends with; -1 for none.
-        defaults: the model's own values for `SAMPLING`, for requests that give none.
+        defaults: the model's own values for `NEUTRAL`, for requests that give none.
         ignored: the model's other settings, such as `num_beams`, which transformers' `generate`
             would follow and the file does not.
     """
@@ -49,7 +42,7 @@ class GeneratorFacts:
     start_id: int = -1
     first_id: int = -1
     last_id: int = -1
-    defaults: dict[str, bool | int | float] = field(default_factory=lambda: dict(SAMPLING))
+    defaults: dict[str, bool | int | float] = field(default_factory=lambda: dict(NEUTRAL))
     ignored: tuple[str, ...] = ()
 
 
@@ -65,7 +58,8 @@ def read_facts(
         pad_id: the tokenizer's, if it has one; else the model's, else what ends a text.
 
     Raises:
-        ExportError: an encoder-decoder does not say what its answers begin with.
+        ExportError: an encoder-decoder does not say what its answers begin with, or a setting has
+            a value that no request could send.
     """
     config = model.generation_config
     eos = config.eos_token_id
@@ -84,6 +78,12 @@ def read_facts(
         for name, value in config.to_diff_dict().items()
         if value is not None and not name.startswith("_")
     }
+    defaults = {name: given.get(name, value) for name, value in NEUTRAL.items()}
+    if wrong := wrong_defaults(defaults):
+        raise ExportError(
+            f"generation_config.json: {'; '.join(wrong.values())}; every request that does not say "
+            "otherwise would be written with that: set another value there, or remove it"
+        )
     return GeneratorFacts(
         max_length=max_length,
         max_source_length=max_source_length if seq2seq else 0,
@@ -92,7 +92,7 @@ def read_facts(
         start_id=start,
         first_id=_forced(config.forced_bos_token_id) if seq2seq else -1,
         last_id=_forced(config.forced_eos_token_id),
-        defaults={name: given.get(name, value) for name, value in SAMPLING.items()},
+        defaults=defaults,
         ignored=tuple(sorted(set(given) - _READ)),
     )
 

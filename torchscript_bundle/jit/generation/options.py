@@ -18,8 +18,8 @@ def check_options(
         raise ValueError(f"temperature must be from 0 (the best token) to 100, not {temperature}")
     if top_k < 0:
         raise ValueError(f"top_k must be at least 0 (which keeps all), not {top_k}")
-    if not 0 < top_p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, not {top_p}")
+    if not 0 <= top_p <= 1:
+        raise ValueError(f"top_p must be from 0 (the best token) to 1, not {top_p}")
     # Logits are divided by it, or multiplied: beyond these bounds they could become infinite.
     if not 0.01 <= repetition_penalty <= 100:
         raise ValueError(f"repetition_penalty must be from 0.01 to 100, not {repetition_penalty}")

@@ -42,14 +42,15 @@ class Sampler(torch.nn.Module):
         Args:
             logits: float `[batch, vocabulary]`.
             seen: bool `[batch, vocabulary]`, the tokens of each row so far; written to.
-            do_sample: bool `[batch]`; false takes the best token, after the penalty. So does a
-                temperature below `LEAST_TEMPERATURE`.
+            do_sample: bool `[batch]`; false takes the best token, after the penalty. So do a
+                temperature below `LEAST_TEMPERATURE` and a `top_p` of 0.
             temperature, top_k, top_p, repetition_penalty: `[batch]`, see those modules.
             draws: float64 `[batch]`, in [0, 1); not read where `do_sample` is false.
         """
         scores = self.repetition_penalty(logits.float(), seen, repetition_penalty)
         tokens: Tensor = scores.argmax(1)
-        rows = (do_sample & (temperature >= self.least_temperature)).nonzero().squeeze(1)
+        drawn_from = do_sample & (temperature >= self.least_temperature) & (top_p > 0)
+        rows = drawn_from.nonzero().squeeze(1)
         if rows.size(0) > 0:
             drawn = self.temperature(scores[rows], temperature[rows])
             drawn = self.top_k(drawn, top_k[rows])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
+from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.settings import Settings
 from torchscript_bundle.serving.generation.spelling import Spelling
 from torchscript_bundle.serving.generation.stops import StopFinder
 
+FAILED = RequestError(500, "the server could not answer this request")
 #: Why an answer ended, in Hugging Face's words.
 Reason = Literal["length", "eos_token", "stop_sequence"]
 
@@ -43,7 +45,7 @@ class Answer:
         most: most tokens, where the settings do not say: what there is room for.
         eos_ids: tokens that end it.
         spelling: spells its tokens.
-        special_ids: tokens that are no part of a text.
+        special: how the tokens are spelled that are no part of a text.
     """
 
     def __init__(
@@ -53,16 +55,16 @@ class Answer:
         most: int,
         eos_ids: frozenset[int],
         spelling: Spelling,
-        special_ids: frozenset[int],
+        special: Mapping[int, str],
     ) -> None:
         self.prompt = prompt
         self.settings = settings
         self.most = most
         self.pieces: list[Piece] = []
         self.reason: Reason | None = None
-        self.failed = False
+        self.error: RequestError | None = None
         self._eos_ids = eos_ids
-        self._special_ids = special_ids
+        self._special = special
         self._spelling = spelling
         self._stops = StopFinder(settings.stop, settings.keep_stop)
         self._randomness = torch.Generator().manual_seed(settings.seed)
@@ -70,7 +72,11 @@ class Answer:
     @property
     def done(self) -> bool:
         """Whether nothing will be added any more."""
-        return self.reason is not None or self.failed
+        return self.reason is not None or self.error is not None
+
+    def fail(self, error: RequestError) -> None:
+        """Ends the answer without its being whole; the first error counts."""
+        self.error = self.error or error
 
     @property
     def text(self) -> str:
@@ -84,6 +90,8 @@ class Answer:
     def add(self, token: int, logprob: float) -> None:
         """Takes the next token, and sees whether it is the last."""
         shown = self._stops.feed(self._spelling.feed(token))
+        if token in self._special:
+            shown += self._stops.feed(self._special[token], special=True)
         if token in self._eos_ids:
             self.reason = "eos_token"
         elif len(self.pieces) + 1 >= self.most:
@@ -94,4 +102,4 @@ class Answer:
                 shown += self._stops.rest()
         if self._stops.found:
             self.reason = "stop_sequence"
-        self.pieces.append(Piece(token, shown, logprob, token in self._special_ids))
+        self.pieces.append(Piece(token, shown, logprob, token in self._special))

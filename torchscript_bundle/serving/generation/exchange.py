@@ -7,10 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from torchscript_bundle.serving.generation.answer import Answer
-from torchscript_bundle.serving.http import HttpRequest, HttpResponse, json_response
+from torchscript_bundle.serving.errors import RequestError, log_failure
+from torchscript_bundle.serving.generation.answer import FAILED, Answer
+from torchscript_bundle.serving.http import (
+    HttpRequest,
+    HttpResponse,
+    json_response,
+    retry_headers,
+)
 
-FAILED = "the server could not answer this request"
 #: What clients of server-sent events pass over, so that a lost connection is noticed all the same.
 NOTHING_YET = b":\n\n"
 
@@ -35,11 +40,18 @@ class Exchange(ABC):
     @property
     def done(self) -> bool:
         """Whether all of its answers are written, or one has failed."""
-        return self._failed or all(answer.done for answer in self.answers)
+        return self._failure is not None or all(answer.done for answer in self.answers)
 
     @property
-    def _failed(self) -> bool:
-        return any(answer.failed for answer in self.answers)
+    def _failure(self) -> RequestError | None:
+        """What went wrong, of a list with the number of the text."""
+        for at, answer in enumerate(self.answers):
+            if (error := answer.error) is not None:
+                where = f"item {at} of the list: " if len(self.answers) > 1 else ""
+                return RequestError(
+                    error.status, where + error.message, retry_after=error.retry_after
+                )
+        return None
 
     def response(self) -> HttpResponse:
         """The whole answer, once it is done.
@@ -47,16 +59,24 @@ class Exchange(ABC):
         Raises:
             RequestError: it is too long to be sent.
         """
-        return json_response(500, self._error(FAILED)) if self._failed else self._whole()
+        if (error := self._failure) is not None:
+            return json_response(error.status, self._error(error), retry_headers(error))
+        return self._whole()
 
     def events(self) -> bytes:
         """Server-sent events of what was written since the last call, the last of them included."""
         if self._closed:
             return b""
         self._closed = self.done
-        if self._failed:
+        if (error := self._failure) is not None:
+            return event(self._error(error))
+        try:
+            made = b"".join(self._events())
+        except Exception as error:  # of this request alone: its neighbours share the call
+            log_failure("telling what was written", error)
+            self._closed = True
+            self.answers[0].fail(FAILED)
             return event(self._error(FAILED))
-        made = b"".join(self._events())
         if not made and any(answer.pieces for answer in self.answers):
             return NOTHING_YET
         return made
@@ -77,7 +97,7 @@ class Exchange(ABC):
         """The answer of a request that is not streamed."""
 
     @abstractmethod
-    def _error(self, message: str) -> dict[str, Any]:
+    def _error(self, error: RequestError) -> dict[str, Any]:
         """What is said where the server has failed."""
 
     @abstractmethod

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
 from torchscript_bundle.serving.generation.exchange import Exchange, event
 from torchscript_bundle.serving.http import (
@@ -56,8 +57,8 @@ class HuggingFaceExchange(Exchange):
             return HttpResponse(200, TEXT, lines.encode("utf-8"))
         return json_response(200, self._reply(values))
 
-    def _error(self, message: str) -> dict[str, Any]:
-        return {"error": message, **({"error_type": "generation"} if self.streamed else {})}
+    def _error(self, error: RequestError) -> dict[str, Any]:
+        return {"error": error.message, **({"error_type": "generation"} if self.streamed else {})}
 
     def _piece(self, index: int, answer: Answer, at: int) -> Iterator[bytes]:
         last = answer.done and at == len(answer.pieces) - 1

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
 from torchscript_bundle.serving.generation.exchange import Exchange, event
 from torchscript_bundle.serving.http import HttpRequest, HttpResponse, json_response
@@ -61,8 +62,8 @@ class CompletionExchange(Exchange):
         ]
         return json_response(200, {**self._head(kind, choices), "usage": self._usage()})
 
-    def _error(self, message: str) -> dict[str, Any]:
-        return error_body(500, message)
+    def _error(self, error: RequestError) -> dict[str, Any]:
+        return error_body(error.status, error.message)
 
     def _first(self) -> Iterator[bytes]:
         if self._chat:
@@ -120,11 +121,14 @@ def error_body(status: int, message: str) -> dict[str, Any]:
 
 
 def in_openai_shape(response: HttpResponse) -> HttpResponse:
-    """The same, if it is no error; else with the error as OpenAI's clients read it."""
+    """The same, if it is no error or in that shape; else as OpenAI's clients read an error."""
     if response.status < 400:
         return response
+    said = json.loads(response.body)["error"]
+    if isinstance(said, dict):
+        return response
     status = 400 if response.status in AS_BAD_REQUEST else response.status
-    return json_response(status, error_body(response.status, json.loads(response.body)["error"]))
+    return json_response(status, error_body(response.status, said), response.headers)
 
 
 def _reason(answer: Answer) -> str:

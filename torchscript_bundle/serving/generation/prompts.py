@@ -30,7 +30,7 @@ class PromptReader:
         self._eos_ids = frozenset(facts["eos_ids"])
         self._clean_up: bool = facts["clean_up_spaces"]
         added = tokenizer.get_added_tokens_decoder()
-        self._special_ids = frozenset(at for at, token in added.items() if token.special)
+        self._special = {at: token.content for at, token in added.items() if token.special}
 
     def start(self, text: str, settings: Settings, *, special_tokens: bool = True) -> Answer:
         """The answer to a text, without a token yet.
@@ -59,7 +59,7 @@ class PromptReader:
         most = min(self._default_new, room) if wanted is None else wanted
         before: Sequence[int] = () if self._reads_source else prompt
         spelling = Spelling(self._tokenizer, before, self._clean_up)
-        return Answer(prompt, settings, most, self._eos_ids, spelling, self._special_ids)
+        return Answer(prompt, settings, most, self._eos_ids, spelling, self._special)
 
     def _check(self, prompt: Sequence[int], most: int, beside: str) -> None:
         if len(prompt) > most:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,19 @@ import torch
 from torch import Tensor
 
 from torchscript_bundle.serving.batching import pad
-from torchscript_bundle.serving.generation.answer import Answer
+from torchscript_bundle.serving.errors import RequestError, log_failure
+from torchscript_bundle.serving.generation.answer import FAILED, Answer
 
+logger = logging.getLogger(__name__)
+
+#: Logits that are larger are no numbers to choose by: an option that is allowed could make them
+#: infinite (`settings` has the bounds), and no model has them.
+MOST_LOGIT = 1e30
+NOT_FINITE = RequestError(
+    500,
+    "what the model computed for this text is not finite: its weights are damaged, or the text is "
+    "too much for their precision; send another text",
+)
 #: Options that `Generator.sample` takes a tensor of, with their types.
 OPTIONS = {
     "do_sample": torch.bool,
@@ -39,6 +51,21 @@ class Prompts:
     seen: Tensor
 
 
+@dataclass
+class Paused:
+    """The row of an answer that waits for its next turn.
+
+    Attributes:
+        cache: of it alone, without padding.
+        token: int64 `[1]`, its last one, which was not read yet.
+        seen: bool `[1, vocabulary]`, the tokens that are there already.
+    """
+
+    cache: list[Tensor]
+    token: Tensor
+    seen: Tensor
+
+
 class Rows:
     """Answers that are written together; they join and leave between two tokens.
 
@@ -55,10 +82,57 @@ class Rows:
         self._seen = torch.empty(0)
         self._tokens = torch.empty(0, dtype=torch.int64)
         self._options: list[Tensor] = []
+        self._paused: dict[Answer, Paused] = {}
+
+    @property
+    def paused(self) -> Collection[Answer]:
+        """Answers that wait for their next turn, the one that waits longest first."""
+        return self._paused.keys()
 
     def leave(self) -> None:
         """Frees the rows of answers that are done."""
-        finished = torch.tensor([answer.done for answer in self.answers], dtype=torch.bool)
+        self._paused = {answer: row for answer, row in self._paused.items() if not answer.done}
+        self._remove([answer.done for answer in self.answers])
+
+    def pause(self, answers: Sequence[Answer]) -> None:
+        """Takes answers out of the batch; what was computed for them is kept.
+
+        So they go on later as if they had stayed: nothing is computed again.
+        """
+        leaving = set(answers)
+        for row, answer in enumerate(self.answers):
+            if answer in leaving:
+                self._paused[answer] = self._copy(row)
+        self._remove([answer in leaving for answer in self.answers])
+
+    def resume(self, answers: Sequence[Answer]) -> None:
+        """Puts paused answers back into the batch."""
+        for answer in answers:
+            row = self._paused.pop(answer)
+            self._tokens = torch.cat([self._tokens[: len(self.answers)], row.token])
+            self._join([answer], row.cache, row.seen)
+
+    def _copy(self, row: int) -> Paused:
+        mask, source = self._cache[0][row : row + 1], self._cache[1][row : row + 1]
+        length, width = mask.size(1), int(source.sum())
+        padding = length - int(mask.sum())
+        kept = [mask[:, padding:].clone(), source[:, :width].clone()]
+        for at, buffer in enumerate(self._cache[2:]):
+            places = slice(padding, length) if at < self._module.growing else slice(width)
+            kept.append(buffer[row : row + 1, :, places].clone())
+        seen = self._seen[row : row + 1].clone()
+        return Paused(kept, self._tokens[row : row + 1].clone(), seen)
+
+    def _join(self, answers: Sequence[Answer], cache: list[Tensor], seen: Tensor) -> None:
+        if self.answers:
+            self._cache = self._module.merge(self._cache, cache)
+            self._seen = torch.cat([self._seen, seen])
+        else:
+            self._cache, self._seen = cache, seen
+        self._change([*self.answers, *answers])
+
+    def _remove(self, leaving: Sequence[bool]) -> None:
+        finished = torch.tensor(leaving, dtype=torch.bool)
         if not bool(finished.any()):
             return
         if bool(finished.all()):
@@ -70,7 +144,7 @@ class Rows:
         self._change([self.answers[row] for row in rows.tolist()])
 
     def clear(self) -> None:
-        """Frees all of them."""
+        """Frees the rows of the batch."""
         self._cache = []
         self._change([])
 
@@ -97,12 +171,7 @@ class Rows:
             logits.append(ahead)
         for prompts in joining:
             logits.append(prompts.logits)
-            if self.answers:
-                self._cache = self._module.merge(self._cache, prompts.cache)
-                self._seen = torch.cat([self._seen, prompts.seen])
-            else:
-                self._cache, self._seen = prompts.cache, prompts.seen
-            self._change([*self.answers, *prompts.answers])
+            self._join(prompts.answers, prompts.cache, prompts.seen)
         self._write(torch.cat(logits))
 
     def _change(self, answers: list[Answer]) -> None:
@@ -121,20 +190,35 @@ class Rows:
         forced = self._forced()
         kept = self._seen[list(forced)]
         drawn = torch.tensor(draws, dtype=torch.float64, device=self._device)
+        logits = self._without_bad_rows(logits.float())
         tokens: Tensor = self._module.sample(logits, self._seen, *self._options, drawn)
         for before, (row, token) in zip(kept, forced.items(), strict=True):
             # The token that the model preferred is not there.
             self._seen[row] = before
             self._seen[row, token] = True
             tokens[row] = token
-        logits = logits.float()
         chosen = logits.gather(1, tokens.unsqueeze(1)).squeeze(1)
-        shares = chosen - logits.logsumexp(1)
+        # A token that comes in any case may be one that the model rules out.
+        shares = (chosen - logits.logsumexp(1)).clamp(min=torch.finfo(torch.float32).min)
         self._tokens = tokens
         for answer, token, share in zip(
             self.answers, tokens.tolist(), shares.tolist(), strict=True
         ):
-            answer.add(token, share)
+            _add(answer, token, share)
+
+    def _without_bad_rows(self, logits: Tensor) -> Tensor:
+        """The logits, with zeros in rows that are no numbers; their answers fail, and no others.
+
+        A token that the model rules out may have minus infinity.
+        """
+        good = logits.amax(1).abs() <= MOST_LOGIT  # false of NaN
+        if bool(good.all()):
+            return logits
+        for answer, is_good in zip(self.answers, good.tolist(), strict=True):
+            if not is_good:
+                logger.error("the logits of a row are not finite: its answer failed")
+                answer.fail(NOT_FINITE)
+        return logits.masked_fill(~good.unsqueeze(1), 0.0)
 
     def _forced(self) -> dict[int, int]:
         """Row -> the token that comes next whatever the model says."""
@@ -146,6 +230,17 @@ class Rows:
             elif last >= 0 and len(answer.pieces) == answer.most - 1:
                 forced[row] = last
         return forced
+
+
+def _add(answer: Answer, token: int, share: float) -> None:
+    """Gives an answer its next token; an error in its spelling is that answer's alone."""
+    if answer.done:
+        return
+    try:
+        answer.add(token, share)
+    except Exception as error:
+        log_failure("spelling an answer", error)
+        answer.fail(FAILED)
 
 
 def pad_prompts(

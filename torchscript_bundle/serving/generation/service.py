@@ -20,7 +20,7 @@ from torchscript_bundle.serving.description import describe_bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.fields import TEXT
 from torchscript_bundle.serving.generation.answer import Answer
-from torchscript_bundle.serving.generation.engine import Engine, Limits
+from torchscript_bundle.serving.generation.engine import Engine
 from torchscript_bundle.serving.generation.exchange import Exchange
 from torchscript_bundle.serving.generation.hugging_face import HuggingFaceExchange
 from torchscript_bundle.serving.generation.messages import MESSAGES, read_messages
@@ -29,10 +29,12 @@ from torchscript_bundle.serving.generation.openai_answers import (
     in_openai_shape,
 )
 from torchscript_bundle.serving.generation.openai_form import CompletionForm
+from torchscript_bundle.serving.generation.pace import Pace
 from torchscript_bundle.serving.generation.packed import pack_generator
 from torchscript_bundle.serving.generation.prompts import PromptReader
 from torchscript_bundle.serving.generation.rows import pad_prompts
-from torchscript_bundle.serving.generation.settings import Settings
+from torchscript_bundle.serving.generation.settings import Settings, usable_defaults
+from torchscript_bundle.serving.generation.turns import Limits
 from torchscript_bundle.serving.http import HttpRequest, HttpResponse, json_response
 from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.base import Query
@@ -61,6 +63,8 @@ MAX_BATCH_TOKENS = "max_batch_tokens"
 COMPLETIONS = {"chat/completions": True, "completions": False}
 #: Clients that can read events.
 STREAMS = ("http", "huggingface_hub")
+#: Tokens of the text that the pace of reading is measured with.
+PACE_TOKENS = 128
 WARM_UP = Settings(
     max_new_tokens=3,
     do_sample=True,
@@ -94,12 +98,11 @@ class GenerationService:
         tokenizer = TextEncoder(folder, self._bundle, truncate=False).tokenizer
         self._prompts = PromptReader(self._bundle, tokenizer)
         self._template = _load_template(self._bundle)
-        self._completions = CompletionForm(
-            self._bundle.max_length - 1, self._bundle.mode_options["defaults"], model_name
-        )
+        defaults = usable_defaults(self._bundle.mode_options["defaults"])
+        self._completions = CompletionForm(self._bundle.max_length - 1, defaults, model_name)
         limits = Limits(self._options.batch_size, _max_batch_tokens(folder))
         self.generator, self._running = self._load_generator(folder, device)
-        self._engine = Engine(self.generator, device, limits)
+        self._engine = Engine(self.generator, device, limits, self._options.response_timeout)
         self._warm_up()
 
     @property
@@ -133,14 +136,25 @@ class GenerationService:
         return generator, Running(generator.prefill, FLOAT32, reason)
 
     def _warm_up(self) -> None:
-        """Writes a little, alone and with another that joins."""
+        """Writes a little, alone and with another that joins; then measures the pace."""
         started = time.perf_counter()
         for _ in range(2):
-            self._engine.add(self._prompts.start("a", WARM_UP))
+            self._engine.add([self._prompts.start("a", WARM_UP)])
             self._engine.step()
         while self._engine.running or self._engine.waiting:
             self._engine.step()
+        self._measure_pace()
         logger.info("warm-up took %.1f s", time.perf_counter() - started)
+
+    def _measure_pace(self) -> None:
+        """Reads a longer text, of which the pace of reading is known from then on."""
+        answer = self._prompts.start("a", WARM_UP)
+        room = self._bundle.max_length - answer.most
+        answer.prompt = (list(answer.prompt) * PACE_TOKENS)[: min(PACE_TOKENS, room)]
+        self._engine.pace = Pace()
+        self._engine.add([answer])
+        while self._engine.waiting or self._engine.running:
+            self._engine.step()
 
     def open(self, request: HttpRequest) -> Exchange | HttpResponse:
         """Begins with a request; a bad one is answered at once."""
@@ -198,8 +212,7 @@ class GenerationService:
         )
 
     def _begin(self, exchange: Exchange) -> Exchange:
-        for answer in exchange.answers:
-            self._engine.add(answer)
+        self._engine.add(exchange.answers, streamed=exchange.streamed)
         return exchange
 
     def _with_prompt(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -243,13 +256,14 @@ class GenerationService:
         self._engine.step()
 
     def close(self, exchange: Exchange) -> None:
-        """Forgets a request whose client is gone."""
+        """Forgets a request that was answered, or whose client is gone."""
         for answer in exchange.answers:
             self._engine.drop(answer)
 
     def finish(self, exchange: Exchange) -> HttpResponse:
         """The response to a request that is done and not streamed."""
-        return guard(lambda: bounded(exchange.response()))
+        response = guard(lambda: bounded(exchange.response()))
+        return in_openai_shape(response) if isinstance(exchange, CompletionExchange) else response
 
     def describe(self) -> dict[str, Any]:
         """What this archive serves and how to ask for it, and what is being written now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
@@ -11,12 +12,26 @@ from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.schemas import JsonSchema, array
 
+logger = logging.getLogger(__name__)
+
 MOST_STOPS = 4
 LONGEST_STOP = 200
+#: Logits are divided by the temperature, and divided or multiplied by the penalty. Within these
+#: bounds those of no model become infinite in float32.
 MOST_TEMPERATURE = 100.0
-MOST_PENALTY = 100.0
+LEAST_PENALTY, MOST_PENALTY = 0.01, 100.0
+#: A temperature below is taken for 0, which takes the best token each time.
+LEAST_TEMPERATURE = 1e-5
 MOST_TOP_K = 1_000_000
 MOST_SEED = 2**63 - 1
+#: The model's own settings that say nothing.
+NEUTRAL: dict[str, bool | int | float] = {
+    "do_sample": False,
+    "temperature": 1.0,
+    "top_k": 0,
+    "top_p": 1.0,
+    "repetition_penalty": 1.0,
+}
 #: A request that gives one of these wants to be sampled, unless it says otherwise.
 SAMPLING = ("temperature", "top_k", "top_p")
 
@@ -29,10 +44,10 @@ class Settings:
         max_new_tokens: most tokens of it; None for as many as the artifact's default and the room
             after the prompt allow.
         do_sample: false takes the best token each time.
-        temperature: divides the logits; above 0.
+        temperature: divides the logits; at least `LEAST_TEMPERATURE`.
         top_k: how many tokens are drawn from; 0 for all.
         top_p: share of the probability that is drawn from; above 0, at most 1.
-        repetition_penalty: of tokens that are there already; 1 for none.
+        repetition_penalty: of tokens that are there already, in its bounds; 1 for none.
         seed: of the draws; the same seed gives the same text.
         stop: strings that end the answer.
         keep_stop: whether the answer holds the one that ended it.
@@ -87,31 +102,52 @@ def sampling_fields(most_new: int) -> dict[str, fields.Field]:
         fields.Boolean("do_sample", "Draw the tokens; else the best one is taken each time."),
         fields.Number(
             "temperature",
-            "Divides the logits: the lower, the likelier are likely tokens.",
+            "Divides the logits: the lower, the likelier are likely tokens; 0 takes the best one.",
             least=0,
             most=MOST_TEMPERATURE,
-            open=True,
         ),
         fields.Whole(
             "top_k", "Draw from this many tokens, the best; 0 for all.", least=0, most=MOST_TOP_K
         ),
         fields.Number(
             "top_p",
-            "Draw from the best tokens that have this share of the probability together.",
+            "Draw from the best tokens that have this share of the probability together; 0 takes "
+            "the best one.",
             least=0,
             most=1,
-            open=True,
         ),
         fields.Number(
             "repetition_penalty",
             "Above 1, tokens that are there already are less likely.",
-            least=0,
+            least=LEAST_PENALTY,
             most=MOST_PENALTY,
-            open=True,
         ),
         fields.Whole("seed", "The same seed gives the same text.", least=0, most=MOST_SEED),
         Stops("stop", "Strings that end the answer, which holds them.", default=()),
     )
+
+
+def wrong_defaults(defaults: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with a model's own settings: a sentence for each name.
+
+    Args:
+        defaults: by the names of `NEUTRAL`.
+    """
+    known, wrong = sampling_fields(1), {}
+    for name in NEUTRAL:
+        try:
+            known[name].check(defaults[name])
+        except RequestError as error:
+            wrong[name] = f"{error.message}, and is {defaults[name]!r}"
+    return wrong
+
+
+def usable_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's own settings; of an older archive, with what is neutral where they are wrong."""
+    wrong = wrong_defaults(defaults)
+    for name, sentence in wrong.items():
+        logger.warning("the model's own settings: %s; taken as %s", sentence, NEUTRAL[name])
+    return {**defaults, **{name: NEUTRAL[name] for name in wrong}}
 
 
 def make_settings(
@@ -132,13 +168,15 @@ def make_settings(
     def given(name: str) -> Any:
         return defaults[name] if values[name] is None else values[name]
 
-    seed = values["seed"]
+    seed, temperature, top_p = values["seed"], float(given("temperature")), float(given("top_p"))
+    if temperature < LEAST_TEMPERATURE or top_p == 0:
+        do_sample, temperature, top_p = False, 1.0, 1.0
     return Settings(
         max_new_tokens=values["max_new_tokens"],
         do_sample=do_sample,
-        temperature=float(given("temperature")),
+        temperature=temperature,
         top_k=int(given("top_k")),
-        top_p=float(given("top_p")),
+        top_p=top_p,
         repetition_penalty=float(given("repetition_penalty")),
         seed=random.getrandbits(32) if seed is None else seed,
         stop=values["stop"],

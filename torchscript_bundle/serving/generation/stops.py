@@ -9,7 +9,8 @@ class StopFinder:
     """Looks for stop strings in a text that comes in pieces.
 
     Where the pieces are cut makes no difference: the string that is complete first counts; of
-    several complete at the same letter, the longest.
+    several complete at the same letter, the longest. Special tokens are looked at as they are
+    spelled, though they are not shown.
 
     Args:
         stops: the strings; none finds nothing.
@@ -22,30 +23,39 @@ class StopFinder:
         self._keep = keep
         self._longest = max(map(len, stops), default=0)
         self._tail = ""
+        #: Of each letter of the tail, what of it is shown: itself or nothing.
+        self._shown: list[str] = []
         self._held = 0
         self.found = False
 
-    def feed(self, piece: str) -> str:
-        """What of the text can be shown, now that a piece has come. Nothing, once one is found."""
+    def feed(self, piece: str, *, special: bool = False) -> str:
+        """What of the text can be shown, now that a piece has come. Nothing, once one is found.
+
+        Args:
+            piece: letters.
+            special: whether they spell a special token, which is not shown.
+        """
         if self.found:
             return ""
-        text = self._tail + piece
+        if not self._stops:
+            return "" if special else piece
+        text, shown = self._tail + piece, [*self._shown, *([""] * len(piece) if special else piece)]
+        begin = len(self._tail) - self._held
         ends = [
             (at + len(stop), -len(stop)) for stop in self._stops if (at := text.find(stop)) >= 0
         ]
-        shown_before = len(self._tail) - self._held
         if ends:
             self.found = True
             end, negative = min(ends)
-            return text[shown_before : end if self._keep else max(end + negative, shown_before)]
+            return "".join(shown[begin : end if self._keep else max(end + negative, begin)])
         self._held = 0 if self._keep else self._beginning(text)
-        shown = text[shown_before : len(text) - self._held]
-        self._tail = text[max(0, len(text) - self._longest + 1) :] if self._longest else ""
-        return shown
+        kept = max(0, len(text) - self._longest + 1)
+        self._tail, self._shown = text[kept:], shown[kept:]
+        return "".join(shown[begin : len(text) - self._held])
 
     def rest(self) -> str:
         """What was held back, at the end of the text."""
-        held = self._tail[len(self._tail) - self._held :]
+        held = "".join(self._shown[len(self._shown) - self._held :])
         self._held = 0
         return held
 

@@ -69,11 +69,11 @@ class GenerationWorker:
 
     def _forget_all_but(self, ids: set[str]) -> None:
         for gone in self._open.keys() - ids:
-            self._service.close(self._open[gone])
             self._forget(gone)
 
     def _forget(self, request_id: str) -> None:
-        del self._open[request_id]
+        """Ends what is still written for a request: of a list, one answer may have failed."""
+        self._service.close(self._open.pop(request_id))
         self._begun.discard(request_id)
 
     def _reply(
@@ -86,10 +86,9 @@ class GenerationWorker:
             # TorchServe waits for the answer to a request that a response leaves out.
             del context.request_ids[at]
             return b""
+        response = self._service.finish(exchange)
         self._forget(request_id)
-        return torchserve.write_response(
-            exchange.request, self._service.finish(exchange), context, at
-        )
+        return torchserve.write_response(exchange.request, response, context, at)
 
     def _stream(
         self,

@@ -11,7 +11,12 @@ from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.generation import messages
 from torchscript_bundle.serving.generation.answer import Answer, Piece
-from torchscript_bundle.serving.generation.settings import Settings, make_settings, sampling_fields
+from torchscript_bundle.serving.generation.settings import (
+    Settings,
+    make_settings,
+    sampling_fields,
+    usable_defaults,
+)
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.schemas import (
     COUNT,
@@ -101,7 +106,7 @@ class Writing:
         missing = [name for name in FACTS if name not in bundle.mode_options]
         if missing:
             raise ArtifactError(f"bundle.json: mode_options lacks {', '.join(missing)}; {REMAKE}")
-        self._defaults: dict[str, Any] = bundle.mode_options["defaults"]
+        self._defaults: dict[str, Any] = usable_defaults(bundle.mode_options["defaults"])
         chats = bundle.mode_options["chat_template"] is not None
         self.message_schema = messages.SCHEMA if chats else None
         self.parameters = {
