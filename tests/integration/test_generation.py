@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,8 +17,9 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from tests.integration.conftest import ATTEMPTS, Site
 from tests.integration.generation import MODEL, data
-from tests.integration.helpers import wait_until
+from tests.integration.helpers import serving, wait_until
 from tests.serving.generation.helpers import Written, spoken
+from torchscript_bundle import server
 from torchscript_bundle.server import Answer
 
 TEXTS = (
@@ -214,6 +216,42 @@ def test_connection_is_kept_for_the_next_request(writer_site: Site, writer: Writ
         value = data(content.strip().split(b"\n\n")[-1]) if stream else json.loads(content)[0]
         assert value["generated_text"] == writer.greedy(TEXTS[1], 4)[1]
     connection.close()
+
+
+def describe(site: Site) -> Answer:
+    url = f"http://127.0.0.1:{site.port('management')}/models/{MODEL}?customized=true"
+    return site.server.request("GET", url, "management")
+
+
+def test_describe_call_is_answered_once_and_holds_nobody_up(
+    writer_site: Site, writer: Written
+) -> None:
+    """TorchServe by itself sends it for ever, and nothing else."""
+    asked = request("a", stream=True, max_new_tokens=60)
+    with ThreadPoolExecutor(3) as pool:
+        streams = [pool.submit(read_stream, writer_site, asked) for _ in range(3)]
+        for _ in range(2):
+            [described] = describe(writer_site).json()
+            assert described["customizedMetadata"]["mode"] == "text_generation"
+        text = writer.greedy("a", 60)[1]
+        assert [each.result()[-1]["generated_text"] for each in streams] == [text] * 3
+    wait_idle(writer_site)
+    [described] = describe(writer_site).json()
+    assert described["customizedMetadata"]["writing"]["running"] == 0
+    assert send(writer_site, request("a", max_new_tokens=5)).status == 200
+
+
+@pytest.mark.slow
+def test_torchserve_that_was_not_mended_ends_instead_of_freezing(
+    writer: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "mend", lambda *_: None)
+    sample = request("a", max_new_tokens=2)
+    with serving(tmp_path, pack_writer(writer.folder, tmp_path), sample) as running:
+        site = Site(running, writer.folder, tmp_path)
+        assert describe(site).status == 200
+        wait_until(lambda: not running.running, "it freezes")
+        assert "TorchServe sends a describe call again and again" in site.logs()
 
 
 def test_inference_client(writer_site: Site, writer: Written) -> None:

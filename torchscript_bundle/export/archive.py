@@ -35,6 +35,7 @@ from torchscript_bundle.serving.artifact import (
     Bundle,
 )
 from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.generation.engine import REQUESTS_PER_ROW
 from torchscript_bundle.serving.openapi import describe_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +44,8 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 MODEL_CONFIG = "model-config.yaml"
 API_FILE = "openapi.json"
 VERSION = "1.0"
+#: Requests that a worker which writes is given beyond those that it holds open.
+REFUSED_AT_ONCE = 100
 #: The earliest date a zip entry can have; any fixed one would do.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -91,9 +94,12 @@ def model_config(config: SetupConfig) -> str:
         "responseTimeout": config.response_timeout,
         "startupTimeout": config.startup_timeout,
     }
-    if isinstance(MODES[config.mode], Writes) or config.captum_explanation:
+    if isinstance(MODES[config.mode], Writes):
         settings["continuousBatching"] = True
-    if config.captum_explanation:
+        # What TorchServe keeps back waits unseen: so it gives the worker also what that refuses.
+        settings["batchSize"] = REQUESTS_PER_ROW * config.batch_size + REFUSED_AT_ONCE
+    elif config.captum_explanation:
+        settings["continuousBatching"] = True
         settings["batchSize"] = config.batch_size + MOST_EXPLANATIONS
     return yaml.safe_dump(settings)
 

@@ -183,7 +183,9 @@ def test_archive_asks_for_continuous_batching(checkpoint: Folder, tmp_path: Path
     model = checkpoint("gpt2_writer")
     config = config_for(tmp_path, model, mode="text_generation", batch_size=5)
     settings = yaml.safe_load(model_config(config))
-    assert (settings["continuousBatching"], settings["batchSize"]) == (True, 5)
+    # More than are open at once: a worker can refuse only what it is given.
+    assert settings["batchSize"] > 5 * REQUESTS_PER_ROW
+    assert settings["continuousBatching"] is True
     assert "continuousBatching" not in yaml.safe_load(model_config(config_for(tmp_path, model)))
 
 

@@ -81,7 +81,7 @@ def test_half_precision_logits_are_sampled_in_single() -> None:
 
 
 def test_allowed_options_make_no_score_infinite() -> None:
-    """At the ends of their ranges, of logits far beyond those of any model, in every combination."""
+    """At the ends of their ranges, in every combination, of logits far beyond any model's."""
     ends = itertools.product(
         (0.0, 5e-324, 1e-38, 1e-5, 100.0), (0, 1, 7), (5e-324, 0.5, 1.0), (0.01, 100.0), (0.0, 1.0)
     )

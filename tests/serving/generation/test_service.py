@@ -184,11 +184,12 @@ def test_long_prompt_is_told_how_long_it_may_be(
     ("parameters", "says"),
     [
         ({"max_new_tokens": 0}, "max_new_tokens must be a whole number from 1 to 95"),
-        ({"temperature": 0}, "temperature must be a number above 0 and at most 100"),
+        ({"temperature": -0.1}, "temperature must be a number of at least 0 and at most 100"),
         ({"temperature": True}, "temperature must be a number"),
-        ({"top_p": 1.1}, "top_p must be a number above 0 and at most 1"),
+        ({"top_p": 1.1}, "top_p must be a number of at least 0 and at most 1"),
         ({"top_k": -1}, "top_k must be a whole number from 0"),
         ({"repetition_penalty": "1"}, "repetition_penalty must be a number"),
+        ({"repetition_penalty": 1e-38}, "repetition_penalty must be a number of at least 0.01"),
         ({"seed": -1}, "seed must be a whole number from 0"),
         ({"stop": "a"}, "stop must be a list of at most 4 strings"),
         ({"stop": [""]}, "stop must be a list of at most 4 strings"),
@@ -317,7 +318,8 @@ def test_the_document_is_openapi_and_shows_the_parameters(
     OpenAPIV31SpecValidator(api).validate()
     shown = api["components"]["schemas"]["Parameters"]["properties"]
     assert shown["max_new_tokens"]["maximum"] == MAX_LENGTH - 1
-    assert shown["temperature"]["exclusiveMinimum"] == 0
+    assert (shown["temperature"]["minimum"], shown["temperature"]["maximum"]) == (0, 100)
+    assert (shown["top_p"]["minimum"], shown["repetition_penalty"]["minimum"]) == (0, 0.01)
     schema = {"$ref": "#/components/schemas/Reply", **api}
     _, value = ask(service("gpt2"), details("a", max_new_tokens=3))
     Draft202012Validator(schema).validate(value)
