@@ -21,6 +21,7 @@ from tests.integration.helpers import serving, wait_until
 from tests.serving.generation.helpers import Written, spoken
 from torchscript_bundle import server
 from torchscript_bundle.server import Answer
+from torchscript_bundle.serving.http import EVENTS
 
 TEXTS = (
     *("The film was long and the ending", "cold soup", "It works as described; the battery", "a"),
@@ -92,7 +93,7 @@ def request(text: str, stream: bool = False, **parameters: Any) -> dict[str, Any
 def read_stream(site: Site, value: Any) -> Any:
     response = post(site, value)
     assert response.status == 200
-    assert response.getheader("content-type") == "text/event-stream"
+    assert response.getheader("content-type") == EVENTS
     events = [each for each in response.read().split(b"\n\n") if each.startswith(b"data:")]
     return [data(each) for each in events]
 

@@ -12,7 +12,8 @@ from torchscript_bundle.serving.errors import RequestError
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
-EVENTS = "text/event-stream"
+#: Always UTF-8, by its standard; `requests` takes any text for Latin-1 where no charset is stated.
+EVENTS = "text/event-stream; charset=utf-8"
 
 #: TorchServe kills a worker whose response is longer (bytes); `max_response_size` in
 #: deploy/config.properties says the same number.

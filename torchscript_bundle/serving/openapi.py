@@ -17,7 +17,7 @@ from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.form import EXPLANATION, explained_form
 from torchscript_bundle.serving.fields import TEXT
 from torchscript_bundle.serving.generation.messages import MESSAGES
-from torchscript_bundle.serving.http import EVENTS, JSON
+from torchscript_bundle.serving.http import JSON
 from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.base import Explains, Mode, ReadsTokens, Streams
 from torchscript_bundle.serving.protocols.call import PARAMETERS, Form
@@ -42,6 +42,7 @@ from torchscript_bundle.serving.schemas import (
 
 PLAIN = "text/plain"
 PAGE = "text/html"
+STREAM = "text/event-stream"
 FORM = "multipart/form-data"
 
 #: Our own errors, and those of TorchServe around us.
@@ -158,7 +159,7 @@ def _predictions(mode: Mode, model_name: str, options: ServingOptions) -> _Part:
 def _add_stream(part: _Part, mode: Mode, streams: Streams) -> None:
     """Adds events to the answers and, where the model takes them, messages to the requests."""
     part.schemas["Event"] = streams.event_schema
-    part.answers["Answer"]["content"][EVENTS] = {
+    part.answers["Answer"]["content"][STREAM] = {
         "schema": {**STRING, "description": "Where stream is true; the data of each is an Event."},
         "x-event": ref("Event"),
     }

@@ -147,6 +147,13 @@ def make(name: str, folder: Path, *, first: int | None = None, last: int | None 
     model.generation_config.eos_token_id = list(eos_ids)
     model.generation_config.forced_bos_token_id = first
     model.generation_config.forced_eos_token_id = last
+    return save(name, model, tokenizer, folder)
+
+
+def save(name: str, model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Written:
+    """Writes the artifact of a model into a folder, which is made."""
+    seq2seq = bool(model.config.is_encoder_decoder)
+    eos_ids = tuple(model.generation_config.eos_token_id)
     facts = read_facts(model, MAX_LENGTH, MAX_LENGTH)
     made = make_generator(model, facts)
     folder.mkdir(parents=True, exist_ok=True)

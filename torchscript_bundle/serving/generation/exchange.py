@@ -114,9 +114,12 @@ class Exchange(ABC):
 
 
 def event(value: Any) -> bytes:
-    """A server-sent event. JSON has no line breaks of its own, which would end it early.
+    """Return a value as a server-sent event, in ASCII.
+
+    A line break ends an event. The standard has three, which JSON always escapes; clients that cut
+    lines as `str.splitlines` does (httpx, huggingface_hub, requests) also end one at U+0085, U+2028
+    and U+2029, so these must be escaped too.
 
     Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return b"data: " + text.encode("utf-8") + b"\n\n"
+    return b"data: " + json.dumps(value, allow_nan=False).encode("ascii") + b"\n\n"
