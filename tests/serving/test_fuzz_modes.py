@@ -17,7 +17,7 @@ from tests.wrong.rows import Sample
 from torchscript_bundle.serving.body import decode_body
 from torchscript_bundle.serving.errors import REASONS, RequestError
 from torchscript_bundle.serving.http import HttpRequest, HttpResponse
-from torchscript_bundle.serving.protocols import read_call
+from torchscript_bundle.serving.protocols import first_keys, read_call
 from torchscript_bundle.serving.service import Service
 
 #: Without the search for what of a failure matters, which traces every line.
@@ -42,7 +42,9 @@ quiet = settings(
 def decode(service: Service, request: HttpRequest) -> int:
     """The status that a request gets before any text is tokenized."""
     try:
-        call = read_call(decode_body(request), service._mode, "under_test")
+        call = read_call(
+            decode_body(request, first_keys(service._mode)), service._mode, "under_test"
+        )
         for item in call.items:
             service._mode.decode(item, call.parameters)
     except RequestError as error:

@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection
 from typing import NoReturn
 
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.http import HttpRequest
 from torchscript_bundle.serving.protocols import binary_tensors
 
+#: Media types of JSON, beside those that end with `+json`. Only the first is registered.
+JSON_TYPES = ("application/json", "application/x-json", "text/json", "text/x-json")
 UNTYPED = ("", "application/octet-stream")
 SEND_TEXT = 'send the text as text/plain, or JSON such as {"text": "..."} as application/json'
 
+#: The beginning of an object, or of a list of them, up to its first key: in JSON, as Python prints
+#: dictionaries, or with the quotes of a word processor.
+FIRST_KEY = re.compile(r"""(?:\[\s*)?\{\s*["'\u2018-\u201f](\w{1,40})["'\u2018-\u201f]\s*:""")
+#: What of a text is searched for it.
+HEAD = 200
+#: The first and the last characters of a list of strings, in JSON or as Python prints it.
+LIST_HEAD = re.compile(r"""\[\s*["']""")
+LIST_TAIL = re.compile(r"""["']\s*,?\s*\]\Z""")
 
-def decode_body(request: HttpRequest) -> object:
-    """The value that a request carries: a string, or what its JSON says.
+
+def decode_body(request: HttpRequest, keys: Collection[str]) -> object:
+    """Return what a request carries: a text, or what its JSON says.
 
     A form carries its text in the field `data`. A body without a content type (`curl -T file`) is
-    JSON if it parses as a JSON object or list, and text else, as the TorchServe example took both.
-    So is the one entry of gRPC's input map, which has no content types.
+    JSON if it parses as a JSON object or list, and a text otherwise, as the TorchServe example took
+    both. So is the one entry of gRPC's input map, which has no content types.
+
+    A text that begins like an object with one of the model's own keys is refused: it is a request
+    that was declared as text or is not quite JSON, and would be answered as if its braces and keys
+    were words.
+
+    Args:
+        request: as it came.
+        keys: those that an object for this model may begin with.
 
     Raises:
-        RequestError: 400 empty, not UTF-8 or not JSON although so declared; 415 another media type;
-            422 an object with the same key twice.
+        RequestError: 400 empty, not UTF-8, not JSON although so declared, or a text that begins
+            like a request; 415 another media type; 422 an object with the same key twice.
     """
     if request.client == "grpc":
         name, untyped_json = _only_entry(request.fields), True
@@ -42,12 +63,13 @@ def decode_body(request: HttpRequest) -> object:
         return _decode_binary(request.fields[name], request.json_size)
     media_type = _media_type(request.content_types.get(name, ""))
     text = _decode_utf8(request.fields[name])
-    if media_type == "application/json" or media_type.endswith("+json"):
+    if media_type in JSON_TYPES or media_type.endswith("+json"):
         return _parse_json(text)
-    if media_type.startswith("text/"):
-        return text
-    if media_type in UNTYPED:
-        return _parse_json_container(text) if untyped_json else text
+    if media_type in UNTYPED and untyped_json:
+        return _parse_json_container(text, keys)
+    # Lists of JSON values, such as text/jsonl, are neither.
+    if media_type in UNTYPED or (media_type.startswith("text/") and "json" not in media_type):
+        return _check_is_text(text, keys)
     raise RequestError(415, "this content type is not served; " + SEND_TEXT)
 
 
@@ -92,7 +114,8 @@ def _decode_utf8(body: bytes) -> str:
     return text
 
 
-def _parse_json(text: str) -> object:
+def _parse_json(text: str, said: str = "is declared as JSON") -> object:
+    """Args: see `decode_body`; `said` is why the body should be JSON."""
     try:
         return json.loads(
             text, parse_constant=_reject_constant, object_pairs_hook=_object_of_distinct_keys
@@ -103,11 +126,27 @@ def _parse_json(text: str) -> object:
         reason = "it holds a number that is out of range, NaN or Infinity"
     except RecursionError:
         reason = "it is nested too deeply"
-    raise RequestError(400, f"the body is declared as JSON but is not ({reason}); " + SEND_TEXT)
+    raise RequestError(400, f"the body {said} but is not ({reason}); " + SEND_TEXT)
 
 
-def _parse_json_container(text: str) -> object:
-    """JSON if it is an object or a list, else the text itself."""
+def _check_is_text(text: str, keys: Collection[str]) -> str:
+    key = _first_key(text)
+    if key in keys:
+        raise RequestError(
+            400,
+            f'the body begins like an object with the key "{key}" but is declared as text; declare '
+            "it as application/json, or put a text that begins so into a JSON string",
+        )
+    return text
+
+
+def _parse_json_container(text: str, keys: Collection[str]) -> object:
+    """Return JSON if it is an object or a list, else the text itself."""
+    key = _first_key(text)
+    if key in keys:
+        return _parse_json(text, f'begins like JSON with the key "{key}"')
+    if LIST_HEAD.match(text.lstrip()[:HEAD]) and LIST_TAIL.search(text.rstrip()[-HEAD:]):
+        return _parse_json(text, "looks like a list of strings in JSON")
     if text.lstrip()[:1] not in ("{", "["):
         return text
     try:
@@ -116,6 +155,12 @@ def _parse_json_container(text: str) -> object:
         if error.status != 400:
             raise
         return text
+
+
+def _first_key(text: str) -> str | None:
+    """Return the first key of the object that a text begins like; None if it begins otherwise."""
+    found = FIRST_KEY.match(text.lstrip()[:HEAD])
+    return found[1] if found else None
 
 
 def _object_of_distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -26,7 +26,7 @@ from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.base import ChecksRows, Computed, Narrows, Query, ReadsTokens
 from torchscript_bundle.serving.openapi import describe_api
 from torchscript_bundle.serving.precisions import Running
-from torchscript_bundle.serving.protocols import read_call
+from torchscript_bundle.serving.protocols import first_keys, read_call
 from torchscript_bundle.serving.protocols.call import Call
 from torchscript_bundle.serving.refusals import (
     bounded,
@@ -192,7 +192,8 @@ class Service:
         if request.purpose == "explain" and explainer is None:
             raise no_explanations()
         form = explainer.form if explainer else self._mode
-        call = read_call(decode_body(request), form, self._model_name, request.client)
+        payload = decode_body(request, first_keys(form))
+        call = read_call(payload, form, self._model_name, request.client)
         wanted = explainer.decode(call.parameters) if explainer else None
         check_items(call, self._max_texts)
         tokenized = Tokenized(call, [], [], wanted)

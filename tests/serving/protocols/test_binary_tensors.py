@@ -27,7 +27,7 @@ def tensor(size: object, **changes: Any) -> dict[str, Any]:
 def decode(payload: object, tail: bytes, json_size: str | None = None) -> Any:
     head = json.dumps(payload).encode()
     size = str(len(head)) if json_size is None else json_size
-    return decode_body(replace(raw(head + tail), json_size=size))
+    return decode_body(replace(raw(head + tail), json_size=size), ())
 
 
 def test_texts_are_the_data_of_their_inputs_in_order() -> None:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from torchscript_bundle.serving.http import Client
 from torchscript_bundle.serving.protocols import hugging_face, kserve, native, open_inference
-from torchscript_bundle.serving.protocols.call import Call, Form
+from torchscript_bundle.serving.protocols.call import PARAMETERS, Call, Form
+
+
+def first_keys(form: Form) -> frozenset[str]:
+    """Return the keys of one model by which an object is recognised as a request for it."""
+    keys = (*form.item_keys, *form.parameters)
+    return frozenset((*keys, *native.WRAPPERS, kserve.INSTANCES, PARAMETERS))
 
 
 def read_call(payload: object, form: Form, model_name: str, client: Client = "http") -> Call:

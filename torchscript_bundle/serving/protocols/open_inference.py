@@ -94,10 +94,20 @@ def reply(model_name: str, output: str, elements: Sequence[Any]) -> dict[str, An
 
 def _check_outputs(outputs: object) -> None:
     """Refuses a choice of outputs that the reply would not be."""
-    wanted = [{"name": OUTPUT, PARAMETERS: {BINARY_OUTPUT: binary}} for binary in (False, True)]
-    wanted.append({"name": OUTPUT})
-    if not isinstance(outputs, list) or any(each not in wanted for each in outputs):
+    if not isinstance(outputs, list) or not all(map(_is_output, outputs)):
         raise RequestError(422, f'the only output is {{"name": "{OUTPUT}"}}; send that, or none')
+
+
+def _is_output(value: object) -> bool:
+    if not isinstance(value, dict) or value.get("name") != OUTPUT:
+        return False
+    parameters = value.get(PARAMETERS, {})
+    return (
+        value.keys() <= {"name", PARAMETERS}
+        and isinstance(parameters, dict)
+        and parameters.keys() <= {BINARY_OUTPUT}
+        and isinstance(parameters.get(BINARY_OUTPUT, False), bool)
+    )
 
 
 def _without_binary_reply(payload: dict[str, Any]) -> dict[str, Any]:
