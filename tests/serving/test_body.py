@@ -180,7 +180,7 @@ LIKE_REQUESTS = [
 @pytest.mark.parametrize("body", LIKE_REQUESTS)
 def test_text_that_begins_like_a_request_is_refused(body: str, content_type: str) -> None:
     """It was answered as if its braces, quotes and keys were words."""
-    with pytest.raises(RequestError, match='with the key "(text|top_k|inputs)"') as caught:
+    with pytest.raises(RequestError, match=r'with the key "(text|top_k|inputs)"') as caught:
         decode_body(raw(body.encode(), content_type), KEYS)
     assert caught.value.status == 400
     assert "application/json" in caught.value.message

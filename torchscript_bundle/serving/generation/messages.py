@@ -6,25 +6,48 @@ Source: https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.generation.neutral import Neutral, check_neutral
 from torchscript_bundle.serving.schemas import STRING, array, either, record
-from torchscript_bundle.serving.texts import check_keys, check_text
+from torchscript_bundle.serving.texts import check_keys, check_text, type_name
 
 #: The key of a request that has them.
 MESSAGES = "messages"
 ROLES = ("system", "developer", "user", "assistant")
+#: Roles that may say nothing: an answer that ended at once, a client's empty instructions.
+MAY_BE_EMPTY = ("system", "developer", "assistant")
 MOST_MESSAGES = 1000
+#: What a message may have beside its role, content and name, where it says nothing by it. Answers
+#: of OpenAI, of huggingface_hub and of this server have them, and clients send answers back.
+NEUTRAL: Neutral = {
+    "refusal": ("",),
+    "annotations": ([],),
+    "audio": (),
+    "function_call": (),
+    "tool_calls": ([],),
+    "tool_call_id": (),
+    "reasoning": ("",),
+}
+#: Says where a cache may end, and nothing of the answer.
+CACHE_BREAKPOINT = "prompt_cache_breakpoint"
 
-_PART = record({"type": {"const": "text"}, "text": STRING})
-_CONTENT = either(STRING, array(_PART, minItems=1))
+_NULL = {"type": "null"}
+_PART = record({"type": {"const": "text"}, "text": STRING}, {CACHE_BREAKPOINT: {}})
 SCHEMA = array(
-    record({"role": {"enum": list(ROLES)}, "content": _CONTENT}, {"name": {}}),
+    record(
+        {"role": {"enum": list(ROLES)}},
+        {
+            "content": either(STRING, array(_PART), _NULL),
+            "name": either(STRING, _NULL),
+            **{key: {"enum": [None, *values]} for key, values in NEUTRAL.items()},
+        },
+    ),
     minItems=1,
     maxItems=MOST_MESSAGES,
 )
 
 
 def read_messages(value: object) -> list[dict[str, str]]:
-    """Messages as a chat template takes them.
+    """Return messages as a chat template takes them.
 
     Raises:
         RequestError: 422 for what is no list of messages of texts.
@@ -41,16 +64,32 @@ def read_messages(value: object) -> list[dict[str, str]]:
 def _message(value: object, what: str) -> dict[str, str]:
     if not isinstance(value, dict):
         raise RequestError(422, f'{what} must be {{"role": "user", "content": "..."}}')
-    check_keys(value, ("role", "content", "name"), where="messages.")
-    role, content = value.get("role"), value.get("content")
+    check_keys(value, ("role", "content", "name", *NEUTRAL), where="messages.")
+    role = value.get("role")
     if role not in ROLES:
         raise RequestError(422, f"the role of {what} must be one of {', '.join(ROLES)}")
+    check_neutral(value, NEUTRAL, f"{what}: this server has no {{name}}; leave it out")
+    read = {"role": role, "content": _content(value.get("content"), role, what)}
+    name = value.get("name")
+    return read if name is None else {**read, "name": check_text(name, f"the name of {what}")}
+
+
+def _content(content: object, role: str, what: str) -> str:
+    """Return a message's text."""
+    if content is None and role == "assistant":
+        return ""
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-    texts = []
-    for part in parts:
-        if not isinstance(part, dict) or part.keys() != {"type", "text"} or part["type"] != "text":
-            raise RequestError(422, f"{what} has a part that is no text; send texts alone")
-        texts.append(check_text(part["text"], f"the content of {what}"))
-    if not texts:
-        raise RequestError(422, f"{what} has no content; send a text")
-    return {"role": str(role), "content": "".join(texts)}
+    text = "".join(_part(part, what) for part in parts)
+    if role in MAY_BE_EMPTY and not text.strip():
+        return text
+    return check_text(text, f"the content of {what}")
+
+
+def _part(part: object, what: str) -> str:
+    if not isinstance(part, dict) or part.get("type") != "text":
+        raise RequestError(422, f"{what} has a part that is no text; send texts alone")
+    check_keys(part, ("type", "text", CACHE_BREAKPOINT), where="messages.content.")
+    text = part.get("text")
+    if not isinstance(text, str):
+        raise RequestError(422, f"the content of {what} is {type_name(text)}; send a string")
+    return text

@@ -12,6 +12,7 @@ from typing import Any
 from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.messages import MESSAGES, read_messages
+from torchscript_bundle.serving.generation.neutral import Neutral, check_neutral
 from torchscript_bundle.serving.generation.settings import (
     Settings,
     Stops,
@@ -21,26 +22,48 @@ from torchscript_bundle.serving.generation.settings import (
 from torchscript_bundle.serving.http import Client
 from torchscript_bundle.serving.texts import check_keys, check_text
 
-#: What a client may send where it asks for nothing by it.
-NEUTRAL: dict[str, tuple[object, ...]] = {
+#: What a client may send where it asks for nothing by it: what OpenAI does where it is left out.
+NEUTRAL: Neutral = {
     "n": (1,),
     "best_of": (1,),
     "echo": (False,),
     "logprobs": (False,),
+    "top_logprobs": (0,),
     "suffix": ("",),
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
+    "presence_penalty": (0, 0.0),
+    "frequency_penalty": (0, 0.0),
+    # A list where huggingface_hub sends it.
+    "logit_bias": ({}, []),
     "response_format": ({"type": "text"},),
-    "tools": ([],),
+    "modalities": (["text"],),
+    "audio": (),
+    "moderation": (),
+    "reasoning_effort": (),
+    "verbosity": ("medium",),
+    "service_tier": ("auto", "default"),
     "store": (False,),
+    "web_search_options": (),
+    # Without tools there is nothing to choose, and nothing to do in parallel.
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "tool_prompt": ("",),
+    "parallel_tool_calls": (True, False),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
 }
-#: What says nothing of the answer.
-IGNORED = ("user", "metadata")
+#: The same of completions, where `logprobs` is a number and 0 asks for those of the tokens written.
+COMPLETION_NEUTRAL: Neutral = {**NEUTRAL, "logprobs": ()}
+STREAM_NEUTRAL: Neutral = {"include_obfuscation": (False,)}
+#: What says nothing of the answer: who asks, what to keep for later, a guess that makes it faster.
+IGNORED = (
+    *("user", "metadata", "safety_identifier", "prediction"),
+    *("prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
+)
 OWN = (
     *("model", "stream", "stream_options", "temperature", "top_p", "seed", "stop", "max_tokens"),
     *("max_completion_tokens", "top_k", "repetition_penalty"),
 )
+NOT_HERE = "this server has no {name}; leave it out"
 
 
 @dataclass(frozen=True)
@@ -98,25 +121,19 @@ class CompletionForm:
             raise RequestError(422, f'send an object: {{"model": "...", "{key}": ...}}')
         check_keys(payload, (key, *OWN, *NEUTRAL, *IGNORED))
         given = {name: value for name, value in payload.items() if value is not None}
-        for name, values in NEUTRAL.items():
-            if name in given and given[name] not in values:
-                raise RequestError(422, f"this server has no {name}; leave it out")
+        check_neutral(given, NEUTRAL if chat else COMPLETION_NEUTRAL, NOT_HERE)
         named = given.get("model", self._model_name)
         if self._model_name and named != self._model_name and client != "huggingface_hub":
             raise RequestError(404, f"this address serves {self._model_name}; send that as model")
         messages = read_messages(given.get(MESSAGES)) if chat else []
         prompts = [] if chat else _prompts(given.get("prompt"))
         settings = [self._settings(given, at) for at in range(max(1, len(prompts)))]
-        options = given.get("stream_options", {})
-        if not isinstance(options, dict):
-            raise RequestError(422, "stream_options must be an object")
-        check_keys(options, ("include_usage",), where="stream_options.")
         return Completion(
             prompts,
             messages,
             settings,
             fields.Boolean("stream", "").check(given.get("stream", False)),
-            fields.Boolean("include_usage", "").check(options.get("include_usage", False)),
+            _counts_usage(given.get("stream_options", {})),
         )
 
     def _settings(self, given: Mapping[str, Any], at: int) -> Settings:
@@ -138,6 +155,16 @@ class CompletionForm:
         }
         settings = make_settings(values, self._defaults, keep_stop=False)
         return settings if at == 0 else replace(settings, seed=(settings.seed + at) % 2**63)
+
+
+def _counts_usage(options: object) -> bool:
+    """Return what `stream_options` say."""
+    if not isinstance(options, dict):
+        raise RequestError(422, "stream_options must be an object")
+    check_keys(options, ("include_usage", *STREAM_NEUTRAL), where="stream_options.")
+    check_neutral(options, STREAM_NEUTRAL, NOT_HERE)
+    wanted = options.get("include_usage")
+    return False if wanted is None else fields.Boolean("include_usage", "").check(wanted)
 
 
 def _prompts(value: object) -> list[str]:

@@ -40,7 +40,7 @@ from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.base import Query
 from torchscript_bundle.serving.openapi import describe_api
 from torchscript_bundle.serving.precisions import Running, warn_of_float32
-from torchscript_bundle.serving.protocols import read_call
+from torchscript_bundle.serving.protocols import first_keys, read_call
 from torchscript_bundle.serving.protocols.call import Call
 from torchscript_bundle.serving.refusals import (
     bounded,
@@ -166,7 +166,7 @@ class GenerationService:
 
     def _open_completion(self, request: HttpRequest, chat: bool) -> Exchange:
         """A request of OpenAI's clients."""
-        asked = self._completions.read(decode_body(request), chat, request.client)
+        asked = self._completions.read(decode_body(request, ()), chat, request.client)
         prompts = [self._render(asked.messages)] if chat else asked.prompts
         check_count(len(prompts), self._options.max_client_batch)
         answers = [
@@ -198,7 +198,7 @@ class GenerationService:
             return json_response(200, self.describe())
         if request.purpose == "explain":
             raise no_explanations()
-        payload = decode_body(request)
+        payload = decode_body(request, first_keys(self._mode) | {MESSAGES})
         chat = False
         if isinstance(payload, dict) and MESSAGES in payload:
             payload, chat = self._with_prompt(payload), True

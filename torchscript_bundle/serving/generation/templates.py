@@ -1,0 +1,169 @@
+"""Jinja templates that come with a model: rendered in a sandbox, at a bounded cost.
+
+Source: transformers' `utils/chat_template_utils.py`, for what such templates may use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError, nodes, pass_context
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Context, LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+#: Most turns of loops and calls of one rendering: about a second of a slow core. A thousand
+#: messages take a usual template some ten thousand.
+MOST_STEPS = 200_000
+#: Most characters that a template may write, or make by multiplying.
+MOST_CHARACTERS = 10_000_000
+#: Largest power that a template may compute, in bits.
+MOST_BITS = 1_000
+#: What holds the count of steps among a template's variables; a name that no template can write.
+STEPS = "steps of this rendering"
+
+
+class RefusedError(TemplateError):
+    """What `raise_exception` raises in a template: its author's own words."""
+
+
+class TooMuchError(TemplateError):
+    """A template that takes too many steps or writes too much."""
+
+
+class Template:
+    """A template, compiled.
+
+    Args:
+        source: as the model's files have it.
+
+    Raises:
+        TemplateError: it is no template.
+        RecursionError: it is nested too deeply.
+    """
+
+    def __init__(self, source: str) -> None:
+        environment = _Environment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+        )
+        tree = environment.parse(source)
+        for loop in tree.find_all(nodes.For):
+            loop.iter = nodes.Filter(loop.iter, "counted", [], [], None, None, lineno=loop.lineno)
+        tree.set_environment(environment)
+        self._template = environment.from_string(tree)
+
+    def render(self, **values: Any) -> str:
+        """Return what the template makes of some variables.
+
+        Raises:
+            RefusedError: the template itself refuses them.
+            TooMuchError: it takes more than the limits of this module.
+            Exception: anything that a mistake in it can raise.
+        """
+        pieces, size = [], 0
+        for piece in self._template.generate({**values, STEPS: _Steps()}):
+            pieces.append(piece)
+            size += len(piece)
+            _check_size(size)
+        return "".join(pieces)
+
+
+@dataclass
+class _Steps:
+    """Counts what one rendering does."""
+
+    left: int = MOST_STEPS
+
+    def take(self) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise TooMuchError("too many steps")
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox with the names that transformers gives, and with limits."""
+
+    intercepted_binops = frozenset(["*", "**"])
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.filters["tojson"] = _to_json
+        self.filters["counted"] = _counted
+        self.globals["raise_exception"] = _refuse
+        self.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+        # Makes as much text as it is told to; no chat needs it.
+        del self.globals["lipsum"]
+
+    def call(self, context: Context, called: Any, /, *args: Any, **options: Any) -> Any:
+        """Counts each call, so that macros that call themselves end, and turns of inner loops."""
+        _steps(context).take()
+        if isinstance(called, LoopContext):  # the `loop` of a recursive one
+            args = (_counted(context, args[0]), *args[1:])
+        return super().call(context, called, *args, **options)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """Refuses products and powers that would fill the memory."""
+        if operator == "**" and isinstance(left, int) and isinstance(right, int):
+            if left.bit_length() * right > MOST_BITS:
+                raise TooMuchError("too large a power")
+        elif operator == "*":
+            for value, times in ((left, right), (right, left)):
+                if isinstance(times, int) and isinstance(value, str | list | tuple):
+                    _check_size(len(value) * times)
+        return super().call_binop(context, operator, left, right)
+
+
+class _Generation(Extension):
+    """The tag around what an assistant says, which matters in training alone."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+@pass_context
+def _counted(context: Context, values: Iterable[Any]) -> Iterator[Any]:
+    """Counts each turn of a loop; every loop's iterable is passed through this filter."""
+    steps = _steps(context)
+    for value in values:
+        steps.take()
+        yield value
+
+
+def _steps(context: Context) -> _Steps:
+    steps = context[STEPS]
+    assert isinstance(steps, _Steps)
+    return steps
+
+
+def _check_size(size: int) -> None:
+    if size > MOST_CHARACTERS:
+        raise TooMuchError("too long a text")
+
+
+def _refuse(message: str) -> NoReturn:
+    raise RefusedError(message)
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """Jinja's own escapes HTML, which a prompt is not."""
+    return json.dumps(
+        value,
+        ensure_ascii=ensure_ascii,
+        indent=indent,
+        separators=separators,
+        sort_keys=sort_keys,
+    )
