@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -15,7 +16,11 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from tests.serving.helpers import BUNDLE, ask, post, raw, read
 from torchscript_bundle.serving.errors import ArtifactError
-from torchscript_bundle.serving.modes.question_answering import QuestionAnswering, best_spans
+from torchscript_bundle.serving.modes.question_answering import (
+    QuestionAnswering,
+    best_spans,
+    trimmed,
+)
 from torchscript_bundle.serving.service import Service
 
 Named = Callable[[str], Service]
@@ -74,7 +79,7 @@ class Oracle:
         null = 1.0
         for at in range(len(batch["input_ids"])):
             logits = (output.start_logits[at].numpy(), output.end_logits[at].numpy())
-            null = min(null, self._window(batch, at, logits, max_answer_len, best))
+            null = min(null, self._window(batch, at, logits, max_answer_len, best, context))
         answers = [
             {"score": score, "start": start, "end": end, "answer": context[start:end]}
             for (start, end), score in best.items()
@@ -90,10 +95,11 @@ class Oracle:
         logits: tuple[Any, Any],
         max_answer_len: int,
         best: dict[tuple[int, int], float],
+        text: str,
     ) -> float:
         owner = 1 if self.right else 0
         encoding = batch[at]
-        context = np.array([text == owner for text in batch.sequence_ids(at)])
+        context = np.array([each == owner for each in batch.sequence_ids(at)])
         ids = batch["input_ids"][at].numpy()
         special = np.array(encoding.special_tokens_mask, dtype=bool)
         cls = (ids == self.tokenizer.cls_token_id) & special
@@ -109,9 +115,20 @@ class Oracle:
                     encoding.word_to_chars(encoding.token_to_word(first), owner)[0],
                     encoding.word_to_chars(encoding.token_to_word(last), owner)[1],
                 )
+                span = trim(span, text)
                 if span[0] < span[1]:  # the pipeline gives these as answers that are empty
                     best[span] = max(best.get(span, 0.0), float(scores[first, last]))
         return null
+
+
+def trim(span: tuple[int, int], text: str) -> tuple[int, int]:
+    """Without the white space at its ends; from its start to its end, which may be before that."""
+    start, end = span
+    while start < len(text) and text[start].isspace():
+        start += 1
+    while end > 0 and text[end - 1].isspace():
+        end -= 1
+    return start, end
 
 
 @pytest.fixture(scope="session")
@@ -178,6 +195,36 @@ def test_no_answer_alone_is_an_empty_answer() -> None:
     mode = QuestionAnswering(QA_BUNDLE)
     assert mode.plain_text(answer) == ""
     assert mode.plain_text([{**answer, "answer": "two\n days"}, answer]) == "two days\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_answer_has_no_white_space_around_it(service: Named, name: str) -> None:
+    """With SentencePiece a token holds the space before its word; some are a space alone."""
+    for context in (CONTEXTS[0], CONTEXTS[3], CONTEXTS[5], "a  \u3000 \u2003 b\n\n c \t"):
+        item = {"question": QUESTIONS[0], "context": context, "top_k": 100}
+        status, answers = ask(service(name), item)
+        assert status == 200
+        spans = [(each["start"], each["end"]) for each in answers]
+        assert len(set(spans)) == len(spans)
+        for answer in answers:
+            assert answer["answer"] == context[answer["start"] : answer["end"]]
+            assert answer["answer"] == answer["answer"].strip() != ""
+
+
+def test_spans_are_trimmed_as_text_is() -> None:
+    text = " two\u00a0\u3000 days \n"
+    spans = [(start, end) for start in range(len(text)) for end in range(start, len(text) + 1)]
+    for span, found in zip(spans, trimmed(spans, text), strict=True):
+        start, end = trim(span, text)
+        assert text[slice(*found)] == text[start:end] == text[slice(*span)].strip()
+    assert trimmed([], text) == []
+
+
+def test_a_context_that_is_mostly_white_space_takes_no_time(service: Named) -> None:
+    many = " " * 500_000
+    began = time.monotonic()
+    assert trimmed([(at, at + 1) for at in range(len(many))], many)[0][0] == len(many)
+    assert time.monotonic() - began < 20  # looking from each of them would take hours
 
 
 def test_a_long_context_is_read_to_its_end(service: Named, oracle: Callable[[str], Oracle]) -> None:

@@ -7,6 +7,8 @@ QuestionAnsweringPipeline (`postprocess`, `select_starts_ends`, `decode_spans`).
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +31,9 @@ MOST_ANSWERS = 100
 LONGEST_ANSWER = 256
 
 PART = record({"score": NUMBER, "start": COUNT, "end": COUNT, "answer": STRING})
+
+#: As `str.isspace` has it.
+WHITE_SPACE = re.compile(r"\s+")
 
 #: First and last character (exclusive) of an answer in the context.
 Span = tuple[int, int]
@@ -131,21 +136,19 @@ class QuestionAnswering:
         if not spans:
             raise RequestError(422, "the context has no tokens; send at least one word")
         _, span, window = max(spans, key=lambda each: each[0])
+        edges = self._edges(window, ask, span)
         [texts] = query.texts
         names = ("question", "context") if self._question_first else ("context", "question")
         sent = dict(zip(names, texts, strict=True))
         return [
             Target(name, window.row, sent, output, (place,), per_token=True)
-            for output, (name, place) in enumerate(self._edges(window, span).items())
+            for output, (name, place) in enumerate(edges.items())
         ]
 
-    def _edges(self, window: Computed, span: Span) -> dict[str, int]:
+    def _edges(self, window: Computed, ask: Ask, span: Span) -> dict[str, int]:
         """The tokens whose scores made a span's: of those that begin or end it, the best."""
-        encoding = window.row.encoding
-        assert encoding is not None
-        owner = 1 if self._question_first else 0
-        context = [at for at, text in enumerate(encoding.sequence_ids) if text == owner]
-        spans = {at: self._characters(encoding, at, owner) for at in context}
+        spans = self._spans(window, ask.context)
+        context = list(spans)
         starts, ends = window.outputs
         return {
             "start": max((at for at in context if spans[at][0] == span[0]), key=starts.__getitem__),
@@ -154,19 +157,30 @@ class QuestionAnswering:
 
     def _read_window(self, window: Computed, ask: Ask) -> tuple[float, list[tuple[Span, float]]]:
         """The score of "no answer" in a window, and its best answers."""
-        encoding = window.row.encoding
-        assert encoding is not None
-        owner = 1 if self._question_first else 0
-        context = [at for at, text in enumerate(encoding.sequence_ids) if text == owner]
-        null = self._null_position(encoding)
-        kept = torch.tensor(null + context, dtype=torch.int64)
+        assert window.row.encoding is not None
+        null, spans = self._null_position(window.row.encoding), self._spans(window, ask.context)
+        kept = torch.tensor([*null, *spans], dtype=torch.int64)
         starts, ends = (
             torch.softmax(logits.float().cpu()[kept], dim=-1) for logits in window.outputs
         )
         null_score = (starts[0] * ends[0]).item() if null else 1.0
-        spans = [self._characters(encoding, at, owner) for at in context]
         scores = starts[len(null) :], ends[len(null) :]
-        return null_score, best_spans(*scores, spans, ask.max_answer_len, ask.top_k)
+        found = best_spans(*scores, list(spans.values()), ask.max_answer_len, ask.top_k)
+        return null_score, found
+
+    def _spans(self, window: Computed, context: str) -> dict[int, Span]:
+        """Characters of each token of the context, by its place in the row.
+
+        An answer has no white space around it. Where a token holds the space before its word (as
+        with SentencePiece, and byte-level tokenizers that are not told to trim), an answer that
+        starts with it starts with the word; where a token is a space, with the next one.
+        """
+        encoding = window.row.encoding
+        assert encoding is not None
+        owner = 1 if self._question_first else 0
+        places = [at for at, text in enumerate(encoding.sequence_ids) if text == owner]
+        spans = [self._characters(encoding, at, owner) for at in places]
+        return dict(zip(places, trimmed(spans, context), strict=True))
 
     def _null_position(self, encoding: Encoding) -> list[int]:
         """Where the token for "no answer" is; a text that spells it does not count."""
@@ -187,6 +201,28 @@ class QuestionAnswering:
         if isinstance(answer, list):
             return "\n".join(self.plain_text(entry) for entry in answer)
         return " ".join(answer["answer"].split())
+
+
+def trimmed(spans: Sequence[Span], text: str) -> list[Span]:
+    """Move starts on, and ends back, over white space, each past the other if need be.
+
+    Runs of white space are looked for once: a text may have very many, or very long ones.
+    """
+    if not spans:
+        return []
+    covered = min(start for start, _ in spans), max(end for _, end in spans)
+    runs = [run.span() for run in WHITE_SPACE.finditer(text, *covered)]
+    beginnings = [start for start, _ in runs]
+
+    def run_at(place: int) -> Span | None:
+        at = bisect_right(beginnings, place) - 1
+        return runs[at] if at >= 0 and place < runs[at][1] else None
+
+    around = [(run_at(start), run_at(end - 1)) for start, end in spans]
+    return [
+        (before[1] if before else start, after[0] if after else end)
+        for (start, end), (before, after) in zip(spans, around, strict=True)
+    ]
 
 
 def best_spans(
