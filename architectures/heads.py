@@ -33,7 +33,7 @@ def _of_mode(name: str, architectures: Mapping[str, str | tuple[str, ...]]) -> H
     """The head that the exporter gives to a mode."""
     mode = MODES[name]
     outputs = tuple(output.name for output in mode.outputs)
-    return Head(mode.auto_class, architectures, outputs, pairs=mode.pairs)
+    return Head(mode.auto_class, architectures, outputs, pairs=mode.pairs == "always")
 
 
 HEADS: dict[str, Head] = {

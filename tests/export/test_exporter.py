@@ -82,13 +82,14 @@ def test_what_an_artifact_holds(model: Path, tmp_path: Path) -> None:
         "mode_options": {"problem_type": "single_label_classification"},
         "save_mode": "torchscript",
         "save_options": {},
-        "min_length": 3,
+        "min_length": 2,
         "max_length": 24,
         "traced_lengths": [24],
         "dynamic_batch": True,
         "dynamic_length": True,
         "reads_padding": False,
         "explanations": False,
+        "pairs": True,
         "precision": "float32",
         "padding": {"side": "right", "token_id": 0, "type_id": 0},
         "truncation_side": "right",
@@ -124,7 +125,7 @@ def test_the_report_has_a_case_for_each_claimed_shape(artifact: Callable[[str], 
     assert report["worst_relative_difference"] == max(
         output["max_rel"] for case in report["cases"] for output in case["outputs"]
     )
-    assert report["holds"] == "any batch, any length from 3 to 64"
+    assert report["holds"] == "any batch, any length from 2 to 64"
     assert report["tolerance"] == 1e-5
     assert report["padding_effect"] < 1e-4
     assert report["tokenizer_texts_compared"] == 17
@@ -236,7 +237,7 @@ def test_says_what_became_of_old_keys_and_what_was_proven(
         export(config_for(tmp_path, model, **old), tmp_path / "Transformer_model")
     for key in old:
         assert f"{key} is accepted and does nothing: " in caplog.text
-    assert "holds at any batch, any length from 3 to 16" in caplog.text
+    assert "holds at any batch, any length from 2 to 16" in caplog.text
 
 
 def test_says_nothing_of_old_keys_that_are_off(

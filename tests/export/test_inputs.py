@@ -84,3 +84,19 @@ def test_a_tokenizer_without_special_tokens_around_a_text() -> None:
     ids, mask = InputMaker(tokenizer, THREE[:2], CPU)(Shape(2, 9, padded=False))
     assert mask.all()
     assert not set(ids.flatten().tolist()) & set(tokenizer.all_special_ids)
+
+
+def test_pairs_and_what_a_text_may_spell() -> None:
+    tokenizer = tiny.wordpiece_tokenizer()
+    make = InputMaker(tokenizer, THREE, CPU, pairs=True)
+    assert (make.shortest, make.highest_type) == (3, 1)
+    ids, mask, types = make(Shape(1, 32))
+    real = tokenizer("a", "a", return_tensors="pt")
+    assert ids[0, 0] == CLS and (ids == SEP).sum() == 2 and mask.all()
+    assert types[0].tolist() == sorted(types[0].tolist()) and types[0, -1] == 1
+    assert torch.equal(make(Shape(1, 3))[0], real["input_ids"][:, [0, 2, 4]])  # of empty texts
+    assert not any(part.any() for part in make.without_types((ids, mask, types))[2:])
+    spelled = make(Shape(2, 32, spelled=True))[0]
+    every = {*tokenizer.all_special_ids, len(tokenizer) - 1}
+    assert all(every <= set(row) for row in spelled.tolist())
+    assert InputMaker(tokenizer, THREE[:2], CPU, pairs=True).highest_type == 0

@@ -178,10 +178,10 @@ def test_bert_holds_everywhere(checkpoint: Callable[[str], Path]) -> None:
     found = prove_checkpoint(checkpoint("bert"), (20, 48))
     assert found.claim == Claim(dynamic_batch=True, dynamic_length=True)
     assert found.refused == []
-    assert found.in_words() == "any batch, any length from 3 to 48"
+    assert found.in_words() == "any batch, any length from 2 to 48"
     lengths = {8, 16, 20, 24, 33, 48}
     ordinary = {(b, length, p) for b in (1, 2, 5, 8) for length in lengths for p in (True, False)}
-    assert covered(found) == ordinary | {(b, 3, False) for b in (1, 2, 5, 8)}
+    assert covered(found) == ordinary | {(b, 2, False) for b in (1, 2, 5, 8)}
     assert found.report.worst <= 1e-5
     assert found.as_dict()["tracer_warnings"] == list(found.warnings)
 
@@ -262,7 +262,7 @@ def test_refuses_where_the_model_itself_fails() -> None:
 
 def test_the_shortest_text_is_the_shortest_that_the_model_takes() -> None:
     found = prove_toy(FailsWhenShort().eval(), (24,))
-    assert MAKE.shortest == 3
+    assert MAKE.shortest == 2
     assert found.in_words() == "any batch, any length from 5 to 24"
 
 
@@ -293,8 +293,8 @@ def test_bart_is_never_batched(checkpoint: Callable[[str], Path]) -> None:
 def test_a_tokenizer_saved_with_padding_of_its_own_hides_nothing() -> None:
     make = InputMaker(tiny.fixed_padding_tokenizer(), TWO, torch.device("cpu"))
     ids, mask = make(Shape(5, 32, padded=True))
-    assert make.shortest == 3
-    assert mask.sum(1).min() == 3
+    assert make.shortest == 2
+    assert mask.sum(1).min() == 2
     assert mask.sum(1).max() == 32
     assert (ids[mask == 1] != 0).all()
 

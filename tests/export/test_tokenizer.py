@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 from transformers import CodeGenTokenizer, PreTrainedTokenizerFast
 
 from tests import tiny
@@ -17,6 +18,7 @@ from torchscript_bundle.export.tokenizer import (
     TRIALS,
     check_decoding,
     check_tokenizer,
+    highest_id,
     save_tokenizer,
     special_ids,
 )
@@ -52,7 +54,7 @@ def test_the_saved_file_tokenizes_as_the_original(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast, bundle: Bundle
 ) -> None:
     save_tokenizer(tokenizer, tmp_path)
-    texts, pairs = len(TRIALS) + 1, len(TRIALS)
+    texts, pairs = len(TRIALS) + 2, len(TRIALS) + 1  # its special tokens, and the sample
     assert check_tokenizer(tokenizer, tmp_path, bundle, ["one more"]) == texts + pairs
     encoder = TextEncoder(tmp_path, bundle, truncate=True)
     for text in TRIALS:
@@ -107,7 +109,7 @@ def test_a_difference_in_pairs_alone_is_found(tmp_path: Path, artifact: Artifact
     state = json.loads(path.read_text())
     state["post_processor"]["pair"][-1]["SpecialToken"]["type_id"] = 0
     path.write_text(json.dumps(state))
-    with refused(f"trial text {len(TRIALS)} "):
+    with refused(f"trial text {len(TRIALS) + 1} "):
         check_tokenizer(tokenizer, tmp_path, Bundle.load(artifact("bert")), [])
 
 
@@ -115,10 +117,37 @@ def test_a_difference_in_a_sample_alone_is_found(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast, bundle: Bundle
 ) -> None:
     save_tokenizer(tokenizer, tmp_path)
+    alphabet = "abcdefghijklmnopqrstuvwxyz"
+    assert check_tokenizer(tokenizer, tmp_path, bundle, [alphabet]) == 2 * len(TRIALS) + 3
+    state = json.loads((tmp_path / "tokenizer.json").read_text())
+    state["normalizer"] = {"type": "Replace", "pattern": {"String": alphabet}, "content": "a"}
+    if tokenizer.backend_tokenizer.normalizer is not None:
+        own = json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"]
+        state["normalizer"] = {"type": "Sequence", "normalizers": [own, state["normalizer"]]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(state))
+    with refused(f"trial text {len(TRIALS) + 1} "):
+        check_tokenizer(tokenizer, tmp_path, bundle, [alphabet])
+
+
+def test_a_token_that_the_file_lacks_is_found(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, bundle: Bundle
+) -> None:
+    save_tokenizer(tokenizer, tmp_path)
     tokenizer.add_tokens(["qqqzqqq"])
-    assert check_tokenizer(tokenizer, tmp_path, bundle, []) == 2 * len(TRIALS) - 1
     with refused(f"trial text {len(TRIALS)} "):
-        check_tokenizer(tokenizer, tmp_path, bundle, ["a qqqzqqq b"])
+        check_tokenizer(tokenizer, tmp_path, bundle, [])
+
+
+def test_the_highest_id_is_that_of_no_count() -> None:
+    tokenizer = tiny.wordpiece_tokenizer()
+    assert highest_id(tokenizer) == len(tokenizer) - 1
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["post_processor"]["special_tokens"]["[SEP]"]["ids"] = [888]
+    framed = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)))
+    assert highest_id(framed) == 888
+    state["model"]["vocab"]["a"] = 999
+    gaps = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)))
+    assert highest_id(gaps) == 999 > len(gaps)
 
 
 def test_special_ids_by_role() -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from torchscript_bundle.jit.verify import Shape
 
 BATCHES = (1, 2, 5, 8)
+#: The same of pairs, where single texts have been tried at all of the above.
+PAIR_BATCHES = (1, 5)
 LENGTHS = (8, 16, 33)
 
 
@@ -38,18 +40,24 @@ class Claim:
 CLAIMS = (Claim(True, True), Claim(True, False), Claim(False, True), Claim(False, False))
 
 
-def grid(max_length: int, traced_lengths: Sequence[int], shortest: int) -> list[Shape]:
+def grid(
+    max_length: int,
+    traced_lengths: Sequence[int],
+    shortest: int,
+    batches: Sequence[int] = BATCHES,
+) -> list[Shape]:
     """Every shape that a claim may be tried on, cheapest first.
 
     Args:
         max_length: longest row.
         traced_lengths: lengths that the config asks for.
         shortest: tokens of the shortest text; tried unpadded if it is below the other lengths.
+        batches: numbers of rows.
     """
     lengths = {length for length in LENGTHS if length <= max_length}
     lengths |= {max(4, max_length // 2), max_length, *traced_lengths}
-    shapes = [Shape(batch, shortest, False) for batch in BATCHES if shortest < min(lengths)]
+    shapes = [Shape(batch, shortest, False) for batch in batches if shortest < min(lengths)]
     for length in sorted(lengths):
-        shapes += [Shape(batch, length, padded) for batch in BATCHES for padded in (False, True)]
+        shapes += [Shape(batch, length, padded) for batch in batches for padded in (False, True)]
         shapes += [Shape(batch, length, True, spelled=True) for batch in (1, 2)]
     return shapes

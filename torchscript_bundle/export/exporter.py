@@ -124,6 +124,7 @@ def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
         dynamic_length=proof.claim.dynamic_length,
         reads_padding=unpadded,
         explanations=config.captum_explanation,
+        pairs=proof.pairs,
         precision="float32",
         padding=Padding(
             side="left" if padded.padding_side == "left" else "right",
@@ -146,6 +147,8 @@ def _tell(proof: Proof) -> None:
     logger.info("      holds at %s", proof.in_words())
     for claim, reason in proof.refused:
         logger.info("      refused: %s (%s)", claim, reason)
+    if proof.pairs_refused:
+        logger.info("      refused: two texts together (%s)", proof.pairs_refused)
 
 
 def _note_old_keys(config: SetupConfig) -> None:

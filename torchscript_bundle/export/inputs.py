@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.tokenizer import special_ids
 from torchscript_bundle.jit.tracing import Tensors
 from torchscript_bundle.jit.verify import Shape
 
@@ -26,6 +27,8 @@ class Frame:
         after: the same after it.
         types: type of a token inside each text, one or two of them.
         last_special: id of the token that ends a text, or of another special one.
+        spelled: ids of the other tokens that a text can hold and random words do not: special ones,
+            and the last of the vocabulary.
     """
 
     before: tuple[tuple[int, int], ...]
@@ -33,6 +36,7 @@ class Frame:
     after: tuple[tuple[int, int], ...]
     types: tuple[int, ...]
     last_special: int
+    spelled: tuple[int, ...]
 
     @property
     def size(self) -> int:
@@ -48,6 +52,9 @@ class InputMaker:
         inputs: names of the arguments, in order.
         device: where the tensors are put.
         pairs: whether a row holds two texts, such as a question and its context.
+
+    Attributes:
+        pairs: as given.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class InputMaker:
         ordinary = [index for index in tokenizer.get_vocab().values() if index not in special]
         self._ordinary = torch.tensor(sorted(ordinary))
         self._frame = _frame(tokenizer, pairs)
+        self.pairs = pairs
 
     def __call__(self, shape: Shape) -> Tensors:
         """int64 `[batch, length]` each; padded rows are filled to different lengths."""
@@ -81,8 +89,25 @@ class InputMaker:
 
     @property
     def shortest(self) -> int:
-        """Tokens of the shortest row: one for each text, and the special ones around them."""
-        return self._frame.size + len(self._frame.types)
+        """Tokens of the shortest row: the special ones around a text of which nothing is left.
+
+        A tokenizer may drop all of a text, such as control characters.
+        """
+        return max(1, self._frame.size)
+
+    @property
+    def highest_type(self) -> int:
+        """The highest token type of rows and their padding; 0 where the model takes no types."""
+        if "token_type_ids" not in self._inputs:
+            return 0
+        frame = self._frame
+        framing = [kind for _, kind in (*frame.before, *frame.between, *frame.after)]
+        return max(self._tokenizer.pad_token_type_id, *frame.types, *framing)
+
+    def without_types(self, inputs: Tensors) -> Tensors:
+        """The same rows with token type 0 everywhere."""
+        pairs = zip(self._inputs, inputs, strict=True)
+        return tuple(torch.zeros_like(t) if name == "token_type_ids" else t for name, t in pairs)
 
     def _gap(self, shape: Shape, row: int) -> int:
         """Padding of a row: from about half down to none, and nearly all in the larger batches."""
@@ -96,11 +121,13 @@ class InputMaker:
         self, length: int, gap: int, special: int, generator: torch.Generator
     ) -> dict[str, list[int]]:
         frame, tokenizer = self._frame, self._tokenizer
-        inner = max(len(frame.types), length - gap - frame.size)
+        inner = max(0, length - gap - frame.size)
         picks = torch.randint(len(self._ordinary), (inner,), generator=generator)
         body = self._ordinary[picks].tolist()
-        # The last token stays ordinary, so that no two special ones fall together at the end.
-        body[: min(special, inner - 1)] = [frame.last_special] * min(special, inner - 1)
+        if special:
+            # The last token stays ordinary, so that no two special ones fall together at the end.
+            spelled = [*[frame.last_special] * special, *frame.spelled][: max(0, inner - 1)]
+            body[: len(spelled)] = spelled
         cut = max(1, inner // 3) if len(frame.types) == 2 else inner
         first = [(index, frame.types[0]) for index in body[:cut]]
         second = [(index, frame.types[-1]) for index in body[cut:]]
@@ -160,10 +187,13 @@ def _frame(tokenizer: PreTrainedTokenizerBase, pairs: bool) -> Frame:
     ends = [len(owners) - owners[::-1].index(text) for text in range(1 + pairs)]
     after = tokens[ends[-1] :]
     closing = [tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id]
+    last_special = after[-1][0] if after else next(i for i in closing if i is not None)
+    others = {*special_ids(tokenizer).values(), max(tokenizer.get_vocab().values())}
     return Frame(
         before=tokens[: starts[0]],
         between=tokens[ends[0] : starts[-1]],
         after=after,
         types=tuple(tokens[start][1] for start in starts),
-        last_special=after[-1][0] if after else next(i for i in closing if i is not None),
+        last_special=last_special,
+        spelled=tuple(sorted(others - {last_special})),
     )

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-from torchscript_bundle.export.claims import LENGTHS, Claim, grid
+from torchscript_bundle.export.claims import BATCHES, LENGTHS, Claim, grid
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.inputs import InputMaker
 from torchscript_bundle.jit.tracing import Tensors
@@ -17,30 +17,38 @@ from torchscript_bundle.jit.verify import Case, Shape, compare, last_line, run_e
 
 #: Rows of the cases that are taken apart for claims of one row, and padded to see what that does.
 ROWS = 5
+NOT_TOGETHER = "the model itself cannot run such rows together"
 
 
 def run_grid(
-    eager: torch.nn.Module, make_inputs: InputMaker, lengths: tuple[int, ...]
+    eager: torch.nn.Module,
+    make_inputs: InputMaker,
+    lengths: tuple[int, ...],
+    batches: Sequence[int] = BATCHES,
 ) -> list[Case]:
     """The eager model's answers.
 
     It must take every ordinary shape. Where it cannot take rows with special tokens in the text
     together (BART wants as many ends of sentence in each), the case has no expected answer.
+
+    Raises:
+        ExportError: it fails at a shape, or answers the same text differently after others.
     """
     # First of all, while the model has seen nothing else.
     longest = Shape(2, lengths[-1], padded=True)
-    before = _answer(eager, make_inputs, longest)
+    before = _needed_answer(eager, make_inputs, longest)
     shortest = _shortest(eager, make_inputs)
     cases: list[Case] = []
-    shapes = grid(lengths[-1], lengths, shortest)
+    shapes = grid(lengths[-1], lengths, shortest, batches)
     for shape in tqdm(shapes, desc="      eager model", unit="shape", leave=False, disable=None):
+        if not shape.spelled and shape.length != shortest:
+            cases.append(_needed_answer(eager, make_inputs, shape))
+            continue
         try:
             cases.append(_answer(eager, make_inputs, shape))
         except ExportError:
             if shape.spelled and shape.batch > 1:
                 cases.append(Case(shape, make_inputs(shape), ()))
-            elif not shape.spelled and shape.length != shortest:
-                raise
     _check_repeats(before, _answer(eager, make_inputs, longest))
     scales = _usual_scales(cases)
     return [replace(case, scales=scales) if case.expected else case for case in cases]
@@ -69,12 +77,58 @@ def _shortest(eager: torch.nn.Module, make_inputs: InputMaker) -> int:
 
 
 def _answer(eager: torch.nn.Module, make_inputs: InputMaker, shape: Shape) -> Case:
+    shape = replace(shape, paired=make_inputs.pairs)
     try:
         return next(run_eager(eager, [(shape, make_inputs(shape))]))
     except Exception as error:  # a model's own code runs here
-        raise ExportError(
-            f"the model itself fails at {shape}: {last_line(error)}; another max_length may help"
-        ) from error
+        raise ExportError(f"the model itself fails at {shape}: {last_line(error)}") from error
+
+
+def _needed_answer(eager: torch.nn.Module, make_inputs: InputMaker, shape: Shape) -> Case:
+    """The same; where the model fails, what to do about it is found out by trying."""
+    try:
+        return _answer(eager, make_inputs, shape)
+    except ExportError as error:
+        if make_inputs.highest_type and _runs(eager, make_inputs, shape, typed=False):
+            raise ExportError(_lacks_type(make_inputs)) from error
+        length = _longest(eager, make_inputs, shape.length)
+        remedy = f"lower max_length to {length}, at which it runs" if length else ""
+        raise ExportError(f"{error}; {remedy or 'choose another model'}") from error
+
+
+def _runs(
+    eager: torch.nn.Module, make_inputs: InputMaker, shape: Shape, *, typed: bool = True
+) -> bool:
+    """Whether the model takes rows of a shape, with their token types or without."""
+    inputs = make_inputs(shape)
+    try:
+        next(run_eager(eager, [(shape, inputs if typed else make_inputs.without_types(inputs))]))
+    except Exception:  # a model's own code runs here
+        return False
+    return True
+
+
+def _lacks_type(make_inputs: InputMaker) -> str:
+    whom = "the second of two texts" if make_inputs.pairs else "a text or its padding"
+    return (
+        f"the model has no embedding for token type {make_inputs.highest_type}, which its "
+        f"tokenizer gives {whom}; if it was trained without token types, take token_type_ids out "
+        "of model_input_names in its tokenizer_config.json, else choose another model"
+    )
+
+
+def _longest(eager: torch.nn.Module, make_inputs: InputMaker, failed: int) -> int | None:
+    """Tokens of the longest row below a length at which the model runs, by bisection."""
+    low, high = make_inputs.shortest, failed
+    if not _runs(eager, make_inputs, Shape(1, low)):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _runs(eager, make_inputs, Shape(1, middle)):
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def _check_repeats(before: Case, after: Case) -> None:
@@ -119,7 +173,7 @@ def rows_apart(eager: torch.nn.Module, cases: Sequence[Case], tolerance: float) 
     """
     for case in cases:
         if not case.expected:
-            return f"{case.shape}: the model itself cannot run such rows together"
+            return f"{case.shape}: {NOT_TOGETHER}"
         if case.shape.batch == ROWS:
             result = compare(_alone(eager, case), case, tolerance)
             if not result.holds:

@@ -17,7 +17,7 @@ from torchscript_bundle.export.gradients import compare_gradients
 from torchscript_bundle.export.hints import traceable
 from torchscript_bundle.export.inputs import InputMaker
 from torchscript_bundle.export.masks import masks_by_broadcasting
-from torchscript_bundle.export.oracle import covered, padding_effect, run_grid
+from torchscript_bundle.export.oracle import NOT_TOGETHER, covered, padding_effect, run_grid
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.jit.buckets import dispatch_by_length
 from torchscript_bundle.jit.compilation import trace
@@ -55,6 +55,8 @@ class Proof:
         gradients: the embeddings and eager gradients to compare a module by that explains its
             answers.
         gradient_difference: how far its gradients were off, relative to their scale.
+        pairs: whether it may be given rows of two texts, which are then among the cases.
+        pairs_refused: why not, where they were tried.
     """
 
     module: torch.nn.Module
@@ -67,6 +69,8 @@ class Proof:
     warnings: tuple[str, ...] = ()
     gradients: list[Case] = field(default_factory=list)
     gradient_difference: float | None = None
+    pairs: bool = False
+    pairs_refused: str = ""
 
     @property
     def min_length(self) -> int:
@@ -93,6 +97,7 @@ class Proof:
             "padding_effect": self.padding_effect,
             "gradient_difference": self.gradient_difference,
             "refused_claims": {str(claim): reason for claim, reason in self.refused},
+            "pairs_refused": self.pairs_refused,
             "tracer_warnings": list(self.warnings),
             "tracer_warnings_explained": (
                 "each marks a value that the trace keeps as a constant; the cases below, run "
@@ -132,7 +137,7 @@ def prove(
         tried = covered(eager, cases, claim, lengths)
         apart = next((case.shape for case in tried if not case.expected), None)
         if apart is not None:
-            refused.append((claim, f"{apart}: the model itself cannot run such rows together"))
+            refused.append((claim, f"{apart}: {NOT_TOGETHER}"))
             continue
         traced = lengths[-1:] if claim.dynamic_length else lengths
         try:

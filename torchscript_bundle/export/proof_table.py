@@ -42,6 +42,8 @@ def _summary(proof: dict[str, Any]) -> Iterator[str]:
         yield f"the model's own settings that are not followed: {', '.join(ignored)}"
     for claim, reason in proof["refused_claims"].items():
         yield f"refused: {claim}: {reason}"
+    if reason := proof.get("pairs_refused"):
+        yield f"refused: two texts together: {reason}"
     for warning in proof["tracer_warnings"]:
         yield f"the tracer warned: {warning.split('. ')[0]}"
 
@@ -59,12 +61,13 @@ def _table(title: str | None, cases: Iterable[dict[str, Any]]) -> Table:
         shape = case["shape"]
         rows = "padded" if shape["padded"] else "unpadded"
         spelled = ", special tokens" if shape["spelled"] else ""
+        paired = ", two texts" if shape.get("paired") else ""
         differences = [
             "\n".join(f"{output[key]:.1e}" for output in case["outputs"])
             for key in ("max_abs", "max_rel")
         ]
         sizes = (str(shape["batch"]), str(shape["length"]))
-        table.add_row(*sizes, rows + spelled, case["verdict"], *differences)
+        table.add_row(*sizes, rows + paired + spelled, case["verdict"], *differences)
     return table
 
 

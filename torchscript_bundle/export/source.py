@@ -25,7 +25,7 @@ from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError, one_line
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.modes.base import Writes
-from torchscript_bundle.export.tokenizer import lower_cases, set_lower_case
+from torchscript_bundle.export.tokenizer import highest_id, lower_cases, set_lower_case
 
 logger = logging.getLogger(__name__)
 
@@ -352,9 +352,10 @@ def _check_fit(model: Any, tokenizer: PreTrainedTokenizerBase, config: SetupConf
             "default_language in its config.json to the language of the texts"
         )
     rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
+    highest = highest_id(tokenizer)
+    if highest >= rows:
         raise ExportError(
-            f"the tokenizer of {config.model_name} has {len(tokenizer)} tokens, the model has "
+            f"the tokenizer of {config.model_name} gives token ids up to {highest}, the model has "
             f"embeddings for {rows}; save the tokenizer that the model was trained with beside it"
         )
 

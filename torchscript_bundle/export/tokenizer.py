@@ -70,6 +70,16 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     return {role: index for role, index in ids.items() if index is not None}
 
 
+def highest_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the highest id that a text can become.
+
+    Ids may have gaps, so that their number says little, and the special tokens around a text are
+    named in a list of their own.
+    """
+    framed = tokenizer.backend_tokenizer.encode("a", "a").ids
+    return int(max(*tokenizer.get_vocab().values(), *framed))
+
+
 def check_methods(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> None:
     """Refuses a tokenizer whose class spells tokens in its own Python, which a worker lacks.
 
@@ -124,6 +134,11 @@ def check_decoding(tokenizer: PreTrainedTokenizerBase, samples: Sequence[str]) -
                 )
 
 
+def _spelled(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A text of all tokens that are found in it before it is cut into words: special ones first."""
+    return " a".join(each.content for each in tokenizer.added_tokens_decoder.values())
+
+
 def check_tokenizer(
     tokenizer: PreTrainedTokenizerBase, folder: Path, bundle: Bundle, samples: Sequence[str]
 ) -> int:
@@ -133,7 +148,7 @@ def check_tokenizer(
         tokenizer: the original.
         folder: holds the `tokenizer.json` just written.
         bundle: gives `max_length` and the truncation side.
-        samples: texts to try besides `TRIALS`.
+        samples: texts to try besides `TRIALS` and the tokenizer's own special tokens.
 
     Returns:
         The number of texts, and pairs of them, that were compared.
@@ -141,7 +156,7 @@ def check_tokenizer(
     Raises:
         ExportError: a text gets other ids or types; its number is named.
     """
-    texts = [*TRIALS, *samples]
+    texts = [*TRIALS, _spelled(tokenizer), *samples]
     saved = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
     saved.no_padding()
     saved.enable_truncation(bundle.max_length, direction=bundle.truncation_side)

@@ -33,17 +33,20 @@ class Shape:
         padded: whether rows hold padding (of a different amount each).
         spelled: whether rows hold special tokens among the others, each another number of them, as
             texts do that spell them out.
+        paired: whether a row holds two texts.
     """
 
     batch: int
     length: int
     padded: bool = False
     spelled: bool = False
+    paired: bool = False
 
     def __str__(self) -> str:
         filled = "padded" if self.padded else "unpadded"
+        texts = " of two texts" if self.paired else ""
         extra = " with special tokens in the text" if self.spelled else ""
-        return f"batch {self.batch}, length {self.length}, {filled} rows{extra}"
+        return f"batch {self.batch}, length {self.length}, {filled} rows{texts}{extra}"
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ INT8 = "int8"
 
 #: How many explanations may be with a worker, beside the requests of a batch.
 MOST_EXPLANATIONS = 8
+#: Keys that artifacts of this format may lack, since they came later, with what stands for them.
+ADDED: dict[str, object] = {"pairs": None}
 
 REMAKE = "make the artifact again with download_Transformer_models.py"
 
@@ -85,6 +87,8 @@ class Bundle:
             module are never padded, so its length is dynamic.
         explanations: whether the module also has `embed(input_ids)`, float `[batch, length, dim]`,
             and `forward_embeddings(embeddings, input_ids, attention_mask, ...)`, with gradients.
+        pairs: whether rows of two texts were verified; None in an artifact that was made before
+            this was recorded.
         precision: what a worker computes in, if it can; the saved weights are float32 in any case.
         padding: how rows are padded.
         truncation_side: which end of a text that is too long is cut.
@@ -118,6 +122,7 @@ class Bundle:
     special_ids: dict[str, int]
     versions: dict[str, str]
     source: dict[str, str | None]
+    pairs: bool | None = None
     sha256: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     verification: dict[str, Any] = field(default_factory=dict)
@@ -147,6 +152,7 @@ class Bundle:
             raise ArtifactError(
                 f"{path}: format_version is {version!r}, this code reads {FORMAT_VERSION}; {REMAKE}"
             )
+        raw = {**ADDED, **raw}
         missing = [f.name for f in fields(Bundle) if f.name not in raw]
         if missing:
             raise ArtifactError(f"{path}: no key {', '.join(missing)}; {REMAKE}")

@@ -25,6 +25,7 @@ from torchscript_bundle.serving.http import (
 from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.base import ChecksRows, Computed, Narrows, Query, ReadsTokens
 from torchscript_bundle.serving.openapi import describe_api
+from torchscript_bundle.serving.pairs import check_pairs, takes_pairs
 from torchscript_bundle.serving.precisions import Running
 from torchscript_bundle.serving.protocols import first_keys, read_call
 from torchscript_bundle.serving.protocols.call import Call
@@ -98,6 +99,8 @@ class Service:
             self._mode.set_tokenizer(self._encoder.tokenizer)
         narrow = self._mode.narrow if isinstance(self._mode, Narrows) else None
         self._runtime = Runtime(folder, self._bundle, device, options.batch_size, narrow)
+        on_cpu = device.type == "cpu"
+        self._pairs = takes_pairs(self._bundle, self._encoder, self._runtime, on_cpu=on_cpu)
         word = self._encoder.encode("a")[0]
         if options.packed_weights:
             self._runtime.pack(word)
@@ -218,6 +221,7 @@ class Service:
             if wanted is not None and self._explainer is not None:
                 self._explainer.check_target(query, wanted)
             check_count(len(query.texts), self._max_texts)
+            check_pairs(query.texts, taken=self._pairs)
             share = len(call.items) * len(query.texts)
             rows = [self._encoder.encode(text, query.stride, share) for text in query.texts]
             for row in (row for windows in rows for row in windows):

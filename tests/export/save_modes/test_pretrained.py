@@ -134,7 +134,7 @@ def test_the_report_has_the_form_and_the_cases_of_a_trace(
     assert ours.keys() == traced.keys()
     assert [case["shape"] for case in ours["cases"]] == [case["shape"] for case in traced["cases"]]
     assert {case["verdict"] for case in ours["cases"]} == {"exact"}
-    assert ours["holds"] == "any batch, any length from 3 to 64"
+    assert ours["holds"] == "any batch, any length from 2 to 64"
     assert ours["refused_claims"] == {} and ours["tracer_warnings"] == []
 
 
@@ -180,7 +180,7 @@ def test_code_that_branches_on_the_text_is_not_traced_and_is_run(tmp_path: Path)
         export(config_for(tmp_path, model, trust_remote_code=True), tmp_path / "artifact")
     assert refusal.sentence
     bundle = export_eager(tmp_path, model, trust_remote_code=True)
-    assert bundle.verification["holds"] == "any batch, any length from 3 to 16"
+    assert bundle.verification["holds"] == "any batch, any length from 2 to 16"
     assert set(CODE) < set(bundle.sha256)
     assert listing(tmp_path / "artifact") == sorted([*FILES, *CODE])
     with refused("needs Python code of its own", '"trust_remote_code": true'):

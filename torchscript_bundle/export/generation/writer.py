@@ -11,6 +11,7 @@ from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.generation.facts import GeneratorFacts, read_facts
 from torchscript_bundle.export.generation.maker import make_generator
 from torchscript_bundle.export.generation.proof import WritingProof, writing_proof
+from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer import check_decoding, cleans_up_spaces
 from torchscript_bundle.serving.artifact import Output
@@ -33,7 +34,7 @@ class Writer:
 
     inputs = ("input_ids", "attention_mask")
     outputs = (Output("logits"),)
-    pairs = False
+    pairs: Pairs = "never"
     explained = False
     precisions = ("float32", "bfloat16")
     settings = ("max_batch_tokens", "default_max_new_tokens")

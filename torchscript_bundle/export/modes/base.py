@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # these read the registry of modes
     from torchscript_bundle.export.proof import Proof
     from torchscript_bundle.export.source import Source
 
+#: "offered": a request may hold a second text, where the model was seen to take two.
+Pairs = Literal["never", "offered", "always"]
+
 
 class _Task(Protocol):
     """What every mode says of its task."""
@@ -33,8 +36,8 @@ class _Task(Protocol):
         """What the wrapped module returns, in order."""
 
     @property
-    def pairs(self) -> bool:
-        """Whether the model always gets two texts together, such as a question and its context."""
+    def pairs(self) -> Pairs:
+        """Whether the model gets two texts together, such as a question and its context."""
 
     @property
     def explained(self) -> bool:

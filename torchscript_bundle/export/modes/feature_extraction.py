@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.pooling import wrap_pooled
 from torchscript_bundle.export.quality.comparison import Comparison, Item
 from torchscript_bundle.export.sentence_folder import (
@@ -47,7 +48,7 @@ class FeatureExtraction:
     auto_class = "AutoModel"
     outputs = (Output("embedding"),)
     model_outputs = (Output("last_hidden_state", per_token=True),)
-    pairs = False
+    pairs: Pairs = "never"
     explained = False
     #: Keys of setup_config.json that are this mode's alone.
     settings = ("pooling", "normalize_embeddings")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer import DECODING, check_methods, cleans_up_spaces
 from torchscript_bundle.export.wrappers import wrap_model
@@ -25,7 +26,7 @@ class FillMask:
     artifacts_dir = "Fill_mask_artifacts"
     auto_class = "AutoModelForMaskedLM"
     outputs = (Output("logits", per_token=True),)
-    pairs = False
+    pairs: Pairs = "never"
     explained = True
     settings = ()
     unused_weights = ()

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import Comparison, Item, RowOutputs
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
@@ -31,7 +32,7 @@ class QuestionAnswering:
     artifacts_dir = "QA_artifacts"
     auto_class = "AutoModelForQuestionAnswering"
     outputs = (Output("start_logits", per_token=True), Output("end_logits", per_token=True))
-    pairs = True
+    pairs: Pairs = "always"
     explained = True
     settings = ()
     unused_weights = ()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_order
 from torchscript_bundle.export.sentence_folder import (
     check_transformer,
@@ -33,7 +34,7 @@ class Reranking:
     artifacts_dir = "Reranking_artifacts"
     auto_class = "AutoModelForSequenceClassification"
     outputs = (Output("logits"),)
-    pairs = True
+    pairs: Pairs = "always"
     explained = True
     settings = ()
     unused_weights = ()

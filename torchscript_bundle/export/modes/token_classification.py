@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchscript_bundle.export.labels import resolve_labels
+from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer import check_methods
 from torchscript_bundle.export.wrappers import wrap_model
@@ -25,7 +26,7 @@ class TokenClassification:
     artifacts_dir = "Token_classification_artifacts"
     auto_class = "AutoModelForTokenClassification"
     outputs = (Output("logits", per_token=True),)
-    pairs = False
+    pairs: Pairs = "never"
     explained = True
     settings = ()
     unused_weights = ()

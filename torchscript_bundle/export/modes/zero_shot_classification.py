@@ -11,6 +11,7 @@ import torch
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.labels import resolve_labels
+from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
@@ -28,7 +29,7 @@ class ZeroShotClassification:
     artifacts_dir = "Zero_shot_artifacts"
     auto_class = "AutoModelForSequenceClassification"
     outputs = (Output("logits"),)
-    pairs = True
+    pairs: Pairs = "always"
     explained = True
     settings = ()
     unused_weights = ()

@@ -34,13 +34,17 @@ class Job:
     inputs: tuple[str, ...]
     mode_options: dict[str, Any]
 
-    def make_inputs(self) -> InputMaker:
-        """What gives the model's arguments at any shape."""
+    def make_inputs(self, *, pairs: bool | None = None) -> InputMaker:
+        """What gives the model's arguments at any shape.
+
+        Args:
+            pairs: whether a row holds two texts; None for what every request to the mode holds.
+        """
         return InputMaker(
             self.source.tokenizer,
             self.inputs,
             torch.device(self.config.device),
-            pairs=self.mode.pairs,
+            pairs=self.mode.pairs == "always" if pairs is None else pairs,
         )
 
 

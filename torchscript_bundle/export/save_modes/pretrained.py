@@ -20,6 +20,7 @@ from torchscript_bundle.export.gradients import compare_gradients, gradients
 from torchscript_bundle.export.hints import check_servable
 from torchscript_bundle.export.modes.base import ExportMode, GoesOn
 from torchscript_bundle.export.oracle import covered, padding_effect, rows_apart, run_grid
+from torchscript_bundle.export.pairs import try_pairs
 from torchscript_bundle.export.proof import PADDING_TOLERANCE, Proof, compare_all
 from torchscript_bundle.export.save_modes.base import Job
 from torchscript_bundle.export.source import missing_weights, read_model
@@ -54,17 +55,26 @@ class Pretrained:
         cases = run_grid(eager, make_inputs, lengths)
         apart = rows_apart(eager, cases, PADDING_TOLERANCE)
         claim = ALONE if apart else TOGETHER
-        kept = covered(eager, cases, claim, lengths)
-        return Proof(
+        proof = Proof(
             module=eager,
             claim=claim,
             lengths=lengths[-1:],
-            cases=kept,
-            gradients=self._gradients(eager, job, kept),
+            cases=covered(eager, cases, claim, lengths),
             report=Report(()),
             padding_effect=padding_effect(eager, make_inputs, lengths[-1]),
             refused=[(TOGETHER, apart)] if apart else [],
         )
+        proof = self._with_pairs(proof, eager, job)
+        return replace(proof, gradients=self._gradients(eager, job, proof.cases))
+
+    def _with_pairs(self, proof: Proof, eager: torch.nn.Module, job: Job) -> Proof:
+        if job.mode.pairs != "offered":
+            return replace(proof, pairs=job.mode.pairs == "always")
+
+        def objection(cases: Sequence[Case]) -> str | None:
+            return rows_apart(eager, cases, PADDING_TOLERANCE) if proof.claim == TOGETHER else None
+
+        return try_pairs(proof, eager, job.make_inputs(pairs=True), job.config.lengths, objection)
 
     def save(self, job: Job, proof: Proof, folder: Path) -> Proof:
         place, model = folder / PRETRAINED_FOLDER, job.source.model

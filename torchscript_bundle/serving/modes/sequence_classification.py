@@ -7,6 +7,7 @@ in a list where `top_k` is given.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,16 @@ from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.schemas import NUMBER, TRUE, array, either, record, words
+from torchscript_bundle.serving.pairs import no_pairs
+from torchscript_bundle.serving.schemas import (
+    NUMBER,
+    TRUE,
+    JsonSchema,
+    array,
+    either,
+    record,
+    words,
+)
 from torchscript_bundle.serving.tokenization import Truncation
 
 #: logits `[labels]` -> scores `[labels]`, by the model's `problem_type`.
@@ -28,12 +38,20 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
+@dataclass(frozen=True)
+class NoSecondText(fields.Field):
+    """What stands in the place of a second text where the model takes one alone."""
+
+    def check(self, value: object) -> str:
+        raise no_pairs()
+
+    def bounds(self) -> JsonSchema:
+        return {"not": {}}
+
+
 class SequenceClassification:
     """See the module."""
 
-    item_keys = fields.named(
-        fields.TEXT, fields.Text("text_pair", "A second text that belongs to the first.")
-    )
     truncation = Truncation()
     inference_client_defaults: Mapping[str, object] = {"top_k": None}
 
@@ -46,6 +64,9 @@ class SequenceClassification:
             )
         self._activation = ACTIVATIONS[problem_type]
         self._labels = bundle.labels
+        second = "A second text that belongs to the first."
+        pair = NoSecondText if bundle.pairs is False else fields.Text
+        self.item_keys = fields.named(fields.TEXT, pair("text_pair", second))
         top_k = "How many labels, the best first; null for all. Without it the best one, bare."
         self.target_parameters = fields.named(
             fields.Choice("target", "The label whose score is explained.", choices=self._labels)

@@ -1,0 +1,49 @@
+"""Whether a model that is given single texts also takes two together, tried as all else is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from torchscript_bundle.export.claims import PAIR_BATCHES
+from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.inputs import InputMaker
+from torchscript_bundle.export.oracle import NOT_TOGETHER, covered, padding_effect, run_grid
+from torchscript_bundle.export.proof import Proof
+from torchscript_bundle.jit.verify import Case
+
+#: Cases of pairs -> why the module must not be given any; None if nothing speaks against it.
+Objection = Callable[[Sequence[Case]], str | None]
+
+
+def try_pairs(
+    proof: Proof,
+    eager: torch.nn.Module,
+    make_pairs: InputMaker,
+    lengths: tuple[int, ...],
+    objection: Objection,
+) -> Proof:
+    """Return the proof with cases of two texts, or with the reason why pairs are refused.
+
+    How the module does on them is in the report once its file is compared.
+
+    Args:
+        proof: of single texts; pairs must hold for its claim.
+        eager: the wrapped model.
+        make_pairs: gives the arguments of rows that hold two texts.
+        lengths: lengths to try where they are static, ascending; the last is max_length.
+        objection: what decides, once the eager model has answered.
+    """
+    try:
+        grid = run_grid(eager, make_pairs, lengths, PAIR_BATCHES)
+    except ExportError as error:
+        return replace(proof, pairs_refused=str(error))
+    cases = covered(eager, grid, proof.claim, lengths)
+    apart = next((case.shape for case in cases if not case.expected), None)
+    refused = f"{apart}: {NOT_TOGETHER}" if apart else objection(cases)
+    if refused is not None:
+        return replace(proof, pairs_refused=refused)
+    effect = max(proof.padding_effect, padding_effect(eager, make_pairs, lengths[-1]))
+    return replace(proof, pairs=True, cases=[*proof.cases, *cases], padding_effect=effect)
