@@ -131,6 +131,45 @@ def test_says_all_that_is_wrong_at_once(tmp_path: Path) -> None:
     assert all(line.startswith(f"{path}: ") for line in refusal.lines)
 
 
+def test_says_wrong_values_and_contradictions_at_once(tmp_path: Path) -> None:
+    """A value that is wrong is no reason to keep quiet about keys that do not go together."""
+    wrong = {
+        "mode": "feature_extraction",
+        "num_labels": "two",
+        "temperature": 1,
+        "handler": 5,
+        "captum_explanation": True,
+        "precision": "int8",
+        "save_mode": "pretrained",
+        "packed_weights": False,
+        "max_batch_tokens": 100,
+    }
+    with refused(
+        "handler: must hold an object",
+        "num_labels: Input should be a valid integer",
+        "temperature: unknown key",
+        "max_batch_tokens is for the mode text_generation",
+        '"int8" needs save_mode "torchscript"',
+        '"int8" needs packed_weights true',
+        "captum_explanation: answers of feature_extraction",
+    ) as refusal:
+        read(tmp_path, **wrong)
+    assert len(refusal.lines) == 7
+
+
+def test_says_nothing_of_contradictions_with_a_value_that_is_wrong(tmp_path: Path) -> None:
+    wrong = {"mode": "writing", "max_batch_tokens": 100, "max_length": "x", "traced_lengths": [400]}
+    with refused("mode: allowed", "max_length: ") as refusal:
+        read(tmp_path, **wrong, pooling="cls", captum_explanation=True)
+    assert len(refusal.lines) == 2
+
+
+def test_lists_known_keys_once(tmp_path: Path) -> None:
+    with refused("a1: unknown key", "b2: unknown key") as refusal:
+        read(tmp_path, a1=1, b2=2)
+    assert str(refusal.lines).count("known keys: ") == 1
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -87,6 +87,30 @@ def test_a_file_that_does_not_fit(tmp_path: Path, names: object, words: list[str
     assert refusal.sentence
 
 
+@pytest.mark.parametrize(
+    "given", ["[O, B-PER, I-PER]", " ['O', \"B-PER\",I-PER ] ", ["O", "B-PER", "I-PER"]]
+)
+def test_the_list_of_the_torchserve_example(tmp_path: Path, given: object) -> None:
+    own = tuple(f"LABEL_{index}" for index in range(3))
+    assert resolve(tmp_path, {"label_list": given}, own) == ("O", "B-PER", "I-PER")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("O, B-PER", "must be an object such as"),
+        (5, "must be an object such as"),
+        ("[]", "every label must be a string that is not empty"),
+        ("[O, , B-PER]", "every label must be a string that is not empty"),
+        (["O", 5], "every label must be a string"),
+        ([], "must be an object such as"),
+    ],
+)
+def test_a_list_that_is_none(tmp_path: Path, given: object, words: str) -> None:
+    with refused(words):
+        resolve(tmp_path, {"label_list": given})
+
+
 def test_num_labels_must_be_the_models(tmp_path: Path) -> None:
     with refused("num_labels 3", "2 labels", "or leave it out"):
         resolve_labels(model_config(*OWN), 3, tmp_path)

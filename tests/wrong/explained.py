@@ -14,13 +14,35 @@ STEPS = 4
 #: What is wrong, what is said of it, and a parameter with values that are wrong so.
 Row = tuple[str, str, str, tuple[str, ...]]
 
-NO_LABELS = ('"HAPPY"', "5", "null", '["SAD"]', '"\\ud800"')
+NO_LABELS = ('"HAPPY"', "99", '"99"', "-1", "null", "true", "1.5", '"\\ud800"')
 TARGETS: dict[str, list[Row]] = {
     "sequence_classification": [
-        ("a `target` that is no label of the model", "target must be one of", "target", NO_LABELS),
+        (
+            "a `target` that is no label of the model, nor the index of one",
+            "target must be one of",
+            "target",
+            (*NO_LABELS, '["SAD"]'),
+        ),
     ],
     "token_classification": [
-        ("a `target` that is no label of the model", "target must be one of", "target", NO_LABELS),
+        (
+            "a `target` that is no label of the model, nor the index of one",
+            "target must be one of",
+            "target",
+            (*NO_LABELS, "[1, 99]"),
+        ),
+        (
+            "a `target` that is a list of other than a token and a label",
+            "target as a list must be [token, label]",
+            "target",
+            ('["O"]', '["O", 1]', "[]", "[1, 2, 3]"),
+        ),
+        (
+            "a `target` whose token is beyond the text",
+            "target names a token by its place",
+            "target",
+            ("[99, 1]",),
+        ),
         ("a `position` that is no number", "position must be a whole", "position", ("-1", '"0"')),
         ("a `position` beyond the text", "position must be below 9", "position", ("9", "900")),
         ("a `position` between words", "position has no token", "position", ("2",)),
@@ -35,7 +57,18 @@ TARGETS: dict[str, list[Row]] = {
         ("a `target` that is no text, or an empty one", "target is ", "target", ("5", '""')),
     ],
     "question_answering": [
-        ("a `target`: the best answer is explained", "that is not known", "target", ('"start"',)),
+        (
+            "a `target` that is no place of a token",
+            "target must be a whole number",
+            "target",
+            ('"start"', "-1", "null"),
+        ),
+        (
+            "a `target` beyond the question and its context",
+            "target names a token by its place",
+            "target",
+            ("9999",),
+        ),
     ],
     "reranking": [
         ("a `target` that is no passage", "target must be below 2", "target", ("2", "900")),

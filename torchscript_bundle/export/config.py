@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,42 +16,42 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
-    model_validator,
 )
 from pydantic_core import ErrorDetails
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.modes.base import Writes
+from torchscript_bundle.export.names import OTHER_KEYS, meant_mode, near
 from torchscript_bundle.export.naming import RESERVED, read_config, served_name
+from torchscript_bundle.export.rules import contradictions
+from torchscript_bundle.export.torchserve_keys import (
+    RENAMED,
+    UNUSED,
+    UNUSED_BY_ARCHIVE,
+    translate,
+)
 
-#: Keys of the TorchServe example that name things transformers and torch no longer have.
-REPLACED = {
-    "FasterTransformer": "torch's own fused attention is always used",
-    "BetterTransformer": "torch's own fused attention is always used",
-    "model_parallel": "the whole model runs on each worker's device; start more workers instead",
-}
-
-#: Precisions that workers have on one kind of device alone.
-ONLY_ON = {"float16": "cuda", "int8": "cpu"}
-
-#: The least max_length of a model that writes: what its proof needs for its texts and answers.
-SHORTEST_WRITTEN = 16
+#: Folders of samples by other names, in the TorchServe example.
+OLDER_FOLDERS = {"Text_generation_artifacts": "Text_gen_artifacts"}
 
 
 def _known_mode(mode: str) -> str:
-    if mode not in MODES:
-        raise ValueError(f"allowed: {', '.join(MODES)}")
-    return mode
+    if mode in MODES:
+        return mode
+    meant = meant_mode(mode, MODES)
+    hint = f'; did you mean "{meant}"?' if meant else ""
+    raise ValueError(f"allowed: {', '.join(MODES)}{hint}")
 
 
 def _underscored(mode: Any) -> Any:
-    """The TorchServe example once wrote `sequence classification`."""
-    return mode.replace(" ", "_") if isinstance(mode, str) else mode
+    """The TorchServe example once wrote `sequence classification`, the Hub writes hyphens."""
+    return re.sub("[ -]", "_", mode) if isinstance(mode, str) else mode
 
 
 def _not_boolean(value: Any) -> Any:
@@ -253,89 +254,19 @@ class SetupConfig(BaseModel):
         le=100_000,
         description="Text generation: most tokens of an answer whose request does not say.",
     )
-    embedding_name: str | None = Field(None, description="Accepted; nothing needs it any more.")
-    FasterTransformer: bool = Field(False, description="Accepted; " + REPLACED["FasterTransformer"])
-    BetterTransformer: bool = Field(False, description="Accepted; " + REPLACED["BetterTransformer"])
-    model_parallel: bool = Field(False, description="Accepted; " + REPLACED["model_parallel"])
 
     _folder: Path = PrivateAttr(default=Path())
+    _notes: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("traced_lengths")
     @classmethod
     def _lengths_fit(cls, lengths: list[int], others: ValidationInfo) -> list[int]:
         longest = others.data.get("max_length", max(lengths, default=4))
-        for length in lengths:
-            if not 4 <= length <= longest:
-                raise ValueError(f"{length} is not between 4 and max_length ({longest})")
+        wrong = [str(length) for length in lengths if not 4 <= length <= longest]
+        if wrong:
+            are = "is" if len(wrong) == 1 else "are"
+            raise ValueError(f"{', '.join(wrong)} {are} not between 4 and max_length ({longest})")
         return lengths
-
-    @model_validator(mode="after")
-    def _settings_of_the_mode(self) -> SetupConfig:
-        """Refuses a key that only other modes read."""
-        own = MODES[self.mode].settings
-        for key in {key: None for mode in MODES.values() for key in mode.settings}:
-            default = type(self).model_fields[key].default
-            if key not in own and getattr(self, key) != default:
-                readers = " and ".join(name for name in MODES if key in MODES[name].settings)
-                raise ValueError(f"{key} is for the mode {readers}; remove it for {self.mode}")
-        return self
-
-    @model_validator(mode="after")
-    def _can_be_written(self) -> SetupConfig:
-        """Refuses what a model that writes cannot do."""
-        mode = MODES[self.mode]
-        if not isinstance(mode, Writes):
-            return self
-        if self.save_mode != "torchscript":
-            raise ValueError(
-                f'save_mode: {self.mode} is served from the traced file alone; set it to "torchscri'
-                'pt"'
-            )
-        if self.precision not in mode.precisions:
-            raise ValueError(
-                f"precision: {self.mode} is served in {' or '.join(mode.precisions)}, not in "
-                f"{self.precision}"
-            )
-        if self.padding != "longest":
-            raise ValueError(f'padding: {self.mode} has no other than "longest"')
-        if self.max_length < SHORTEST_WRITTEN:
-            raise ValueError(
-                f"max_length is {self.max_length}; {self.mode} needs at least {SHORTEST_WRITTEN}, "
-                "for a text and its answer"
-            )
-        needed = mode.request_tokens(self.max_length)
-        if self.max_batch_tokens < needed:
-            raise ValueError(
-                f"max_batch_tokens is {self.max_batch_tokens}, and one request may hold {needed} "
-                f"(max_length {self.max_length}); raise it, or lower max_length"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _can_have_the_precision(self) -> SetupConfig:
-        """Refuses a precision that workers of this config could not have."""
-        asked = self.precision
-        if asked == "float32":
-            return self
-        device = ONLY_ON.get(asked, self.device.partition(":")[0])
-        needed = {"save_mode": "torchscript", "packed_weights": True, "device": device}
-        for key, value in needed.items():
-            mine = getattr(self, key)
-            if mine != value and not (key == "device" and mine.startswith(device)):
-                raise ValueError(
-                    f'precision: "{asked}" needs {key} {json.dumps(value)}, and it is '
-                    f'{json.dumps(mine)}; change one of the two ("float32" works everywhere)'
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _has_something_to_explain(self) -> SetupConfig:
-        if self.captum_explanation and not MODES[self.mode].explained:
-            raise ValueError(
-                f"captum_explanation: answers of {self.mode} have no score to explain; set it to "
-                "false"
-            )
-        return self
 
     @field_validator("archive_name")
     @classmethod
@@ -352,6 +283,11 @@ class SetupConfig(BaseModel):
         return self._folder
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about what the config file asks for and does not get."""
+        return self._notes
+
+    @property
     def local_model(self) -> Path | None:
         """The model's folder if `model_name` is a path or names a folder, else None (the Hub)."""
         path = self._folder / Path(self.model_name).expanduser()
@@ -361,7 +297,11 @@ class SetupConfig(BaseModel):
     @property
     def artifacts(self) -> Path:
         """The folder with labels and samples; it need not exist."""
-        return self._folder / (self.artifacts_dir or MODES[self.mode].artifacts_dir)
+        if self.artifacts_dir:
+            return self._folder / self.artifacts_dir
+        own = MODES[self.mode].artifacts_dir
+        older = self._folder / OLDER_FOLDERS.get(own, own)
+        return older if older.is_dir() and not (self._folder / own).is_dir() else self._folder / own
 
     @property
     def samples(self) -> list[str]:
@@ -391,41 +331,114 @@ class SetupConfig(BaseModel):
 
 
 def load_config(path: Path) -> SetupConfig:
-    """Reads and validates a config file.
+    """Read and validate a config file: `setup_config.json`, or TorchServe's `model-config.yaml`.
 
     Raises:
-        ExportError: no such file, not a JSON object, or keys that are wrong: a line for each, all
-            at once.
+        ExportError: no such file, not an object, or keys that are wrong: a line for each, all at
+            once.
     """
-    raw = read_config(path)
+    given = translate(read_config(path))
+    notes = [*given.notes, *_settle(given.values)]
+    faults: list[ErrorDetails] = []
     try:
-        config = SetupConfig.model_validate(raw)
+        config = SetupConfig.model_validate(given.values)
     except ValidationError as error:
-        raise ExportError("\n".join(_describe(path, fault) for fault in error.errors())) from error
-    config._folder = path.resolve().parent
+        faults = error.errors()
+        config = _without_faults(given.values, faults)
+    wrong = {str(fault["loc"][0]) for fault in faults}
+    complaints = [
+        *given.faults,
+        *_describe_all(faults, given.written),
+        *(each.says for each in contradictions(config) if wrong.isdisjoint(each.keys)),
+    ]
+    if complaints:
+        raise ExportError("\n".join(f"{path}: {each}" for each in complaints))
+    config._folder, config._notes = path.resolve().parent, tuple(notes)
     return config
 
 
-def _describe(path: Path, fault: ErrorDetails) -> str:
-    """One line for one fault: the file, the key and what is allowed."""
-    key = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        names = [f.alias or name for name, f in SetupConfig.model_fields.items()]
-        close = difflib.get_close_matches(key, names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(names)}"
-        return f"{path}: {key}: unknown key; {hint}"
+def _settle(values: dict[str, Any]) -> Iterator[str]:
+    """Change what the TorchServe example asks of models that write and they cannot have.
+
+    Yields:
+        A sentence for each change.
+    """
+    mode = _underscored(values.get("mode"))
+    if not isinstance(mode, str) or not isinstance(MODES.get(mode), Writes):
+        return
+    if values.get("save_mode") == "pretrained":
+        values["save_mode"] = "torchscript"
+        yield (
+            f'save_mode "pretrained" is taken as "torchscript": {mode} is served from the traced '
+            "file alone"
+        )
+    if _is_true(values.get("captum_explanation")):
+        values["captum_explanation"] = False
+        yield (
+            f"captum_explanation is taken as false: answers of {mode} have no score to explain, "
+            "so /explanations answers 404"
+        )
+
+
+def _is_true(value: Any) -> bool:
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        return False  # it is told as a wrong value
+
+
+def _without_faults(values: dict[str, Any], faults: Sequence[ErrorDetails]) -> SetupConfig:
+    """Make a config of the keys that are right, to see whether those contradict each other."""
+    values = {"model_name": "-", "mode": next(iter(MODES)), **values}
+    while faults:
+        wrong = {fault["loc"][0] for fault in faults if fault["type"] != "missing"}
+        values = {key: value for key, value in values.items() if key not in wrong}
+        values = {"model_name": "-", "mode": next(iter(MODES)), **values}
+        try:
+            return SetupConfig.model_validate(values)
+        except ValidationError as error:  # a value that was right beside one that was not
+            faults = error.errors()
+    return SetupConfig.model_validate(values)
+
+
+def _describe_all(faults: Sequence[ErrorDetails], written: Mapping[str, str]) -> list[str]:
+    """One line for each fault; the known keys are listed once."""
+    known = [field.alias or name for name, field in SetupConfig.model_fields.items()]
+    lines = []
+    listed = False
+    for fault in faults:
+        key = str(fault["loc"][0])
+        name = written.get(key, key)
+        if fault["type"] != "extra_forbidden":
+            lines.append(_describe(fault, name))
+            continue
+        meant = near(key, [*known, *UNUSED, *UNUSED_BY_ARCHIVE, *RENAMED], OTHER_KEYS)
+        if meant:
+            lines.append(f"{name}: unknown key; did you mean {meant!r}?")
+        else:
+            keys = "" if listed else f"; known keys: {', '.join(known)}"
+            lines.append(f"{name}: unknown key{keys}")
+            listed = True
+    return lines
+
+
+def _describe(fault: ErrorDetails, name: str) -> str:
+    """One line for one fault: the key as the file has it, and what is allowed."""
     if fault["type"] == "missing":
-        description = SetupConfig.model_fields[key].description
-        return f"{path}: {key}: missing; {description}"
+        return f"{name}: missing; {SetupConfig.model_fields[name].description}"
+    place = ".".join(str(part) for part in fault["loc"][1:])
+    key = f"{name}.{place}" if place else name
     message = fault["msg"].removeprefix("Value error, ")
-    if not key:
-        return f"{path}: {message}"
-    return f"{path}: {key}: {message} (got {json.dumps(fault['input'])[:80]})"
+    return f"{key}: {message} (got {json.dumps(fault['input'], default=str)[:80]})"
 
 
 def json_schema() -> str:
     """The JSON Schema that `setup_config.json` refers to."""
     schema = SetupConfig.model_json_schema(by_alias=True)
+    schema["properties"] |= {
+        key: {"description": f"Accepted; it does nothing: {why}.", "deprecated": True}
+        for key, why in UNUSED.items()
+    }
     return json.dumps(schema, indent=2) + "\n"
 
 

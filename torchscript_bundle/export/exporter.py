@@ -15,7 +15,7 @@ import tokenizers
 import torch
 import transformers
 
-from torchscript_bundle.export.config import REPLACED, SetupConfig
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.inputs import input_names
 from torchscript_bundle.export.modes import MODES
@@ -53,7 +53,8 @@ def export(config: SetupConfig, output: Path) -> Bundle:
         ExportError: the message says what is wrong and what to do; `output` is untouched.
     """
     _check_output(output)
-    _note_old_keys(config)
+    for note in config.notes:
+        logger.warning("%s", note)
     quiet_transformers()
     with _step(f"load {config.model_name}"):
         source = load_source(config)
@@ -149,13 +150,6 @@ def _tell(proof: Proof) -> None:
         logger.info("      refused: %s (%s)", claim, reason)
     if proof.pairs_refused:
         logger.info("      refused: two texts together (%s)", proof.pairs_refused)
-
-
-def _note_old_keys(config: SetupConfig) -> None:
-    """Says what became of keys of the TorchServe example that do nothing here."""
-    for key, replaced in REPLACED.items():
-        if getattr(config, key):
-            logger.warning("%s is accepted and does nothing: %s", key, replaced)
 
 
 def _check_output(output: Path) -> None:

@@ -12,6 +12,8 @@ from torchscript_bundle.export.errors import ExportError
 logger = logging.getLogger(__name__)
 
 LABELS_FILE = "index_to_name.json"
+#: Where the TorchServe example lists the labels of tokens.
+LIST_KEY = "label_list"
 
 
 def resolve_labels(model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
@@ -52,18 +54,38 @@ def resolve_labels(model_config: Any, num_labels: int | None, artifacts: Path) -
 
 
 def _read_names(path: Path) -> tuple[str, ...]:
-    """Names by index from `{"0": "NEGATIVE", "1": "POSITIVE"}`."""
+    """Return the names by index: from `{"0": "NEGATIVE", "1": "POSITIVE"}`, or from a list."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ExportError(f"{path}: not JSON ({error})") from error
-    indices = [str(index) for index in range(len(raw))] if isinstance(raw, dict) else []
-    if not indices or set(raw) != set(indices):
-        raise ExportError(f'{path}: must be an object such as {{"0": "NEGATIVE", "1": "POSITIVE"}}')
-    names = tuple(raw[index] for index in indices)
+    if isinstance(raw, dict) and set(raw) == {LIST_KEY}:
+        names = _read_list(raw[LIST_KEY])
+    else:
+        indices = [str(index) for index in range(len(raw))] if isinstance(raw, dict) else []
+        names = [raw[index] for index in indices] if set(raw) == set(indices) else []
+    if not names:
+        raise ExportError(
+            f'{path}: must be an object such as {{"0": "NEGATIVE", "1": "POSITIVE"}}, or '
+            f'{{"{LIST_KEY}": ["O", "B-PER"]}}'
+        )
     if not all(isinstance(name, str) and name for name in names):
         raise ExportError(f"{path}: every label must be a string that is not empty")
-    return names
+    return tuple(names)
+
+
+def _read_list(given: object) -> list[Any]:
+    """Return the names of a list; of a text such as `[O, B-MISC, I-MISC]` the parts.
+
+    The text is what the TorchServe example's file for token classification has. Names in it may
+    have quotes around them, and hold no comma.
+    """
+    if isinstance(given, list):
+        return given
+    text = given.strip() if isinstance(given, str) else ""
+    if not (text.startswith("[") and text.endswith("]")):
+        return []
+    return [part.strip().strip("\"'") for part in text[1:-1].split(",")]
 
 
 def _check_renaming(path: Path, own: tuple[str, ...], names: tuple[str, ...]) -> None:

@@ -23,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError, one_line
+from torchscript_bundle.export.heads import other_mode
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.modes.base import Writes
 from torchscript_bundle.export.tokenizer import highest_id, lower_cases, set_lower_case
@@ -291,29 +292,37 @@ def _load_model(folder: Path, config: SetupConfig) -> Any:
     try:
         model, loading = read_model(folder, config)
     except Exception as error:  # many libraries read files here, each with errors of its own
-        raise ExportError(_model_error(config, error)) from error
+        raise ExportError(_model_error(folder, config, error)) from error
     for key, saved, configured in sorted(loading["mismatched_keys"]):
         raise ExportError(
             f"the weights of {config.model_name} do not fit its config.json: {key} is "
             f"{list(saved)}, the config asks for {list(configured)}; correct config.json"
         )
     missing = missing_weights(loading, config.mode)
+    other = other_mode(folder, config.mode)
     if missing:
         raise ExportError(
             f"{config.model_name} has no weights for {', '.join(missing[:3])}"
             f"{' and more' if len(missing) > 3 else ''}: it was not trained for {config.mode} and "
-            "would answer at random; choose a model fine-tuned for it"
+            f"would answer at random; {f'{other}, or ' if other else ''}choose a model fine-tuned "
+            "for it"
+        )
+    if other:  # heads of two modes may have weights of the same names and shapes
+        raise ExportError(
+            f"{config.model_name} was not trained for {config.mode}; {other}, or choose another "
+            "model"
         )
     return model
 
 
-def _model_error(config: SetupConfig, error: Exception) -> str:
+def _model_error(folder: Path, config: SetupConfig, error: Exception) -> str:
     message = one_line(error)
     if "Unrecognized configuration class" in message:
         kind = message.split("configuration_")[-1].split(".")[0]
+        other = other_mode(folder, config.mode) or "choose another model or another mode"
         return (
             f"{config.model_name} has the architecture {kind}, which transformers has no "
-            f"{config.mode} head for; choose another model or another mode"
+            f"{config.mode} head for; {other}"
         )
     if isinstance(error, SafetensorError):
         return (

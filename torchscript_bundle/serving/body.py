@@ -10,6 +10,7 @@ from typing import NoReturn
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.http import HttpRequest
 from torchscript_bundle.serving.protocols import binary_tensors
+from torchscript_bundle.serving.tuples import with_brackets
 
 #: Media types of JSON, beside those that end with `+json`. Only the first is registered.
 JSON_TYPES = ("application/json", "application/x-json", "text/json", "text/x-json")
@@ -150,7 +151,7 @@ def _parse_json_container(text: str, keys: Collection[str]) -> object:
     if text.lstrip()[:1] not in ("{", "["):
         return text
     try:
-        return _parse_json(text)
+        return _parse_json(with_brackets(text))
     except RequestError as error:
         if error.status != 400:
             raise

@@ -257,6 +257,21 @@ class Texts(Field):
         return array(item, minItems=1, maxItems=self.most)
 
 
+@dataclass(frozen=True)
+class Unread(Field):
+    """A member that an item may hold because another address reads it; any value will do."""
+
+    def check(self, value: object) -> None:
+        """Nothing is read, so nothing can be wrong."""
+
+    def bounds(self) -> JsonSchema:
+        return {}
+
+
+#: Clients of the TorchServe example send one body to both addresses.
+UNREAD_TARGET = Unread("target", "What /explanations explains. Answers do without it.")
+
+
 def named(*fields: Field) -> dict[str, Field]:
     """Fields by their keys."""
     return {name: field for field in fields for name in field.names}
@@ -287,11 +302,17 @@ def read_item(fields: Mapping[str, Field], item: object) -> dict[str, Any]:
     form = "{" + ", ".join(f'"{name}": {field.form}' for name, field in needed.items()) + "}"
     if not isinstance(item, dict):
         raise RequestError(422, f"the input is {type_name(item)}; send {form}")
-    check_keys(item, fields)
+    item = without_unread(fields, item)
+    check_keys(item, [name for name, field in fields.items() if not isinstance(field, Unread)])
     missing = [name for name, field in needed.items() if not item.keys() & set(field.names)]
     if missing:
         raise RequestError(422, f"the input has no {', '.join(missing)}; send {form}")
     return read_values(fields, item)
+
+
+def without_unread(fields: Mapping[str, Field], given: Mapping[str, object]) -> dict[str, object]:
+    """Return what is given without members that are not read here."""
+    return {key: value for key, value in given.items() if not isinstance(fields.get(key), Unread)}
 
 
 def listed(choices: Sequence[str]) -> str:

@@ -197,10 +197,10 @@ class Service:
         form = explainer.form if explainer else self._mode
         payload = decode_body(request, first_keys(form))
         call = read_call(payload, form, self._model_name, request.client)
-        wanted = explainer.decode(call.parameters) if explainer else None
         check_items(call, self._max_texts)
+        wanted = explainer.decode(call) if explainer else None
         tokenized = Tokenized(call, [], [], wanted)
-        for at, item in enumerate(call.items):
+        for at, item in enumerate(wanted.items if wanted else call.items):
             query, rows = self._decode_item(item, call, wanted, at)
             tokenized.queries.append(query)
             tokenized.rows.append(rows)
@@ -219,7 +219,7 @@ class Service:
         with naming_item(at, call):
             query = self._mode.decode(item, call.parameters)
             if wanted is not None and self._explainer is not None:
-                self._explainer.check_target(query, wanted)
+                self._explainer.check_target(query, wanted, at)
             check_count(len(query.texts), self._max_texts)
             check_pairs(query.texts, taken=self._pairs)
             share = len(call.items) * len(query.texts)

@@ -153,6 +153,46 @@ def test_a_chosen_label_and_a_pair(explain: Explain, eager: Callable[[str], Eage
         assert item[token["of"]][token["start"] : token["end"]] == token["token"] != ""
 
 
+@pytest.mark.parametrize("target", ["SO-SO", 1, "1"])
+def test_a_label_by_its_name_or_index(explain: Explain, target: object) -> None:
+    """As the TorchServe example's requests have it, `instances` of its KServe ones included."""
+    texts = [{"text": TEXTS[0], "target": target}, {"data": TEXTS[0], "target": target}]
+    wrapped = {"data": {"text": TEXTS[0]}, "target": target}
+    alone = [explain("bert", each) for each in texts]
+    status, listed = explain("bert", {"instances": [*texts, wrapped, TEXTS[0]]})
+    assert [status, *(each[0] for each in alone)] == [200] * 3, (listed, alone)
+    *same, best = listed["predictions"]
+    for answer in (*(each[1] for each in alone), *same):
+        [found] = answer["explanations"]
+        assert found["target"] == "SO-SO"
+    assert best["explanations"][0]["target"] == best["answer"]["label"]
+
+
+def test_each_item_names_its_own_target(explain: Explain, eager: Callable[[str], Eager]) -> None:
+    model = eager("bert")
+    items = [{"text": TEXTS[0], "target": index} for index in range(3)]
+    status, answers = explain("bert", {"inputs": items})
+    assert status == 200, answers
+    for index, answer in enumerate(answers):
+        [found] = answer["explanations"]
+        assert_close(found, model.attribute(model.encode(TEXTS[0]), (index,))[0])
+
+
+def test_a_token_of_a_question_by_its_place(
+    explain: Explain, eager: Callable[[str], Eager]
+) -> None:
+    """As the TorchServe example explains it: a token's logits as start and as end."""
+    model = eager("bert_qa")
+    asked = {"question": "what works?", "context": "It works as described."}
+    for place in (0, 6):
+        status, answer = explain("bert_qa", {**asked, "target": place})
+        assert status == 200, answer
+        encoded = model.encode(*asked.values())
+        for found, edge in zip(answer["explanations"], ("start", "end"), strict=True):
+            assert found["target"] == edge
+            assert_close(found, model.attribute(encoded, (place,), f"{edge}_logits")[0])
+
+
 def test_start_and_end_of_an_answer(explain: Explain, eager: Callable[[str], Eager]) -> None:
     model = eager("bert_qa")
     question, context = "what works?", "The film was long. It works as described, for two days."
@@ -197,6 +237,20 @@ def test_a_chosen_token(explain: Explain, eager: Callable[[str], Eager], name: s
     encoded = model.encode(text)
     place = encoded.char_to_token(0, position)
     assert_close(found, model.attribute(encoded, (place, 4))[0])
+
+
+@pytest.mark.parametrize("target", [[1, 2], ["1", "2"], [1, "I-PER"]])
+def test_a_token_and_its_label_in_a_list(
+    explain: Explain, eager: Callable[[str], Eager], target: list[object]
+) -> None:
+    model = eager("bert_ner")
+    label = model.labels[2]
+    asked = [label if each == "I-PER" else each for each in target]
+    status, answer = explain("bert_ner", {"text": TEXTS[0], "target": asked})
+    assert status == 200, answer
+    [found] = answer["explanations"]
+    assert found["target"] == label
+    assert_close(found, model.attribute(model.encode(TEXTS[0]), (1, 2))[0])
 
 
 def test_without_a_choice_the_surest_entity(explain: Explain) -> None:
@@ -256,7 +310,27 @@ def test_more_steps_come_closer(explain: Explain) -> None:
         ("bert", {"text": "x", "position": 0}, "not known"),
         ("bert_ner", {"text": "a b", "position": 3}, "position must be below 3"),
         ("bert_ner", {"text": "a b", "position": 1}, "position has no token"),
-        ("bert_qa", {"question": "x", "context": "y", "target": "start"}, "not known"),
+        ("bert", {"text": "x", "target": 3}, "or the index of one, from 0 to 2"),
+        ("bert", {"text": "x", "target": True}, "target must be one of SAD"),
+        ("bert", {"instances": [{"text": "x", "target": "7"}]}, "item 0 of the list: target must"),
+        ("bert", {"instances": ["x", {"data": "x", "secret": 1}]}, '"instances.target"'),
+        (
+            "bert",
+            {"instances": [{"text": "x", "target": 1}], "parameters": {"target": 2}},
+            "item 0 of the list: target is given twice",
+        ),
+        (
+            "bert",
+            {"instances": [{"data": {"text": "x", "target": 1}, "target": 1}]},
+            "target is given twice",
+        ),
+        ("bert_ner", {"text": "a b", "target": [1]}, "as a list must be [token, label]"),
+        ("bert_ner", {"text": "a b", "target": ["a", 1]}, "as a list must be [token, label]"),
+        ("bert_ner", {"text": "a b", "target": [1, 99]}, "target must be one of O"),
+        ("bert_ner", {"text": "a b", "target": [4, 1]}, "send a place from 0 to 3"),
+        ("bert_ner", {"text": "a b", "target": [1, 1], "position": 0}, "both name a token"),
+        ("bert_qa", {"question": "x", "context": "y", "target": "start"}, "a whole number of at"),
+        ("bert_qa", {"question": "x", "context": "y", "target": 5}, "send a place from 0 to 4"),
         ("bert_reranker", {"query": "x", "passages": ["y"], "target": 1}, "target must be below 1"),
         ("bert_mlm", {"text": "[MASK]", "target": "hovercraft"}, "target is not one token"),
         ("bert_mlm", {"text": "[MASK]", "target": "h" * 501}, "target is over 500"),

@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 
 from tests.serving.helpers import BUNDLE
+from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.modes.base import Mode
 from torchscript_bundle.serving.modes.sequence_classification import SequenceClassification
@@ -17,14 +18,14 @@ from torchscript_bundle.serving.protocols.call import Call
 class Asks:
     """A mode whose items are never a text alone, and that has no parameters."""
 
-    item_keys = ("question", "context")
+    item_keys = fields.named(fields.Text("question", ""), fields.Text("context", ""))
     parameters = ()
 
 
 class Tells:
     """A mode with two parameters."""
 
-    item_keys = ("text",)
+    item_keys = fields.named(fields.TEXT)
     parameters = ("top_k", "stride")
 
 

@@ -67,7 +67,7 @@ def test_answers_are_those_of_the_native_form(service: Named) -> None:
             "item 1 of the list: the text is a number; send a string",
         ),
         ({"instances": ["a"] * 65}, 413, "65 texts in one request; send at most 64 at a time"),
-        ({"instances": [{"data": "a"}]}, 422, 'known are "text", "text_pair"'),
+        ({"instances": [{"dat": "a"}]}, 422, 'known are "text", "text_pair"'),
     ],
 )
 def test_wrong_items_are_told_as_in_the_native_form(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.labels import resolve_labels
 from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import BY_PROBLEM, Comparison, Item
@@ -17,6 +19,9 @@ from torchscript_bundle.serving.artifact import Output
 if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
     from torchscript_bundle.export.source import Source
+
+#: Types of problem: what one label chosen among several is, and labels that may all hold.
+SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 
 
 class SequenceClassification:
@@ -42,11 +47,25 @@ class SequenceClassification:
         """`problem_type`, settled where the model leaves it open.
 
         Source: transformers' TextClassificationPipeline.postprocess.
+
+        Raises:
+            ExportError: there is no such type, or it does not fit the number of labels.
         """
-        problem_type = source.model.config.problem_type
-        if problem_type != "regression" and source.model.config.num_labels == 1:
-            problem_type = "multi_label_classification"
-        return {"problem_type": problem_type or "single_label_classification"}
+        given, count = source.model.config.problem_type, source.model.config.num_labels
+        if given is None:
+            return {"problem_type": SINGLE if count > 1 else MULTI}
+        where = f"problem_type in config.json of {source.name}"
+        if given not in BY_PROBLEM:
+            raise ExportError(
+                f"{where} is {json.dumps(given)}; set it to one of {', '.join(BY_PROBLEM)}, or "
+                "remove it"
+            )
+        if given == SINGLE and count == 1:
+            raise ExportError(
+                f"{where} is {SINGLE}, which chooses among labels, and the model has 1; set it to "
+                f"{MULTI} for a probability, or to regression for a number"
+            )
+        return {"problem_type": given}
 
     def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
         """The label; of several that may hold at once, all of them."""

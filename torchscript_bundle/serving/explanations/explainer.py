@@ -8,7 +8,7 @@ from typing import Any
 
 from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import REMAKE, Bundle, ServingOptions
-from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.explanations.answer import describe
 from torchscript_bundle.serving.explanations.attribution import Attributor
 from torchscript_bundle.serving.explanations.form import HTML as HTML_FORM
@@ -17,7 +17,7 @@ from torchscript_bundle.serving.explanations.page import page
 from torchscript_bundle.serving.http import HTML, HttpResponse, json_response
 from torchscript_bundle.serving.modes.base import Computed, Explains, Mode, Query
 from torchscript_bundle.serving.protocols.call import Call
-from torchscript_bundle.serving.refusals import bounded
+from torchscript_bundle.serving.refusals import bounded, naming_item
 from torchscript_bundle.serving.runtime import Runtime
 from torchscript_bundle.serving.tokenization import Row
 
@@ -27,12 +27,14 @@ class Wanted:
     """How a request wants its answers explained.
 
     Attributes:
-        target: the value of each of the mode's parameters that say what is explained.
+        items: the request's, without what says what is explained.
+        targets: for each of them, the value of each of the mode's parameters that say it.
         steps: of the integration.
         page: an HTML page, rather than JSON.
     """
 
-    target: Mapping[str, Any]
+    items: Sequence[object]
+    targets: Sequence[Mapping[str, Any]]
     steps: int
     page: bool
 
@@ -71,23 +73,42 @@ class Explainer:
         self._attributor = attributor
         self.form = explained_form(mode, explains, most_steps)
 
-    def decode(self, parameters: Mapping[str, object]) -> Wanted:
-        """Reads how a request wants its answers explained.
+    def decode(self, call: Call) -> Wanted:
+        """Read how a request wants its answers explained.
 
         Raises:
             RequestError: 422.
         """
-        steps, form = fields.read_values(self.form.own, parameters).values()
-        target = fields.read_values(self._explains.target_parameters, parameters)
-        return Wanted(target, steps, form == HTML_FORM)
+        own = fields.read_values(self.form.own, call.parameters)
+        items: list[object] = []
+        targets = []
+        for at, item in enumerate(call.items):
+            with naming_item(at, call):
+                targets.append(self._target(item, call.parameters))
+            items.append(self._without_target(item))
+        return Wanted(items, targets, own["n_steps"], own["format"] == HTML_FORM)
 
-    def check_target(self, query: Query, wanted: Wanted) -> None:
-        """Refuses a target that an item has not, before anything is run.
+    def _target(self, item: object, parameters: Mapping[str, object]) -> dict[str, Any]:
+        """Read what is explained of an item: what it says itself, else what the request says."""
+        names = self.form.target
+        own = {key: item[key] for key in names if key in item} if isinstance(item, dict) else {}
+        twice = own.keys() & parameters.keys()
+        if twice:
+            raise RequestError(422, f"{' and '.join(sorted(twice))} is given twice; send it once")
+        return fields.read_values(names, {**parameters, **own})
+
+    def _without_target(self, item: object) -> object:
+        if not isinstance(item, dict):
+            return item
+        return {key: value for key, value in item.items() if key not in self.form.target}
+
+    def check_target(self, query: Query, wanted: Wanted, at: int) -> None:
+        """Refuse a target that the item `at` has not, before anything is run.
 
         Raises:
             RequestError: 422.
         """
-        self._explains.check_target(query, wanted.target)
+        self._explains.check_target(query, wanted.targets[at])
 
     def begin(
         self,
@@ -108,7 +129,10 @@ class Explainer:
             RequestError: 422 for a target that a text has not.
         """
         pairs = list(zip(queries, computed, strict=True))
-        targets = [self._explains.targets(*pair, wanted.target) for pair in pairs]
+        targets = [
+            self._explains.targets(*pair, target)
+            for pair, target in zip(pairs, wanted.targets, strict=True)
+        ]
 
         def run(pause: Callable[[], None]) -> HttpResponse:
             flat = [target for item in targets for target in item]

@@ -41,14 +41,16 @@ class ExplainedForm:
     """What a request may hold, as a mode says what one for an answer may.
 
     Attributes:
-        item_keys: those of the mode.
+        item_keys: those of the mode, and the target's, which may differ from item to item.
         parameters: those of the mode, and those of the explanation.
         own: of them, those that every mode's explanations have.
+        target: of them, those that say what is explained.
     """
 
     item_keys: Mapping[str, Field]
     parameters: Mapping[str, Field]
     own: Mapping[str, Field]
+    target: Mapping[str, Field]
 
 
 def explained_form(mode: Mode, explains: Explains, most_steps: int) -> ExplainedForm:
@@ -69,5 +71,6 @@ def explained_form(mode: Mode, explains: Explains, most_steps: int) -> Explained
         ),
         fields.Choice("format", "JSON, or a page.", choices=(JSON, HTML), default=JSON),
     )
-    parameters = {**mode.parameters, **explains.target_parameters, **own}
-    return ExplainedForm(mode.item_keys, parameters, own)
+    target = explains.target_parameters
+    parameters = {**mode.parameters, **target, **own}
+    return ExplainedForm({**mode.item_keys, **target}, parameters, own, target)

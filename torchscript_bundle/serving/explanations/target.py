@@ -1,11 +1,110 @@
-"""What is explained, and what is found."""
+"""What is explained, how a request names it, and what is found."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
+from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.fields import Field, listed
+from torchscript_bundle.serving.schemas import COUNT, JsonSchema, either, words
 from torchscript_bundle.serving.tokenization import Row
+
+#: More digits than any index has.
+MOST_DIGITS = 9
+DIGITS: JsonSchema = {"type": "string", "pattern": f"^[0-9]{{1,{MOST_DIGITS}}}$"}
+
+
+def read_index(value: object) -> int | None:
+    """Return a whole number from 0, sent as a number or in digits; None for any other value."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value) if len(value) <= MOST_DIGITS else None
+    return value if type(value) is int and value >= 0 else None
+
+
+@dataclass(frozen=True)
+class Index(Field):
+    """A place, counted from 0."""
+
+    def check(self, value: object) -> int:
+        index = read_index(value)
+        if index is None:
+            raise RequestError(422, f"{self.name} must be a whole number of at least 0")
+        return index
+
+    def bounds(self) -> JsonSchema:
+        return either(COUNT, DIGITS)
+
+
+@dataclass(frozen=True)
+class Label(Field):
+    """A label of the model, by its name or by its index; `check` gives the index."""
+
+    _: KW_ONLY
+    labels: Sequence[str]
+
+    def check(self, value: object) -> Any:
+        return self.index(value)
+
+    def index(self, value: object) -> int:
+        """Return the index of a label.
+
+        Raises:
+            RequestError: 422 for what is neither a name nor an index.
+        """
+        if isinstance(value, str) and value in self.labels:
+            return self.labels.index(value)
+        index = read_index(value)
+        if index is None or index >= len(self.labels):
+            raise RequestError(
+                422,
+                f"{self.name} must be one of {listed(self.labels)}, or the index of one, from 0 to "
+                f"{len(self.labels) - 1}",
+            )
+        return index
+
+    def bounds(self) -> JsonSchema:
+        index = {"type": "integer", "minimum": 0, "maximum": len(self.labels) - 1}
+        return either(words(self.labels), index, words(map(str, range(len(self.labels)))))
+
+
+@dataclass(frozen=True)
+class LabelOfToken:
+    """A label at a token.
+
+    Attributes:
+        label: its index.
+        token: counted from 0, special tokens included; None for the token of the answer.
+    """
+
+    label: int
+    token: int | None
+
+
+@dataclass(frozen=True)
+class TokenLabel(Label):
+    """A label, or `[token, label]`, as captum takes targets of outputs `[tokens, labels]`."""
+
+    def check(self, value: object) -> LabelOfToken:
+        if not isinstance(value, list):
+            return LabelOfToken(self.index(value), None)
+        token = read_index(value[0]) if len(value) == 2 else None
+        if token is None:
+            raise RequestError(
+                422, f"{self.name} as a list must be [token, label], the token counted from 0"
+            )
+        return LabelOfToken(self.index(value[1]), token)
+
+    def bounds(self) -> JsonSchema:
+        label = super().bounds()
+        pair = {
+            "type": "array",
+            "prefixItems": [either(COUNT, DIGITS), label],
+            "minItems": 2,
+            "maxItems": 2,
+        }
+        return either(label, pair)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from tokenizers import Encoding, Tokenizer
 from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
-from torchscript_bundle.serving.explanations.target import Target
+from torchscript_bundle.serving.explanations.target import Index, Target
 from torchscript_bundle.serving.modes.base import Computed, Query
+from torchscript_bundle.serving.modes.place import check_place
 from torchscript_bundle.serving.modes.room import check_leaves_room
 from torchscript_bundle.serving.schemas import COUNT, NUMBER, STRING, array, either, record
 from torchscript_bundle.serving.tokenization import Truncation
@@ -55,8 +56,11 @@ class QuestionAnswering:
     item_keys = fields.named(
         fields.Text("question", "What is asked.", required=True, example="How long does it last?"),
         fields.Text("context", "Where the answer is.", required=True, example="It lasts two days."),
+        fields.UNREAD_TARGET,
     )
-    target_parameters: Mapping[str, fields.Field] = {}
+    target_parameters = fields.named(
+        Index("target", "The token whose scores as a start and as an end are explained.")
+    )
     answer_schema = either(PART, array(PART, minItems=1))
 
     def __init__(self, bundle: Bundle) -> None:
@@ -86,7 +90,8 @@ class QuestionAnswering:
         self._tokenizer = tokenizer
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        question, context = fields.read_item(self.item_keys, item).values()
+        read = fields.read_item(self.item_keys, item)
+        question, context = read["question"], read["context"]
         check_leaves_room(self._tokenizer, question, self._half, "the question")
         wanted = fields.read_values(self.parameters, parameters)
         stride = wanted.pop("doc_stride")
@@ -123,27 +128,35 @@ class QuestionAnswering:
         return answers[0] if ask.top_k == 1 else answers[: ask.top_k]
 
     def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
-        """There is nothing to choose: the best answer's edges are explained."""
+        """Only the tokens tell whether there is one at the place that is asked for."""
 
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """The logits that the best answer starts and ends where it does."""
+        """The logits of a token as start and as end; without one, those of the best answer's."""
         [windows] = computed
-        ask: Ask = query.options
+        [texts] = query.texts
+        names = ("question", "context") if self._question_first else ("context", "question")
+        sent = dict(zip(names, texts, strict=True))
+        place: int | None = wanted["target"]
+        if place is not None:
+            check_place(place, windows)
+            window, edges = windows[0], {"start": place, "end": place}
+        else:
+            window, edges = self._best_edges(windows, query.options)
+        return [
+            Target(name, window.row, sent, output, (at,), per_token=True)
+            for output, (name, at) in enumerate(edges.items())
+        ]
+
+    def _best_edges(self, windows: Sequence[Computed], ask: Ask) -> tuple[Computed, dict[str, int]]:
+        """Find the window with the best answer, and the answer's first and last token in it."""
         found = [(self._read_window(window, ask)[1], window) for window in windows]
         spans = [(best[0][1], best[0][0], window) for best, window in found if best]
         if not spans:
             raise RequestError(422, "the context has no tokens; send at least one word")
         _, span, window = max(spans, key=lambda each: each[0])
-        edges = self._edges(window, ask, span)
-        [texts] = query.texts
-        names = ("question", "context") if self._question_first else ("context", "question")
-        sent = dict(zip(names, texts, strict=True))
-        return [
-            Target(name, window.row, sent, output, (place,), per_token=True)
-            for output, (name, place) in enumerate(edges.items())
-        ]
+        return window, self._edges(window, ask, span)
 
     def _edges(self, window: Computed, ask: Ask, span: Span) -> dict[str, int]:
         """The tokens whose scores made a span's: of those that begin or end it, the best."""

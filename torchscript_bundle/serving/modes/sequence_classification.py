@@ -15,7 +15,7 @@ import torch
 from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError
-from torchscript_bundle.serving.explanations.target import Target
+from torchscript_bundle.serving.explanations.target import Label, Target
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.pairs import no_pairs
 from torchscript_bundle.serving.schemas import (
@@ -66,10 +66,10 @@ class SequenceClassification:
         self._labels = bundle.labels
         second = "A second text that belongs to the first."
         pair = NoSecondText if bundle.pairs is False else fields.Text
-        self.item_keys = fields.named(fields.TEXT, pair("text_pair", second))
+        self.item_keys = fields.named(fields.TEXT, pair("text_pair", second), fields.UNREAD_TARGET)
         top_k = "How many labels, the best first; null for all. Without it the best one, bare."
         self.target_parameters = fields.named(
-            fields.Choice("target", "The label whose score is explained.", choices=self._labels)
+            Label("target", "The label whose score is explained.", labels=self._labels)
         )
         self.parameters = fields.named(
             fields.Whole("top_k", top_k, least=1, null=len(bundle.labels))
@@ -79,7 +79,8 @@ class SequenceClassification:
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
         top_k: int | None = fields.read_values(self.parameters, parameters)["top_k"]
-        text, text_pair = fields.read_item(self.item_keys, item).values()
+        read = fields.read_item(self.item_keys, item)
+        text, text_pair = read["text"], read["text_pair"]
         return Query([text if text_pair is None else (text, text_pair)], top_k)
 
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
@@ -103,10 +104,11 @@ class SequenceClassification:
         """The logit of the label that is asked for, else of the best one."""
         [[text]] = computed
         [sent] = query.texts
-        label = wanted["target"] or self._labels[int(text.outputs[0].argmax())]
+        target: int | None = wanted["target"]
+        index = int(text.outputs[0].argmax()) if target is None else target
         pair = (sent,) if isinstance(sent, str) else sent
         texts = dict(zip(("text", "text_pair"), pair, strict=False))
-        return [Target(label, text.row, texts, 0, (self._labels.index(label),))]
+        return [Target(self._labels[index], text.row, texts, 0, (index,))]
 
     def inference_client_reply(self, answers: Sequence[Any], listed: bool) -> Any:
         """A list of labels for each text, in a list even for one text."""

@@ -18,7 +18,7 @@ from tokenizers import Encoding, Tokenizer
 from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.explanations.target import Target
+from torchscript_bundle.serving.explanations.target import LabelOfToken, Target, TokenLabel
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.modes.entities import (
     WORD_STRATEGIES,
@@ -29,6 +29,7 @@ from torchscript_bundle.serving.modes.entities import (
     group_words,
     merge_overlapping,
 )
+from torchscript_bundle.serving.modes.place import check_place
 from torchscript_bundle.serving.schemas import COUNT, NUMBER, STRING, array, either, record, words
 from torchscript_bundle.serving.tokenization import Row, Truncation
 
@@ -49,7 +50,7 @@ class Options:
 class TokenClassification:
     """See the module."""
 
-    item_keys = fields.named(fields.TEXT)
+    item_keys = fields.named(fields.TEXT, fields.UNREAD_TARGET)
     truncation = Truncation(windows=True)
 
     def __init__(self, bundle: Bundle) -> None:
@@ -77,7 +78,7 @@ class TokenClassification:
             fields.Choices("ignore_labels", ignored, choices=known, default=[OUTSIDE]),
         )
         self.target_parameters = fields.named(
-            fields.Choice("target", "The label that is explained.", choices=self._labels),
+            TokenLabel("target", "The label, or [token, label].", labels=self._labels),
             fields.Whole("position", "A character of the token that is explained.", least=0),
         )
 
@@ -162,6 +163,9 @@ class TokenClassification:
         position, size = wanted["position"], len(query.options.text)
         if position is not None and position >= size:
             raise RequestError(422, f"position must be below {size}, the characters of the text")
+        target: LabelOfToken | None = wanted["target"]
+        if position is not None and target is not None and target.token is not None:
+            raise RequestError(422, "position and target both name a token; send one of them")
 
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
@@ -169,6 +173,13 @@ class TokenClassification:
         """The logit of a label at a token: asked for, else those of the surest entity."""
         [windows] = computed
         options: Options = query.options
+        texts = {"text": options.text}
+        target: LabelOfToken | None = wanted["target"]
+        if target is not None and target.token is not None:
+            check_place(target.token, windows)
+            place = (target.token, target.label)
+            label = self._labels[target.label]
+            return [Target(label, windows[0].row, texts, 0, place, per_token=True)]
         tokens = [
             (window, token) for window in windows for token in self._tokens(window, options.text)
         ]
@@ -181,10 +192,10 @@ class TokenClassification:
                 "position has no token; send the place of a letter, counted in characters from 0",
             )
         window, token = max(tokens, key=lambda each: self._inside(each[1].scores))
-        best = self._labels[max(range(len(self._labels)), key=token.scores.__getitem__)]
-        label = wanted["target"] or best
-        place = (token.index, self._labels.index(label))
-        return [Target(label, window.row, {"text": options.text}, 0, place, per_token=True)]
+        best = max(range(len(self._labels)), key=token.scores.__getitem__)
+        index = best if target is None else target.label
+        place = (token.index, index)
+        return [Target(self._labels[index], window.row, texts, 0, place, per_token=True)]
 
     def _inside(self, scores: Sequence[float]) -> float:
         """How sure it is that a token is of an entity."""

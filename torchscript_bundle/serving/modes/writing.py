@@ -94,7 +94,8 @@ class Writing:
     """
 
     item_keys = fields.named(
-        replace(fields.TEXT, description="The text that the answer follows.", example="Once upon")
+        replace(fields.TEXT, description="The text that the answer follows.", example="Once upon"),
+        fields.UNREAD_TARGET,
     )
     answer_schema = array(
         record({"generated_text": STRING}, {"details": DETAILS}), minItems=1, maxItems=1

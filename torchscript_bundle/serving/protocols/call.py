@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.fields import Field
+from torchscript_bundle.serving.fields import Field, Unread
 from torchscript_bundle.serving.texts import check_keys
 
 PARAMETERS = "parameters"
@@ -63,6 +63,19 @@ def read_parameters(holders: Iterable[Mapping[str, object]], form: Form) -> dict
                 raise RequestError(422, f"{name} is given twice; send it once")
             found[name] = value
     return found
+
+
+def asides(form: Form) -> set[str]:
+    """Return the keys of an item that are not part of its text: what `/explanations` explains.
+
+    They may also stand beside a text that is under a key of its own, as in `{"data": "...",
+    "target": 1}`.
+    """
+    return {
+        key
+        for key, field in form.item_keys.items()
+        if key in form.parameters or isinstance(field, Unread)
+    }
 
 
 def _known(form: Form) -> str:

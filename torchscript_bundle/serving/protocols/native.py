@@ -8,7 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.protocols.call import PARAMETERS, Call, Form, read_parameters
+from torchscript_bundle.serving.fields import without_unread
+from torchscript_bundle.serving.protocols.call import (
+    PARAMETERS,
+    Call,
+    Form,
+    asides,
+    read_parameters,
+)
 from torchscript_bundle.serving.texts import check_keys
 
 #: Keys of the object around items.
@@ -23,10 +30,12 @@ def read(payload: object, form: Form) -> Call:
     """
     if not isinstance(payload, dict):
         return _call(payload, {})
-    check_keys(payload, (*form.item_keys, *WRAPPERS, *form.parameters, PARAMETERS))
+    payload = without_unread(form.item_keys, payload)
+    parts = _parts(form)
+    check_keys(payload, (*parts, *WRAPPERS, *form.parameters, PARAMETERS))
     beside = {key: payload[key] for key in form.parameters if key in payload}
     parameters = read_parameters([payload, {PARAMETERS: beside}], form)
-    item = {key: payload[key] for key in form.item_keys if key in payload}
+    item = {key: payload[key] for key in parts if key in payload}
     wrapped = [key for key in WRAPPERS if key in payload]
     if len(wrapped) + bool(item) != 1:
         raise RequestError(422, f"send one input: {_forms(form)}")
@@ -48,6 +57,12 @@ def _first(answers: list[Any]) -> Any:
     return answers[0]
 
 
+def _parts(form: Form) -> list[str]:
+    """Return the keys of an item that make its text."""
+    beside = asides(form)
+    return [key for key in form.item_keys if key not in beside]
+
+
 def _forms(form: Form) -> str:
-    keys = ", ".join(f'"{key}"' for key in form.item_keys)
+    keys = ", ".join(f'"{key}"' for key in _parts(form))
     return f'an object with {keys}, or the same under "inputs" or "data"'

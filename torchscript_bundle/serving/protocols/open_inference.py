@@ -12,7 +12,13 @@ from typing import Any
 
 from torchscript_bundle.serving import fields
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.protocols.call import PARAMETERS, Call, Form, read_parameters
+from torchscript_bundle.serving.protocols.call import (
+    PARAMETERS,
+    Call,
+    Form,
+    asides,
+    read_parameters,
+)
 from torchscript_bundle.serving.texts import check_keys, check_text
 
 FORM = '{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a text"]}]}'
@@ -128,7 +134,8 @@ def _items(tensors: Sequence[tuple[str, list[object]]], form: Form) -> list[obje
         raise RequestError(422, "the inputs have different numbers of elements; send equally many")
     if columns.keys() - set(form.item_keys):
         if len(columns) > 1 or "text" not in form.item_keys:
-            raise RequestError(422, f"the inputs of this model are {', '.join(form.item_keys)}")
+            names = [key for key in form.item_keys if key not in asides(form)]
+            raise RequestError(422, f"the inputs of this model are {', '.join(names)}")
         columns = {"text": next(iter(columns.values()))}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

@@ -10,8 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from torchscript_bundle.serving.fields import TEXT, Field, Text
-from torchscript_bundle.serving.protocols.call import PARAMETERS, Form
-from torchscript_bundle.serving.protocols.kserve import INSTANCES
+from torchscript_bundle.serving.protocols.call import PARAMETERS, Form, asides
+from torchscript_bundle.serving.protocols.kserve import DATA, INSTANCES
 from torchscript_bundle.serving.protocols.native import WRAPPERS
 from torchscript_bundle.serving.protocols.open_inference import OUTPUT
 from torchscript_bundle.serving.schemas import COUNT, STRING, JsonSchema, array, either, record
@@ -54,7 +54,7 @@ def request_schemas(form: Form, most: int) -> dict[str, JsonSchema]:
         "Items": array(ref("Item"), minItems=1, maxItems=most),
         "Parameters": _object(_shown(form.parameters)),
         "NativeRequest": _native(form),
-        "KServeRequest": _kserve(form),
+        "KServeRequest": _kserve(form, most),
     }
     if takes_tensors(form):
         forms.append("OpenInferenceRequest")
@@ -88,7 +88,7 @@ def _item(keys: Mapping[str, Field]) -> JsonSchema:
 def _native(form: Form) -> JsonSchema:
     """An item or a list, bare or in an object beside parameters, of which some may be needed."""
     text = [form.item_keys[TEXT.name].bounds()] if TEXT.name in form.item_keys else []
-    beside = {**_shown(form.parameters), PARAMETERS: ref("Parameters")}
+    beside = {**_asides(form), **_shown(form.parameters), PARAMETERS: ref("Parameters")}
     given = [_beside_or_below(name) for name in _needed(form.parameters)]
     wrapped = {name: either(ref("Item"), ref("Items")) for name in WRAPPERS}
     if text:
@@ -101,11 +101,18 @@ def _native(form: Form) -> JsonSchema:
     return either(*([] if given else [*text, ref("Items")]), item, *forms)
 
 
-def _kserve(form: Form) -> JsonSchema:
+def _asides(form: Form) -> dict[str, JsonSchema]:
+    return _shown({key: form.item_keys[key] for key in sorted(asides(form))})
+
+
+def _kserve(form: Form, most: int) -> JsonSchema:
+    """Instances are items, or hold them under `data`."""
+    wrapped = {**_object({DATA: ref("Item"), **_asides(form)}), "required": [DATA]}
+    instances = array(either(ref("Item"), wrapped), minItems=1, maxItems=most)
     needed = _needed(form.parameters)
     parameters = {**ref("Parameters"), **({"required": needed} if needed else {})}
     return {
-        **_object({INSTANCES: ref("Items"), PARAMETERS: parameters}),
+        **_object({INSTANCES: instances, PARAMETERS: parameters}),
         "required": [INSTANCES, *([PARAMETERS] if needed else [])],
     }
 
