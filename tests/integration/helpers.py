@@ -66,7 +66,7 @@ def wait_until(done: Callable[[], bool], otherwise: str) -> None:
 
 def end(server: Server) -> None:
     """Stops a server at once, for a test that is not about stopping: by itself it takes seconds."""
-    for process in server._processes():
+    for process in server.family:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     server.stop()

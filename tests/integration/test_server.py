@@ -263,7 +263,7 @@ def test_a_killed_server_starts_again_and_stop_leaves_nothing_behind(
     server.start(tiny_site.archive, free_ports())
     server.wait_ready(b"x", READY_SECONDS)
     temp = temp_of(server)
-    java, *family = server._processes()
+    java, *family = server.family
     java.kill()
     psutil.wait_procs([java, *family], timeout=READY_SECONDS)
     assert not server.running
@@ -272,7 +272,7 @@ def test_a_killed_server_starts_again_and_stop_leaves_nothing_behind(
         assert not temp.exists()
         assert server.wait_ready(b"x", READY_SECONDS).status == 200
         temp = temp_of(server)
-        family += server._processes()
+        family += server.family
     finally:
         assert server.stop() is True
     assert not any(process.is_running() for process in family)

@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from torchscript_bundle.disk import FULL, writing
 from torchscript_bundle.export.config import SetupConfig, load_config
 from torchscript_bundle.export.errors import ExportError, print_error
 from torchscript_bundle.export.modes import MODES
@@ -46,6 +47,9 @@ API_FILE = "openapi.json"
 VERSION = "1.0"
 #: Requests that a worker which writes is given beyond those that it holds open.
 REFUSED_AT_ONCE = 100
+#: How often an artifact's files lie in the model store while they are packed: staged or rewritten,
+#: in torch-model-archiver's own folder, in what it made.
+COPIES = 3
 #: The earliest date a zip entry can have; any fixed one would do.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -69,20 +73,17 @@ def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
         raise ExportError(str(error)) from error
     if (artifact / CONFIG_FILE).read_text(encoding="utf-8") != config.dump():
         raise ExportError(f"{artifact} was made from another config; {REMAKE}")
-    archive_name = config.served_name
-    try:
+    target = model_store / f"{config.served_name}.mar"
+    code = sum(path.stat().st_size for path in _code())
+    needed = COPIES * (sum(bundle.sizes.values()) + code)
+    with writing(model_store, "give another folder with --model-store", ExportError, needed=needed):
         model_store.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(
-            f"{model_store} cannot be made ({error.strerror}); give a folder with --model-store"
-        ) from error
-    target = model_store / f"{archive_name}.mar"
-    # Beside the target, so that the last step is a rename on one file system.
-    with tempfile.TemporaryDirectory(prefix=f".{archive_name}.", dir=model_store) as temporary:
-        made = _run_archiver(Path(temporary), artifact, bundle.files, config, api)
-        fresh = Path(temporary) / "rewritten.mar"
-        _rewrite(made, fresh)
-        fresh.replace(target)
+        # Beside the target, so that the last step is a rename on one file system.
+        with tempfile.TemporaryDirectory(prefix=f".{target.stem}.", dir=model_store) as temporary:
+            made = _run_archiver(Path(temporary), artifact, bundle.files, config, api)
+            fresh = Path(temporary) / "rewritten.mar"
+            _rewrite(made, fresh)
+            fresh.replace(target)
     return target
 
 
@@ -111,27 +112,17 @@ def _run_archiver(
     config: SetupConfig,
     api: dict[str, Any],
 ) -> Path:
-    """Runs torch-model-archiver over a staging folder; its contents become the archive's root."""
+    """Runs torch-model-archiver over a staging folder; its contents become the archive's root.
+
+    Raises:
+        ExportError: it failed, with its own last words.
+        OSError: it failed for lack of room.
+    """
     staging = temporary / "staging"
-    package = staging / "torchscript_bundle"
-    shutil.copytree(
-        ROOT / "torchscript_bundle" / "serving",
-        package / "serving",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    shutil.copy(ROOT / "torchscript_bundle" / "__init__.py", package)
+    _stage(staging, artifact, files, config, api)
+    (temporary / MODEL_CONFIG).write_text(model_config(config), encoding="utf-8")
     # The manifest of an archive with a ScriptModule names it.
     named = ("--serialized-file", str(artifact / MODULE_FILE)) if MODULE_FILE in files else ()
-    for name in sorted({BUNDLE_FILE, *files} - {MODULE_FILE}):
-        (staging / name).parent.mkdir(exist_ok=True)
-        shutil.copy(artifact / name, staging / name)
-    (staging / API_FILE).write_text(
-        json.dumps(api, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
-    # What a start sends first: it then needs neither the config's folder nor its modes.
-    samples = json.dumps(config.samples, indent=1, ensure_ascii=False) + "\n"
-    (staging / SAMPLES_FILE).write_text(samples, encoding="utf-8")
-    (temporary / MODEL_CONFIG).write_text(model_config(config), encoding="utf-8")
     archive_name = config.served_name
     command = [
         *(sys.executable, "-m", "model_archiver.model_packaging"),
@@ -151,9 +142,36 @@ def _run_archiver(
     environment = {**os.environ, "TMPDIR": str(work)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     made = temporary / f"{archive_name}.mar"
-    if done.returncode != 0 or not made.is_file():
-        raise ExportError(f"torch-model-archiver failed: {done.stderr.strip() or done.stdout}")
-    return made
+    if done.returncode == 0 and made.is_file():
+        return made
+    # Another program: what stopped it is known by its words alone.
+    for number in FULL:
+        if os.strerror(number) in done.stderr:
+            raise OSError(number, os.strerror(number))
+    words = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
+    raise ExportError(f"torch-model-archiver failed: {words[-1]}")
+
+
+def _code() -> list[Path]:
+    """The files of the package that a worker needs."""
+    package = ROOT / "torchscript_bundle"
+    return [package / "__init__.py", *(package / "serving").rglob("*.py")]
+
+
+def _stage(
+    staging: Path, artifact: Path, files: Sequence[str], config: SetupConfig, api: dict[str, Any]
+) -> None:
+    """Puts into a folder what goes into the archive beside handler and module."""
+    sources = {path.relative_to(ROOT): path for path in _code()}
+    sources |= {Path(name): artifact / name for name in {BUNDLE_FILE, *files} - {MODULE_FILE}}
+    for name, source in sorted(sources.items()):
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, staging / name)
+    description = json.dumps(api, indent=1, ensure_ascii=False) + "\n"
+    (staging / API_FILE).write_text(description, encoding="utf-8")
+    # What a start sends first: it then needs neither the config's folder nor its modes.
+    samples = json.dumps(config.samples, indent=1, ensure_ascii=False) + "\n"
+    (staging / SAMPLES_FILE).write_text(samples, encoding="utf-8")
 
 
 def _rewrite(made: Path, fresh: Path) -> None:

@@ -10,8 +10,11 @@ class ExportError(Exception):
 
 
 def print_error(error: Exception) -> None:
-    """Writes an error to stderr, each line of it marked."""
-    print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+    """Writes an error to stderr, each line of it marked; of an OSError the file and the reason."""
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    print("\n".join(f"error: {line}" for line in message.splitlines()), file=sys.stderr)
 
 
 def one_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ import tokenizers
 import torch
 import transformers
 
+from torchscript_bundle.disk import writing
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.inputs import input_names
@@ -70,7 +71,7 @@ def export(config: SetupConfig, output: Path) -> Bundle:
         proof = save_mode.prove(job)
     _tell(proof)
     bundle = _describe(job, proof, labels)
-    with _written_whole(output) as folder:
+    with _written_whole(output, _size(source.model)) as folder:
         return _write(folder, job, proof, bundle)
 
 
@@ -163,29 +164,27 @@ def _check_output(output: Path) -> None:
 
 
 @contextmanager
-def _written_whole(output: Path) -> Iterator[Path]:
-    """A temporary folder beside `output` that takes its place if the block succeeds."""
+def _written_whole(output: Path, needed: int) -> Iterator[Path]:
+    """Give a temporary folder beside `output` that takes its place if the block succeeds.
+
+    Args:
+        output: the artifact's folder.
+        needed: bytes that the artifact takes, about.
+
+    Raises:
+        ExportError: it cannot be written; nothing is left behind.
+    """
     output = output.resolve()
-    try:
+    remedy = "give another folder with --output"
+    with writing(output.parent, remedy, ExportError, needed=needed):
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f"{output.name}.", dir=output.parent))
-    except OSError as error:
-        raise _not_written(output, error) from error
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        _take_place(temporary, output)
-    except OSError as error:
-        raise _not_written(output, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _not_written(output: Path, error: OSError) -> ExportError:
-    return ExportError(
-        f"{output} could not be written ({error.strerror or error}); make room there, or give "
-        "another folder with --output"
-    )
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            _take_place(temporary, output)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _take_place(temporary: Path, output: Path) -> None:
@@ -209,6 +208,12 @@ def _step(title: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     logger.info("      %.1f s", time.perf_counter() - started)
+
+
+def _size(module: torch.nn.Module) -> int:
+    """Bytes of a module's weights, shared ones counted once."""
+    tensors = (*module.parameters(), *module.buffers())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def _millions(module: torch.nn.Module) -> str:

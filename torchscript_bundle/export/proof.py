@@ -183,14 +183,14 @@ def save_and_compare(proof: Proof, path: Path, device: torch.device) -> Proof:
     Raises:
         ExportError: the module cannot be saved, or loaded by torch alone, or answers differently
             from the file.
+        OSError: there is no room for the file.
     """
     try:
         tracing.save(cast(torch.jit.ScriptModule, proof.module), path)
         reloaded = tracing.load(path, device)
     except RuntimeError as error:
         raise ExportError(
-            f"the trace cannot be saved and loaded again ({one_line(error)}); check the room on "
-            f"the disk, {UNTRACED}"
+            f"the trace cannot be saved and loaded again ({one_line(error)}); {UNTRACED}"
         ) from error
     foreign = foreign_operators(reloaded)
     if foreign:

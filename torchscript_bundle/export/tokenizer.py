@@ -60,8 +60,13 @@ def _with_case(step: dict[str, Any] | None, wanted: bool) -> dict[str, Any] | No
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes the whole fast tokenizer as `tokenizer.json`."""
-    tokenizer.backend_tokenizer.save(str(folder / TOKENIZER_FILE))
+    """Writes the whole fast tokenizer as `tokenizer.json`.
+
+    Raises:
+        OSError: it cannot be written; the library's own `save` raises a bare Exception for that.
+    """
+    text = tokenizer.backend_tokenizer.to_str(pretty=True)
+    (folder / TOKENIZER_FILE).write_text(text, encoding="utf-8")
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:

@@ -12,6 +12,7 @@ import torch
 from torch.jit._trace import TracerWarning
 
 from torchscript_bundle.jit.deprecation import accept_deprecation
+from torchscript_bundle.jit.saving import written_in_memory
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -68,9 +69,14 @@ def foreign_operators(module: torch.jit.ScriptModule) -> list[str]:
 
 
 def save(module: torch.jit.ScriptModule, path: Path) -> None:
-    """Writes a ScriptModule; weights that several submodules share are written once."""
-    with accept_deprecation():
-        torch.jit.save(module, str(path))
+    """Write a ScriptModule; weights that several submodules share are written once.
+
+    Raises:
+        OSError: the file cannot be written, such as on a full disk.
+        RuntimeError: the module cannot be saved, such as one that calls Python.
+    """
+    with written_in_memory(path) as place, accept_deprecation():
+        torch.jit.save(module, place)
 
 
 def load(path: Path, device: torch.device) -> torch.jit.ScriptModule:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from torchscript_bundle.disk import lack_of_room
 from torchscript_bundle.export.claims import Claim
 from torchscript_bundle.export.errors import ExportError, one_line
 from torchscript_bundle.export.explanation import embedded, gradients_needed
@@ -85,9 +86,12 @@ class Pretrained:
             model.save_pretrained(place, state_dict=kept)
             reloaded, loading = read_model(place, job.config)
         except Exception as error:  # the model's own code may run here
+            full = lack_of_room(error)
+            if full is not None:
+                raise full from error
             raise ExportError(
-                f"the model cannot be saved and loaded again ({one_line(error)}); check the room "
-                "on the disk, or choose another model"
+                f"the model cannot be saved and loaded again ({one_line(error)}); choose "
+                "another model"
             ) from error
         missing = missing_weights(loading, job.config.mode)
         if missing:

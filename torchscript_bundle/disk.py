@@ -1,0 +1,85 @@
+"""What to say where files cannot be written: a full disk, a folder that is not ours to write."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: A disk without room, a user without quota.
+FULL = {errno.ENOSPC, errno.EDQUOT}
+#: Bytes that a folder must take to count as writable.
+LEAST_ROOM = 1 << 16
+
+
+@contextmanager
+def writing(
+    place: Path, remedy: str, failure: type[Exception], *, needed: int | None = None
+) -> Iterator[None]:
+    """Turn an OSError of the block into one sentence.
+
+    What the block leaves behind should be gone when it raises, so that the room that is told is
+    the room there is.
+
+    Args:
+        place: the folder that is written to.
+        remedy: how to give another one.
+        failure: what to raise, with the sentence as its argument.
+        needed: bytes that all of it takes, where that is known.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise failure(f"{not_written(error, place, needed)}; {remedy}") from error
+
+
+def not_written(error: OSError, place: Path, needed: int | None = None) -> str:
+    """Return why a folder could not be written to; see `writing`."""
+    reason = error.strerror or str(error)
+    if error.errno not in FULL:
+        return f"{error.filename or place} could not be written ({reason})"
+    asked = f"{_megabytes(needed)} are needed, " if needed else ""
+    free = shutil.disk_usage(_existing(place)).free
+    return (
+        f"{place} could not be written ({reason}): {asked}{_megabytes(free)} are free; make room "
+        "there"
+    )
+
+
+def lack_of_room(error: Exception) -> OSError | None:
+    """Return the OSError of a full disk that a library told in its own class; None for others.
+
+    Libraries in Rust (safetensors, tokenizers) have `(os error 28)` in their messages.
+    """
+    for number in FULL:
+        if getattr(error, "errno", None) == number or f"(os error {number})" in str(error):
+            return OSError(number, os.strerror(number))
+    return None
+
+
+def check_writable(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder if need be, and write some bytes into it that leave no trace.
+
+    Args:
+        folder: with its parents.
+        mode: its rights, if it is made.
+
+    Raises:
+        OSError: it cannot be made, or written to.
+    """
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        file.write(bytes(LEAST_ROOM))
+
+
+def _existing(place: Path) -> Path:
+    """The folder itself, or the nearest one above that is there."""
+    return next(each for each in (place, *place.absolute().parents) if each.exists())
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
