@@ -76,11 +76,6 @@ def count_tokens(took: Tokens, context: Any) -> None:
         context.metrics.add_counter(PADDING_TOKENS, took.computed - took.real)
 
 
-def answered_whole(_: Any) -> bool | None:
-    """Say of a response, in continuous batching, that it is no part of a stream."""
-    return None
-
-
 def _client(headers: dict[str, str], content_types: dict[str, str]) -> Client:
     """Over gRPC no header of the client arrives; TorchServe makes ModelInfer's message JSON."""
     if not headers:

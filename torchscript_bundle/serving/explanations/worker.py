@@ -11,6 +11,11 @@ from typing import Any
 
 from torchscript_bundle.serving import torchserve
 from torchscript_bundle.serving.artifact import MOST_EXPLANATIONS
+from torchscript_bundle.serving.continuous import (
+    DescribeWatch,
+    answered_whole,
+    wait_if_refused,
+)
 from torchscript_bundle.serving.explanations.turns import Turns
 from torchscript_bundle.serving.http import HttpRequest, HttpResponse
 from torchscript_bundle.serving.refusals import guard
@@ -33,35 +38,43 @@ class ExplainingWorker:
     def __init__(self, service: Service, deadline: float) -> None:
         self._service = service
         self._turns = Turns(MOST_EXPLANATIONS, seconds=deadline / 2, deadline=deadline)
+        self._describe_watch = DescribeWatch()
         self._requests: dict[str, HttpRequest] = {}
         self._next_turn = 0.0
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer what is new and can be answered; else let an explanation compute a pass."""
         ids: dict[int, str] = dict(context.request_ids)
-        self._turns.forget_all_but(ids.values())
+        self._forget_all_but(set(ids.values()))
         new = {
             at: torchserve.read_request(row, context, at)
             for at, row in enumerate(data)
             if ids[at] not in self._turns
         }
+        for at, request in new.items():
+            self._describe_watch.saw(request, ids[at])
         responses = self._begin(new, ids, context)
+        if len(responses) == len(data):
+            wait_if_refused(new.values())
         if not new or time.monotonic() >= self._next_turn:
             self._take_turn()
         bodies = []
         for at in range(len(data)):
-            request, response = new.get(at), responses.get(at)
+            response = responses[at] if at in responses else self._turns.pop_done(ids[at])
             if response is None:
-                response, request = self._turns.pop_done(ids[at]), self._requests[ids[at]]
-            if response is None or request is None:
                 # TorchServe waits for the answer to a request that a response leaves out.
                 del context.request_ids[at]
                 bodies.append(b"")
-                continue
-            self._requests.pop(ids[at], None)
-            bodies.append(torchserve.write_response(request, response, context, at))
-        context.stopping_criteria = dict.fromkeys(ids, torchserve.answered_whole)
+            else:
+                request = self._requests.pop(ids[at], None) or new[at]
+                bodies.append(torchserve.write_response(request, response, context, at))
+        context.stopping_criteria = dict.fromkeys(ids, answered_whole)
         return bodies
+
+    def _forget_all_but(self, ids: set[str]) -> None:
+        self._turns.forget_all_but(ids)
+        for gone in self._requests.keys() - ids:
+            del self._requests[gone]
 
     def _begin(
         self, new: dict[int, HttpRequest], ids: dict[int, str], context: Any
@@ -73,9 +86,9 @@ class ExplainingWorker:
         torchserve.count_tokens(self._service.tokens - before, context)
         for (at, request), answer in zip(new.items(), begun, strict=True):
             if not isinstance(answer, HttpResponse):
-                self._requests[ids[at]] = request
                 refused = guard(self._turns.add, ids[at], answer)
                 if refused is None:
+                    self._requests[ids[at]] = request
                     continue
                 answer = refused
             responses[at] = answer

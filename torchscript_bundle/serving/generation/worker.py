@@ -6,27 +6,21 @@ from the next call (of those that are streamed; of others TorchServe does not no
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from torchscript_bundle.serving import torchserve
+from torchscript_bundle.serving.continuous import (
+    DescribeWatch,
+    answered_whole,
+    wait_if_refused,
+)
 from torchscript_bundle.serving.generation.exchange import Exchange
 from torchscript_bundle.serving.generation.service import GenerationService
 from torchscript_bundle.serving.http import EVENTS, HttpRequest, HttpResponse
 
-logger = logging.getLogger(__name__)
-
-#: What is in the command line of TorchServe's Java process, a worker's parent.
-TORCHSERVE = b"org.pytorch.serve.ModelServer"
 #: The metric that counts what is written: it stands still where nobody waits.
 TOKENS = "GeneratedTokens"
-#: How long a call waits that brings nothing to do.
-IDLE_SECONDS = 0.1
 #: Says of a response whether another part of it follows; None where it has no parts.
 Stopping = Callable[[Any], bool | None]
 
@@ -42,7 +36,7 @@ class GenerationWorker:
         self._service = service
         self._open: dict[str, Exchange] = {}
         self._begun: set[str] = set()
-        self._described: str | None = None
+        self._describe_watch = DescribeWatch()
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """One step: what each request gets now, if anything."""
@@ -52,8 +46,7 @@ class GenerationWorker:
         for at, row in enumerate(data):
             if ids[at] not in self._open:
                 request = torchserve.read_request(row, context, at)
-                if request.purpose == "describe":
-                    self._check_described(ids[at])
+                self._describe_watch.saw(request, ids[at])
                 opened = self._service.open(request)
                 if isinstance(opened, HttpResponse):
                     answered[at] = request, opened
@@ -61,14 +54,11 @@ class GenerationWorker:
                     self._open[ids[at]] = opened
         before = self._service.counts()["tokens"]
         self._service.step()
-        if len(answered) == len(data) and all(
-            request.client == "refused_grpc" for request, _ in answered.values()
-        ):
-            # No answer can end such a call, and TorchServe sends it again at once.
-            time.sleep(IDLE_SECONDS)
+        if len(answered) == len(data):
+            wait_if_refused(request for request, _ in answered.values())
         if tokens := self._service.counts()["tokens"] - before:
             context.metrics.add_counter(TOKENS, tokens)
-        stopping: dict[int, Stopping] = dict.fromkeys(ids, _whole)
+        stopping: dict[int, Stopping] = dict.fromkeys(ids, answered_whole)
         bodies = [
             torchserve.write_response(*answered[at], context, at)
             if at in answered
@@ -77,23 +67,6 @@ class GenerationWorker:
         ]
         context.stopping_criteria = stopping
         return bodies
-
-    def _check_described(self, request_id: str) -> None:
-        """Ends TorchServe where it has begun to ask the same for ever; see `torchserve_fix`.
-
-        It serves nobody any more then. What watches over it can start it again.
-        """
-        if request_id != self._described:
-            self._described = request_id
-            return
-        logger.error(
-            "TorchServe sends a describe call again and again, and serves nothing else any more: "
-            "it is ended. docs/operating.md says how a TorchServe is started that does not do this"
-        )
-        parent = os.getppid()
-        if TORCHSERVE in Path(f"/proc/{parent}/cmdline").read_bytes():
-            os.kill(parent, signal.SIGTERM)
-        time.sleep(IDLE_SECONDS)
 
     def _forget_all_but(self, ids: set[str]) -> None:
         for gone in self._open.keys() - ids:
@@ -139,10 +112,6 @@ class GenerationWorker:
             self._forget(request_id)
         torchserve.write_response(exchange.request, HttpResponse(200, EVENTS, events), context, at)
         return events
-
-
-def _whole(_: Any) -> bool | None:
-    return None
 
 
 def _more(_: Any) -> bool | None:
