@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -79,6 +80,51 @@ def test_chat_of_huggingface_hub(writer_site: Site, writer: Written) -> None:
     assert answer.choices[0].message.content == text
     chunks = hub.chat_completion(**options, stream=True)  # type: ignore[call-overload]
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == text
+
+
+def test_answers_are_sent_back_as_history(
+    client: openai.OpenAI, writer_site: Site, writer: Written
+) -> None:
+    """As the clients' own objects, and as what those give for JSON, null values included."""
+    first = client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, temperature=0, max_tokens=5
+    ).choices[0]
+    hub = InferenceClient(
+        base_url=f"{writer_site.server.address}/{VERSION}",
+        api_key=writer_site.server.token("inference"),
+    )
+    options: Any = {"temperature": 0, "max_tokens": 5}
+    of_hub = hub.chat_completion(MESSAGES, **options).choices[0].message
+    said = f"{SAID}{first.message.content}</s><s>user: why</s><s>assistant:".replace(
+        "<s>assistant:", "<s>assistant: ", 1
+    )
+    _, expected, _ = spoken(writer, said, 5)
+    dumped = [first.message, first.message.model_dump(), first.message.to_dict(), dict(of_hub)]
+    for message in dumped:
+        history: Any = [*MESSAGES, message, {"role": "user", "content": "why"}]
+        answer = client.chat.completions.create(model=MODEL, messages=history, **options)
+        assert answer.choices[0].message.content == expected
+    history = [*MESSAGES, of_hub, {"role": "user", "content": "why"}]
+    assert hub.chat_completion(history, **options).choices[0].message.content == expected
+
+
+def test_fields_that_ask_for_nothing(client: openai.OpenAI, writer: Written) -> None:
+    _, text, _ = spoken(writer, SAID, 5)
+    neutral: Any = {
+        **{"n": 1, "logprobs": False, "top_logprobs": None, "tools": [], "tool_choice": "none"},
+        **{"parallel_tool_calls": True, "response_format": {"type": "text"}, "store": False},
+        **{"presence_penalty": 0, "frequency_penalty": 0.0, "logit_bias": {}, "user": "ada"},
+        **{"modalities": ["text"], "service_tier": "auto", "metadata": {"a": "b"}},
+    }
+    answer = client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, temperature=0, max_tokens=5, **neutral
+    )
+    assert answer.choices[0].message.content == text
+    for name, value in (("n", True), ("n", 2), ("logprobs", True), ("tool_choice", "required")):
+        with pytest.raises(openai.BadRequestError, match=f"this server has no {name}; leave it"):
+            client.chat.completions.create(model=MODEL, messages=MESSAGES, **{name: value})
+    with pytest.raises(openai.BadRequestError, match="this server has no logprobs"):
+        client.completions.create(model=MODEL, prompt="a", logprobs=0)
 
 
 def test_completions(client: openai.OpenAI, writer: Written) -> None:
