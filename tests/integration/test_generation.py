@@ -16,7 +16,7 @@ from huggingface_hub import InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
 from tests.integration.conftest import ATTEMPTS, Site
-from tests.integration.generation import MODEL, data
+from tests.integration.generation import MODEL, data, pack_writer
 from tests.integration.helpers import serving, wait_until
 from tests.serving.generation.helpers import Written, spoken
 from torchscript_bundle import server

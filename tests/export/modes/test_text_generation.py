@@ -21,11 +21,15 @@ from tests.conftest import MODES
 from tests.export.helpers import config_for, copy, edit_json, refused
 from torchscript_bundle.export.archive import model_config
 from torchscript_bundle.export.config import load_config
+from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.exporter import export
+from torchscript_bundle.export.generation import read_facts
 from torchscript_bundle.export.modes import MODES as EXPORTED
 from torchscript_bundle.export.proof_table import print_proof
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle, Output, Padding
+from torchscript_bundle.serving.generation.engine import REQUESTS_PER_ROW
+from torchscript_bundle.serving.generation.settings import make_settings, sampling_fields
 
 WRITERS = ("gpt2_writer", "llama_writer", "mistral_writer", "t5_writer", "bart_writer")
 TEXTS = ("The film was", "It works as described; the battery", "We waited an hour for cold soup")
@@ -177,6 +181,34 @@ def test_model_that_names_no_end_is_told(
     assert "names no token that ends a text" in caplog.text
     assert bundle.mode_options["eos_ids"] == []
     assert bundle.mode_options["pad_id"] == 2  # the tokenizer's end of a text
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("repetition_penalty", 0.0, "repetition_penalty must be a number of at least 0.01"),
+        ("temperature", -1.0, "temperature must be a number of at least 0 and at most 100"),
+        ("top_k", -1, "top_k must be a whole number from 0"),
+        ("top_p", 1.5, "top_p must be a number of at least 0 and at most 1"),
+    ],
+)
+def test_settings_that_no_request_could_send_are_refused(
+    checkpoint: Folder, setting: str, value: float, says: str
+) -> None:
+    model = eager_model(checkpoint("gpt2_writer"))
+    setattr(model.generation_config, setting, value)
+    with pytest.raises(ExportError, match=f"generation_config.json: {says}.* and is {value}"):
+        read_facts(model, 48)
+
+
+def test_temperature_0_of_a_model_is_kept(checkpoint: Folder) -> None:
+    """It takes the best token each time, as `temperature` 0 of a request does."""
+    model = eager_model(checkpoint("gpt2_writer"))
+    model.generation_config.update(temperature=0.0, top_p=0.0, do_sample=True)
+    defaults = read_facts(model, 48).defaults
+    values = {**dict.fromkeys(sampling_fields(9)), "stop": ()}
+    assert (defaults["temperature"], defaults["top_p"]) == (0.0, 0.0)
+    assert make_settings(values, defaults).do_sample is False
 
 
 def test_archive_asks_for_continuous_batching(checkpoint: Folder, tmp_path: Path) -> None:

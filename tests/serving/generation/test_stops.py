@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 
+from torchscript_bundle.serving.generation.answer import Answer
+from torchscript_bundle.serving.generation.settings import Settings
+from torchscript_bundle.serving.generation.spelling import Spelling
 from torchscript_bundle.serving.generation.stops import StopFinder
 
 PIECES = st.lists(st.text("abc", max_size=4), max_size=8)
@@ -30,6 +35,60 @@ def test_text_ends_where_a_stop_string_does(
     if not finder.found:
         shown += finder.rest()
     assert (shown, finder.found) == expected("".join(pieces), stops, keep)
+
+
+SPECIAL = st.lists(st.tuples(st.text("abc", max_size=3), st.booleans()), max_size=8)
+
+
+@given(SPECIAL, STOPS, st.booleans())
+def test_special_tokens_are_seen_and_not_shown(
+    pieces: list[tuple[str, bool]], stops: list[str], keep: bool
+) -> None:
+    finder = StopFinder(stops, keep)
+    shown = "".join(finder.feed(piece, special=special) for piece, special in pieces)
+    if not finder.found:
+        shown += finder.rest()
+    spelled, found = expected("".join(piece for piece, _ in pieces), stops, keep)
+    letters = [special for piece, special in pieces for _ in piece]
+    told = "".join(each for each, special in zip(spelled, letters, strict=False) if not special)
+    assert (shown, finder.found) == (told, found)
+
+
+@pytest.mark.parametrize(
+    ("stop", "keep", "shown"),
+    [
+        (("<|im_end|>",), True, "ab"),
+        (("<|im_end|>",), False, "ab"),
+        (("b<|im_end|>c",), True, "abc"),
+        (("b<|im_end|>c",), False, "a"),
+        (("never",), True, "abcd"),
+    ],
+)
+def test_stop_string_may_be_a_special_token(stop: tuple[str, ...], keep: bool, shown: str) -> None:
+    tokens = {"a": 0, "b": 1, "c": 2, "d": 3, "?": 4}
+    tokenizer = Tokenizer(models.WordLevel(tokens, unk_token="?"))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens(["<|im_end|>"])
+    special = tokenizer.token_to_id("<|im_end|>")
+    settings = Settings(
+        max_new_tokens=None,
+        do_sample=False,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        repetition_penalty=1.0,
+        seed=0,
+        stop=stop,
+        keep_stop=keep,
+    )
+    spelling = Spelling(tokenizer, (), clean_up=False)
+    answer = Answer([0], settings, 5, frozenset(), spelling, {special: "<|im_end|>"})
+    for token in (0, 1, special, 2, 3):
+        if not answer.done:
+            answer.add(token, 0.0)
+    assert answer.text == shown
+    assert answer.reason == ("length" if stop == ("never",) else "stop_sequence")
+    assert [piece.special for piece in answer.pieces[:3]] == [False, False, True]
 
 
 def test_what_may_begin_a_stop_string_waits() -> None:

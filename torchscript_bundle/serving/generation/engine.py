@@ -57,6 +57,8 @@ class Engine:
         self._limits = limits
         self._patience = patience
         self._turns = Turns(limits.rows)
+        # Seconds that reading has taken from those who wait for their next token.
+        self._reading_debt = 0.0
         self.pace = Pace()
         self.counts = Counts()
 
@@ -111,7 +113,9 @@ class Engine:
         except Exception as error:
             self._rows.clear()
             _fail(written, error)
-        self.pace.step.add(time.monotonic() - started, 1)
+        seconds = time.monotonic() - started
+        self.pace.add_step(len(written), seconds)
+        self._reading_debt = max(0.0, self._reading_debt - seconds) if self._rows.answers else 0.0
         self.counts.steps += 1
         self.counts.tokens += len(written)
         for answer in written:
@@ -127,7 +131,13 @@ class Engine:
             return []
         self._turns.end_turn(now, frozenset(running))
         begun = [*running, *self._rows.paused]
-        space = Space(self._limits, begun, self._places, self._reading_seconds)
+        space = Space(
+            self._limits,
+            begun,
+            self._places,
+            self._reading_seconds,
+            rest=bool(running) and self._reading_debt > 0,
+        )
         self._turns.choose(space)
         chosen = set(space.taken)
         self._rows.pause([answer for answer in running if answer not in chosen])
@@ -154,6 +164,7 @@ class Engine:
         if read:
             tokens = sum(len(answer.prompt) for prompts in read for answer in prompts.answers)
             self.pace.reading.add(seconds, tokens)
+            self._reading_debt += seconds
 
     def _check_time(self, answers: Sequence[Answer], *, streamed: bool) -> None:
         """Raises RequestError for a request that cannot be done in time."""
@@ -170,7 +181,8 @@ class Engine:
         rows = max(1, min(self._limits.rows, self._limits.tokens // largest))
         if (least := self.pace.least_seconds(answers, rows)) > self._patience:
             raise RequestError(413, f"this takes {least:.0f} s or more; {self._has}; {LESS}")
-        if (needed := self.pace.seconds(answers, others, rows)) > self._patience:
+        needed = self.pace.seconds(answers, others, rows)
+        if others and needed > self._patience:
             raise RequestError(
                 503,
                 f"this would take about {needed:.0f} s beside what is being written; {self._has}; "

@@ -47,7 +47,9 @@ class Exchange(ABC):
         """What went wrong, of a list with the number of the text."""
         for at, answer in enumerate(self.answers):
             if (error := answer.error) is not None:
-                where = f"item {at} of the list: " if len(self.answers) > 1 else ""
+                # What the server has no time for is no text's fault.
+                alone = len(self.answers) == 1 or error.status == 503
+                where = "" if alone else f"item {at} of the list: "
                 return RequestError(
                     error.status, where + error.message, retry_after=error.retry_after
                 )
@@ -68,8 +70,8 @@ class Exchange(ABC):
         if self._closed:
             return b""
         self._closed = self.done
-        if (error := self._failure) is not None:
-            return event(self._error(error))
+        if (failure := self._failure) is not None:
+            return event(self._error(failure))
         try:
             made = b"".join(self._events())
         except Exception as error:  # of this request alone: its neighbours share the call

@@ -39,13 +39,24 @@ class Pace:
     """What was measured.
 
     Attributes:
-        step: seconds of a step that writes a token of each row.
+        steps: seconds of a step that writes a token of each row, by the number of rows: 1, 2 or 3,
+            4 to 7, and so on.
         reading: seconds for each token of a prompt.
         length: tokens of an answer, for each that it might have had.
     """
 
     def __init__(self) -> None:
-        self.step, self.reading, self.length = Ratio(), Ratio(), Ratio()
+        self.steps: dict[int, Ratio] = {}
+        self.reading, self.length = Ratio(), Ratio()
+
+    def add_step(self, rows: int, seconds: float) -> None:
+        """Takes in how long a step took."""
+        self.steps.setdefault(rows.bit_length(), Ratio()).add(seconds, 1)
+
+    def _step(self, rows: int) -> Ratio:
+        """Of steps with so many rows; where there were none, with the nearest number below."""
+        below = [size for size in self.steps if size <= rows.bit_length()]
+        return self.steps[max(below)] if below else Ratio(least=0.0)
 
     def read_seconds(self, answers: Sequence[Answer]) -> float:
         """Seconds that the prompts take which were not read yet."""
@@ -60,7 +71,8 @@ class Pace:
             rows: how many of them can be written at once.
         """
         tokens = [self._tokens_left(answer) for answer in answers]
-        return min(self.step.least, self.step.value) * max(*tokens, sum(tokens) / rows)
+        step = self._step(min(len(answers), rows))
+        return step.least * max(*tokens, sum(tokens) / rows)
 
     def seconds(
         self, answers: Sequence[Answer], others: Sequence[Sequence[Answer]], rows: int
@@ -78,12 +90,14 @@ class Pace:
         own = sum(tokens)
         shared = sum(min(own, sum(map(self._tokens_left, each))) for each in others)
         reading = sum(map(self.read_seconds, [answers, *others]))
-        return self.step.value * max(*tokens, (own + shared) / rows) + reading
+        step = self._step(min(len(answers) + sum(map(len, others)), rows))
+        return step.value * max(*tokens, (own + shared) / rows) + reading
 
     def wait(self, others: Sequence[Sequence[Answer]], rows: int) -> int:
         """Seconds, at least one, until about the first of the open requests is done."""
         left = [sum(map(self._tokens_left, each)) for each in others]
-        return max(1, math.ceil(self.step.value * min(left, default=0) * len(others) / rows))
+        seconds = self._step(rows).value * min(left, default=0) * len(others) / rows
+        return max(1, math.ceil(seconds))
 
     def _tokens_left(self, answer: Answer) -> float:
         """How many tokens an answer will probably still get; at least one."""

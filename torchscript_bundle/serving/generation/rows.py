@@ -107,7 +107,8 @@ class Rows:
 
     def resume(self, answers: Sequence[Answer]) -> None:
         """Puts paused answers back into the batch."""
-        for answer in answers:
+        # The longest first: memory that is long enough for all is then reserved but once.
+        for answer in sorted(answers, key=lambda each: -self._paused[each].cache[0].size(1)):
             row = self._paused.pop(answer)
             self._tokens = torch.cat([self._tokens[: len(self.answers)], row.token])
             self._join([answer], row.cache, row.seen)

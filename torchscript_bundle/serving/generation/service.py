@@ -29,7 +29,7 @@ from torchscript_bundle.serving.generation.openai_answers import (
     in_openai_shape,
 )
 from torchscript_bundle.serving.generation.openai_form import CompletionForm
-from torchscript_bundle.serving.generation.pace import Pace
+from torchscript_bundle.serving.generation.pace import Pace, Ratio
 from torchscript_bundle.serving.generation.packed import pack_generator
 from torchscript_bundle.serving.generation.prompts import PromptReader
 from torchscript_bundle.serving.generation.rows import pad_prompts
@@ -155,6 +155,8 @@ class GenerationService:
         self._engine.add([answer])
         while self._engine.waiting or self._engine.running:
             self._engine.step()
+        # How long answers are is for requests to show.
+        self._engine.pace.length = Ratio()
 
     def open(self, request: HttpRequest) -> Exchange | HttpResponse:
         """Begins with a request; a bad one is answered at once."""

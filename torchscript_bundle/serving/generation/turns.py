@@ -16,8 +16,9 @@ from torchscript_bundle.serving.generation.answer import Answer
 ROUND_SECONDS = 5.0
 #: The longest turn and the shortest one (seconds): to change rows costs time as well.
 LONGEST_TURN, SHORTEST_TURN = 1.0, 0.1
-#: How long prompts are read between two tokens of the others, if one alone does not take longer.
-READING_SECONDS = 0.5
+#: How long prompts are read between two tokens of the others, if one alone does not take longer;
+#: then the others are written on for as long, while only prompts are read that take less.
+READING_SECONDS, SHORT_READING_SECONDS = 0.5, 0.05
 #: Tokens that the rows may come to hold which have begun, with those that wait for their next turn,
 #: for each token of the batch.
 BEGUN = 2.0
@@ -62,6 +63,7 @@ class Space:
         places: tokens that a row may come to hold: of the text that an encoder reads, and of the
             decoder.
         reading: seconds that the prompt of an answer takes to read.
+        rest: whether only short prompts are read now.
     """
 
     def __init__(
@@ -70,13 +72,15 @@ class Space:
         begun: Sequence[Answer],
         places: Callable[[Answer], tuple[int, int]],
         reading: Callable[[Answer], float],
+        *,
+        rest: bool,
     ) -> None:
         self._limits, self._places, self._reading = limits, places, reading
         self._begun = {answer: at for at, answer in enumerate(begun)}
         self._begun_tokens = sum(sum(places(answer)) for answer in begun)
         self._longest = (0, 0)
-        self._reads = False
-        self._left = READING_SECONDS
+        self._reads = rest
+        self._left = SHORT_READING_SECONDS if rest else READING_SECONDS
         self.taken: list[Answer] = []
 
     def order(self, answers: Sequence[Answer]) -> list[Answer]:
@@ -152,9 +156,8 @@ class Turns:
         """
         if now - self._began < self.turn_seconds:
             return
-        served, waiting = [], []
-        for group in self.groups:
-            (served if any(each in running for each in group.answers) else waiting).append(group)
+        served = [group for group in self.groups if any(a in running for a in group.answers)]
+        waiting = [group for group in self.groups if group not in served]
         if waiting:
             self.groups = waiting + served
             self._began = now

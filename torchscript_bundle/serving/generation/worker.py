@@ -101,7 +101,7 @@ class GenerationWorker:
     ) -> bytes:
         begun = request_id in self._begun
         events = exchange.events()
-        if not events and not begun:
+        if not events and not exchange.done:  # also while it waits for its next turn
             del context.request_ids[at]
             return b""
         # TorchServe writes no head where the first part of a stream is the last.
