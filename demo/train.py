@@ -270,7 +270,8 @@ def main() -> int:
     try:
         save(output, model, tokenizer, training, held_out, report)
     except OSError as error:
-        print(f"error: {not_written(error, output.parent)}", file=sys.stderr)
+        why = not_written(error, output.parent)
+        print(f"error: {why}give another folder with --output", file=sys.stderr)
         return 1
     print(f"saved to {output}")
     return 0

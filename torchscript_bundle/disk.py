@@ -34,20 +34,17 @@ def writing(
     try:
         yield
     except OSError as error:
-        raise failure(f"{not_written(error, place, needed)}; {remedy}") from error
+        raise failure(f"{not_written(error, place, needed)}{remedy}") from error
 
 
 def not_written(error: OSError, place: Path, needed: int | None = None) -> str:
-    """Return why a folder could not be written to; see `writing`."""
+    """Return why a folder could not be written to, up to where a remedy follows; see `writing`."""
     reason = error.strerror or str(error)
     if error.errno not in FULL:
-        return f"{error.filename or place} could not be written ({reason})"
-    asked = f"{_megabytes(needed)} are needed, " if needed else ""
-    free = shutil.disk_usage(_existing(place)).free
-    return (
-        f"{place} could not be written ({reason}): {asked}{_megabytes(free)} are free; make room "
-        "there"
-    )
+        return f"{error.filename or place} could not be written ({reason}); "
+    asked = f"about {_size(needed)} are needed, " if needed else ""
+    free = _size(shutil.disk_usage(_existing(place)).free)
+    return f"{place} could not be written ({reason}): {asked}{free} are free; make room there, or "
 
 
 def lack_of_room(error: Exception) -> OSError | None:
@@ -81,5 +78,5 @@ def _existing(place: Path) -> Path:
     return next(each for each in (place, *place.absolute().parents) if each.exists())
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+def _size(count: int) -> str:
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"

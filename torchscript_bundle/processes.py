@@ -86,7 +86,7 @@ def listener(port: int) -> str:
     except psutil.Error:
         return ""
     for each in connections:
-        if each.status == psutil.CONN_LISTEN and each.laddr.port == port and each.pid:
+        if each.status == psutil.CONN_LISTEN and each.laddr[1:] == (port,) and each.pid:
             with contextlib.suppress(psutil.Error):
                 return f" (process {each.pid}, {psutil.Process(each.pid).name()})"
     return ""

@@ -162,7 +162,7 @@ def test_an_artifact_of_another_config_is_refused(
 def test_a_store_that_cannot_be_made(made: Path, config: SetupConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for store in (tmp_path / "file", tmp_path / "file" / "below"):
-        with refused(str(store), "cannot be made", "--model-store"):
+        with refused(str(store), "could not be written", "--model-store"):
             pack(made, store, config)
 
 

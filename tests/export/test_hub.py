@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests import tiny
+from tests.disks import disk
 from tests.export.helpers import copy, edit_json, listing, write_config
 from tests.hub import Hub
 
@@ -304,3 +305,12 @@ def test_code_of_the_model_runs_only_where_the_config_trusts_it(
     assert run.bundle()["labels"] == ["SAD", "SO-SO", "GLAD"]
     assert "trust_remote_code is set: Python code that comes with the model will run" in run.log
     assert marker.read_text() == "ran"
+
+
+def test_a_cache_on_a_full_disk(hub: Hub, machine: Machine, bert: Path, tmp_path: Path) -> None:
+    hub.add(NAME, bert)
+    with disk(tmp_path / "small", 100) as place:
+        said = refusal(machine.export({"HF_HOME": str(place)}))
+    assert f"cannot be stored in the cache {place}" in said
+    assert "No space left on device" in said
+    assert "set HF_HOME to another folder" in said

@@ -21,7 +21,7 @@ import transformers
 from tests.integration.conftest import BATCH, Site
 from tests.integration.helpers import READY_SECONDS, end, free_ports, wait_until
 from torchscript_bundle.__main__ import main
-from torchscript_bundle.server import ROOT, Ports, Server, ServerError
+from torchscript_bundle.server import ROOT, NotRunningError, Ports, Server, ServerError
 
 
 def test_without_the_key_nothing_is_answered(tiny_site: Site) -> None:
@@ -36,11 +36,6 @@ def test_keys_are_for_their_owner_and_last_a_year(tiny_site: Site) -> None:
     assert path.stat().st_mode & 0o077 == 0
     assert tiny_site.server.properties()["token_expiration_min"] == str(365 * 24 * 60)
     assert tiny_site.server.token("inference") not in tiny_site.logs()
-
-
-def test_models_cannot_be_registered(tiny_site: Site) -> None:
-    url = f"http://127.0.0.1:{tiny_site.port('management')}/models?url=under_test.mar"
-    assert tiny_site.server.request("POST", url, "management", body=b"").status >= 400
 
 
 def test_only_loopback_is_listened_on(tiny_site: Site) -> None:
@@ -229,11 +224,17 @@ def test_a_damaged_archive_is_told_before_anything_starts(tmp_path: Path, tiny_s
     assert not server.running
 
 
-@pytest.mark.parametrize("state", ["", "{}", "null"])
-def test_a_damaged_state_is_told_in_a_sentence(tmp_path: Path, state: str) -> None:
+@pytest.mark.parametrize("state", ["", "{}", "null", '{"model": "a", "po'])
+def test_a_damaged_state_is_told_in_a_sentence_and_cleared_by_stop(
+    tmp_path: Path, state: str
+) -> None:
     (tmp_path / "state.json").write_text(state)
-    with pytest.raises(ServerError, match=r"state\.json is damaged; delete it"):
-        Server(tmp_path, tmp_path).stop()
+    server = Server(tmp_path, tmp_path)
+    with pytest.raises(ServerError, match=r"state\.json is damaged; `make stop` clears it"):
+        server.plan()
+    assert server.stop() is False
+    with pytest.raises(NotRunningError, match="nothing is served"):
+        server.plan()
 
 
 @pytest.mark.parametrize(
@@ -307,7 +308,7 @@ def test_the_commands_of_a_shell(
         monkeypatch.setattr(sys, "argv", ["torchscript_bundle", *common, *arguments])
         return main(), *capsys.readouterr()
 
-    assert run("status")[0] == 1
+    assert run("status")[0] == 3
     assert "make serve" in run("token")[2]
     start = ["start", "--timeout", str(READY_SECONDS), "--config", str(config)]
     try:

@@ -47,9 +47,12 @@ API_FILE = "openapi.json"
 VERSION = "1.0"
 #: Requests that a worker which writes is given beyond those that it holds open.
 REFUSED_AT_ONCE = 100
-#: How often an artifact's files lie in the model store while they are packed: staged or rewritten,
-#: in torch-model-archiver's own folder, in what it made.
-COPIES = 3
+#: How often a file lies in the model store while it is packed: staged, in torch-model-archiver's
+#: own folder, in what it made, rewritten. The module is not staged, and the last two times come
+#: after the second.
+COPIES, COPIES_OF_MODULE = 4, 2
+#: What a small file takes on most disks.
+BLOCK = 4096
 #: The earliest date a zip entry can have; any fixed one would do.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -74,9 +77,8 @@ def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
     if (artifact / CONFIG_FILE).read_text(encoding="utf-8") != config.dump():
         raise ExportError(f"{artifact} was made from another config; {REMAKE}")
     target = model_store / f"{config.served_name}.mar"
-    code = sum(path.stat().st_size for path in _code())
-    needed = COPIES * (sum(bundle.sizes.values()) + code)
-    with writing(model_store, "give another folder with --model-store", ExportError, needed=needed):
+    remedy = "give another folder with --model-store"
+    with writing(model_store, remedy, ExportError, needed=_room(bundle)):
         model_store.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that the last step is a rename on one file system.
         with tempfile.TemporaryDirectory(prefix=f".{target.stem}.", dir=model_store) as temporary:
@@ -150,6 +152,14 @@ def _run_archiver(
             raise OSError(number, os.strerror(number))
     words = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
     raise ExportError(f"torch-model-archiver failed: {words[-1]}")
+
+
+def _room(bundle: Bundle) -> int:
+    """Bytes that the model store must have for the packing of an artifact, about."""
+    module = bundle.sizes.get(MODULE_FILE, 0)
+    others = sum(bundle.sizes.values()) - module
+    code = sum(-(-path.stat().st_size // BLOCK) * BLOCK for path in _code())
+    return COPIES_OF_MODULE * module + COPIES * (others + code)
 
 
 def _code() -> list[Path]:

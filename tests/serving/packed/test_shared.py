@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.disks import disk
 from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.serving.packed import Packed, pack
 from torchscript_bundle.serving.packed.bound import LARGE, Bound
@@ -125,3 +126,18 @@ def test_folder_that_cannot_be_written_leaves_weights_private(
 def test_what_is_small_or_not_packed_is_left_alone(tmp_path: Path) -> None:
     share([lambda: None, Bound(lambda weight: weight, [torch.ones(3)])], tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kilobytes", [16, 4000])
+def test_a_full_disk_leaves_a_worker_its_own(
+    tmp_path: Path, kilobytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before the first block and after it; what was written is taken away again."""
+    packed = make()
+    own, expected = weights(packed), packed(*EXAMPLES[0])
+    with disk(tmp_path / "small", kilobytes) as place:
+        share(packed.methods.values(), place)
+        assert list(place.iterdir()) == []
+    assert "weights are not shared with other workers: [Errno 28] No space left" in caplog.text
+    assert all(one is other for one, other in zip(own, weights(packed), strict=True))
+    assert torch.equal(packed(*EXAMPLES[0]), expected)
