@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,3 +23,29 @@ def saved(module: torch.jit.ScriptModule, folder: Path) -> torch.jit.ScriptModul
     """What the file `module.pt` in `folder` gives back."""
     save(module, folder / "module.pt")
     return load(folder / "module.pt", torch.device("cpu"))
+
+
+@dataclass
+class TupleCache(tuple[torch.Tensor, ...]):
+    """A dataclass that is a tuple, as curated-transformers 1.3 has it; `deepcopy` refuses it."""
+
+    key: torch.Tensor
+    value: torch.Tensor
+
+    def __new__(cls, key: torch.Tensor, value: torch.Tensor) -> TupleCache:
+        """Hold both as items too."""
+        return tuple.__new__(cls, (key, value))
+
+
+@dataclass
+class DictMask(OrderedDict[str, torch.Tensor]):
+    """A dataclass that is a dictionary, as curated-transformers 1.3 has it."""
+
+    mask: torch.Tensor
+
+    def __setattr__(self, name: str, value: torch.Tensor) -> None:
+        """Set a key too."""
+        if not isinstance(value, torch.Tensor):
+            raise TypeError(f"{name} is no tensor")
+        super().__setattr__(name, value)
+        self[name] = value

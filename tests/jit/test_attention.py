@@ -36,14 +36,48 @@ def test_positions_count_real_tokens_on_either_side() -> None:
         (LEFT.float(), r"not torch.float32 \[3, 4\]"),
         (LEFT.int(), r"not torch.int32 \[3, 4\]"),
         (LEFT[0], r"not torch.int64 \[4\]"),
-        (LEFT[:, None, None], r"not torch.int64 \[3, 1, 1, 4\]"),
+        (LEFT[:, None], r"not torch.int64 \[3, 1, 4\]"),
+        (LEFT[:, None, None].float(), r"not torch.float32 \[3, 1, 1, 4\]"),
     ],
 )
 def test_other_masks_are_refused(mask: Tensor, says: str) -> None:
     with pytest.raises(
-        ValueError, match=r"expected a bool or int64 mask \[batch, length\], " + says
+        ValueError, match=r"expected a bool or int64 mask \[batch, length\] or .*, " + says
     ):
         AttentionMask(mask)
+
+
+CAUSAL = LEFT[:, None, None].bool() & torch.ones(4, 4, dtype=torch.bool).tril()
+
+
+@pytest.mark.parametrize("mask", [CAUSAL, CAUSAL.long()])
+def test_mask_may_say_what_each_query_sees(mask: Tensor) -> None:
+    attention = AttentionMask(mask)
+    assert attention.by_query().dtype == torch.bool
+    assert torch.equal(attention.by_query(), CAUSAL)
+    with pytest.raises(ValueError, match=r"not one of queries \[3, 1, 4, 4\]"):
+        attention.int64()
+    with pytest.raises(ValueError, match=r"not one of queries \[3, 1, 4, 4\]"):
+        attention.position_ids()
+
+
+class Attends(torch.nn.Module):
+    def forward(self, values: Tensor, mask: Mapping[str, Tensor]) -> Tensor:
+        seen = AttentionMask.jit_rewrap(mask).by_query()
+        return torch.nn.functional.scaled_dot_product_attention(values, values, values, seen)
+
+
+@pytest.mark.parametrize("mask", [LEFT[:2], CAUSAL[:2]], ids=["tokens", "queries"])
+def test_either_mask_hides_from_attention_what_it_says(tmp_path: Path, mask: Tensor) -> None:
+    module, attention = Attends(), AttentionMask(mask)
+    values = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    example = AttentionMask(torch.ones_like(mask[:1]))
+    traced = saved(trace(module, values[:1] * 2, example), tmp_path)
+    answer = module(values, attention)
+    torch.testing.assert_close(traced(values, attention), answer)
+    query = values[1, 2, 3]  # the last one sees the last two tokens, in either mask
+    weights = (values[1, 2, 2:] @ query / 5**0.5).softmax(0)
+    torch.testing.assert_close(answer[1, 2, 3], weights @ values[1, 2, 2:])
 
 
 @pytest.mark.parametrize("length", [0, 5])

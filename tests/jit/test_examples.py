@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.jit.helpers import DictMask
+from torchscript_bundle.jit.attention import KeyValueCache
 from torchscript_bundle.jit.examples import MethodInputs, TensorSpec, to_module, tracing_inputs
 
 ROWS = TensorSpec(("batch", "length", 3))
@@ -103,6 +105,16 @@ def test_what_a_module_makes_is_moved_however_deep_it_lies() -> None:
     assert rows.dtype == nested["rows"][0].dtype == torch.float64
     ids, absent, number = nested["ids"]
     assert (ids.dtype, absent, number) == (torch.int32, None, 3)
+
+
+def test_typed_inputs_are_moved_and_stay_typed() -> None:
+    module = torch.nn.Linear(2, 2).double()
+    given = (DictMask(torch.ones(2)), [KeyValueCache(*torch.ones(2, 1, 1, 3, 2))])
+    mask, [cache] = to_module(module, {"forward": given})["forward"]
+    assert isinstance(mask, DictMask)
+    assert isinstance(cache, KeyValueCache)
+    assert mask["mask"] is mask.mask
+    assert mask.mask.dtype == cache["value"].dtype == cache.value.dtype == torch.float64
 
 
 def test_module_without_tensors_takes_inputs_as_they_are() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.fx
 
 from torchscript_bundle.jit.compilation import compile
 from torchscript_bundle.jit.modes import compile_mode, get_compile_mode, set_compile_mode
@@ -69,6 +71,37 @@ def test_unknown_mode_is_an_error_at_once(mode: Any) -> None:
         compile_mode(mode)
     with pytest.raises(ValueError, match=says):
         set_compile_mode(Plain(), mode)
+
+
+class Doubles(torch.nn.Module):
+    def forward(self, rows):  # type: ignore[no-untyped-def]
+        return rows * 2
+
+
+class Holds(torch.nn.Module):
+    """A generated module, as e3nn has them, between code that no compiler takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generated = torch.fx.symbolic_trace(Doubles())
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return (lambda value: self.generated(value) + 1)(rows)
+
+
+def test_generated_module_is_scripted_unless_it_says_otherwise() -> None:
+    holds = Holds()
+    assert get_compile_mode(holds.generated) == "script"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled = compile(holds, in_place=False)
+    assert isinstance(compiled.generated, torch.jit.ScriptModule)
+    assert torch.equal(compiled(torch.ones(2)), torch.full((2,), 3.0))
+    for mode in ("unsupported", None):
+        set_compile_mode(holds.generated, mode)
+        assert get_compile_mode(holds.generated) == mode
+    assert compile(holds) is holds
+    assert isinstance(holds.generated, torch.fx.GraphModule)
 
 
 @pytest.mark.parametrize("other", [int, Plain(), len])

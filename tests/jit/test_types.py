@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,23 @@ def test_members_are_tensors_only(value: Any, kind: str) -> None:
     assert pair.right is B
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pair: pair.__setitem__(83, A),
+        lambda pair: pair.update({83: A}),
+        lambda pair: pair.__ior__({83: A}),
+        lambda pair: pair.setdefault(83, A),
+        lambda pair: type(pair).jit_rewrap({"left": A, 83: B}),
+    ],
+)
+def test_keys_are_strings_only(change: Callable[[Pair], Any]) -> None:
+    pair = Pair(A, B)
+    with pytest.raises(TypeError, match=r"^a key of Pair must be a str, not int$"):
+        change(pair)
+    assert list(pair) == ["left", "right"]
+
+
 @pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy])
 def test_copies_are_of_the_class_and_whole(twin: Callable[[Pair], Pair]) -> None:
     other = twin(Pair(A, B))
@@ -128,6 +146,60 @@ def test_rewrap_refuses_other_keys(keys: tuple[str, ...]) -> None:
         Pair.jit_rewrap(dict.fromkeys(keys, A))
 
 
+def test_rewrap_takes_the_tuple_that_leaves_a_trace() -> None:
+    pair = Pair.jit_rewrap((A, B))
+    assert isinstance(pair, Pair)
+    assert (pair.left, pair.right) == (A, B)
+
+
+@pytest.mark.parametrize("outer", [list, tuple])
+def test_rewrap_of_several_is_a_list(outer: Callable[[list[Any]], Any]) -> None:
+    there = Pair(C, C)
+    pairs = Pair.jit_rewrap(outer([(A, B), {"left": B, "right": C}, there]))
+    assert isinstance(pairs, list)
+    assert all(isinstance(each, Pair) for each in pairs)
+    assert [each.left for each in pairs] == [A, B, C]
+    assert pairs[2] is there
+    assert Pair.jit_rewrap(outer([])) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ((A,), r"Pair is made of 2 tensors \(left, right\), not of 1"),
+        ((A, B, C), r"Pair is made of 2 tensors \(left, right\), not of 3"),
+        ((A, 3), r"Pair\.right must be a Tensor, not int"),
+        ([A, B], "not of Tensor"),
+        (3, "Pair is made of a dictionary or tuple of tensors, or a list of such, not of int"),
+        ([(A, B), "AB"], "not of str"),
+    ],
+)
+def test_rewrap_says_what_it_takes(value: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        Pair.jit_rewrap(value)
+
+
+class Appends(torch.nn.Module):
+    """Returns the pairs that it was given, each grown by one, as a decoder does with its cache."""
+
+    def forward(self, pairs: Any) -> Any:
+        whole = Pair.jit_rewrap(list(pairs))
+        grown = [Pair(*(torch.cat([t, t[:1]]) for t in (each.left, each.right))) for each in whole]
+        return Tree(Leaf(A), pairs=tuple(grown)).jit_unwrap()
+
+
+@pytest.mark.parametrize("form", [Pair, lambda left, right: (left, right)])
+def test_what_left_a_trace_can_be_fed_back(form: Callable[..., Any], tmp_path: Path) -> None:
+    module = Appends()
+    traced = saved(trace(module, [form(A, B), form(B, C)]), tmp_path)
+    _, pairs = traced([form(B, A), form(C, A)])
+    fed = [form(each.left, each.right) for each in Pair.jit_rewrap(pairs)]
+    _, again = traced(fed)
+    expected = module(module([Pair(B, A), Pair(C, A)]).pairs).astuple()[1]
+    torch.testing.assert_close(again, expected)
+    assert len(again[0][0]) == 4
+
+
 def test_tuple_has_the_members_in_order_without_none() -> None:
     assert Leaf(A).astuple() == (A,)
     assert Leaf(A, B).astuple() == (A, B)
@@ -136,10 +208,50 @@ def test_tuple_has_the_members_in_order_without_none() -> None:
     assert Tree(Leaf(A), last=B).astuple() == ((A,), B)
 
 
-def test_member_that_no_trace_returns_is_named() -> None:
-    tree = Tree(Leaf(A), leaves=[Leaf(A), Leaf(3)])  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"^Tree\.leaves\[1\]\.value is of type int: only tensors"):
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Leaf(3), r"^Leaf\.value is of type int: only tensors"),  # type: ignore[arg-type]
+        (lambda: Tree(Leaf(A), leaves=[Leaf(A), "x"]), r"^Tree\.leaves\[1\] is of type str"),  # type: ignore[list-item]
+        (lambda: Leaf(A, [B, [C, 1.0]]), r"^Leaf\.extra\[1\]\[1\] is of type float"),  # type: ignore[arg-type]
+    ],
+)
+def test_member_that_no_trace_returns_is_refused_at_once(
+    make: Callable[[], Any], says: str
+) -> None:
+    with pytest.raises(TypeError, match=says):
+        make()
+
+
+def test_list_that_was_changed_is_named_when_it_leaves() -> None:
+    leaves: list[Any] = [Leaf(A)]
+    tree = Tree(Leaf(A), leaves=leaves)
+    leaves.append(3)
+    with pytest.raises(TypeError, match=r"^Tree\.leaves\[1\] is of type int"):
         tree.astuple()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda leaf: setattr(leaf, "value", B), "Leaf cannot be changed: .* setting value"),
+        (lambda leaf: setattr(leaf, "extra", B), "Leaf cannot be changed: .* setting extra"),
+        (lambda leaf: setattr(leaf, "other", B), "Leaf cannot be changed: .* setting other"),
+        (lambda leaf: delattr(leaf, "value"), "Leaf cannot be changed: value cannot be deleted"),
+    ],
+)
+def test_tuple_cannot_be_changed(change: Callable[[Leaf], Any], says: str) -> None:
+    leaf = Leaf(A)
+    with pytest.raises(TypeError, match=says):
+        change(leaf)
+    assert vars(leaf) == {"value": A, "extra": None}
+
+
+@pytest.mark.parametrize("twin", [copy.copy, copy.deepcopy, dataclasses.replace])
+def test_another_one_can_be_made(twin: Callable[[Leaf], Leaf]) -> None:
+    other = twin(Leaf(A, B))
+    assert isinstance(other, Leaf)
+    assert torch.equal(torch.stack(other.astuple()), torch.stack((A, B)))
 
 
 class Grows(torch.nn.Module):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.jit.helpers import TupleCache
 from torchscript_bundle.jit.attention import AttentionMask
 from torchscript_bundle.jit.buckets import dispatch_by_length
 from torchscript_bundle.jit.compilation import trace
@@ -582,6 +583,26 @@ def test_typed_inputs_are_passed_as_they_are() -> None:
 
     grid = [(shape, (mask(shape),)) for shape, _ in make_grid((1, 3), (4, 9))]
     assert verify(Counts(), trace(Counts(), (mask(SHAPE),)), grid).holds
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_inputs_that_cannot_be_deep_copied_are_no_hindrance(wrong: bool) -> None:
+    class Grows(torch.nn.Module):
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
+        def forward(self, cache: Any) -> torch.Tensor:
+            key, value = cache
+            return key.mul_(2) + value * self.by
+
+    def cache(shape: Shape) -> TupleCache:
+        return TupleCache(torch.ones(shape.batch, shape.length), torch.ones(1))
+
+    grid = [(shape, (cache(shape),)) for shape, _ in make_grid((1, 3), (4, 9))]
+    traced = trace(Grows(4 if wrong else 3), (cache(SHAPE),))
+    assert verify(Grows(3), traced, grid).holds == (not wrong)
+    assert all(bool((inputs[0].key == 1).all()) for _, inputs in grid)
 
 
 def test_gradients_are_off_inside_and_as_before_outside() -> None:

@@ -7,12 +7,14 @@ Python inside a scripted parent. After `e3nn/util/jit.py` of https://github.com/
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.fx
 
 from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.jit.examples import MethodInputs, to_module, tracing_inputs
@@ -197,12 +199,22 @@ def _compile_one(
         return module
     try:
         if mode == "script":
-            scripted: torch.jit.ScriptModule = torch.jit.script(module)
-            return scripted
+            return _script_one(module)
         return _trace_one(module, path, call)
     except Exception as error:
         error.add_note(f"in {_where(path, module)}, compile mode {mode!r}")
         raise
+
+
+def _script_one(module: torch.nn.Module) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():
+        if isinstance(module, torch.fx.GraphModule):
+            # Of its own metadata, which no scripted module holds (pytorch/pytorch#89064).
+            warnings.filterwarnings(
+                "ignore", "The TorchScript type system doesn't support instance-level", UserWarning
+            )
+        scripted: torch.jit.ScriptModule = torch.jit.script(module)
+    return scripted
 
 
 def _trace_one(module: torch.nn.Module, path: str, call: _Call) -> torch.jit.ScriptModule:

@@ -8,10 +8,13 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map_only
+
+from torchscript_bundle.jit.structure import map_leaves
 
 #: Arguments by method, as `torch.jit.trace_module` takes them.
 MethodInputs = dict[str, tuple[Any, ...]]
+
+_METHOD, _SPECS = "_make_tracing_inputs", "input_specs"
 
 #: A size of 1 broadcasts, which hides a size that the trace keeps as a constant.
 _SMALLEST = 2
@@ -82,16 +85,21 @@ def tracing_inputs(module: torch.nn.Module, count: int, where: str) -> list[Meth
         ValueError: the module has neither.
         TypeError: `_make_tracing_inputs` returned something else.
     """
-    make: Callable[[int], object] | None = getattr(module, "_make_tracing_inputs", None)
+    make: Callable[[int], object] | None = getattr(module, _METHOD, None)
     if make is not None:
         return [to_module(module, inputs) for inputs in _check_form(make(count), where)]
-    specs: Sequence[TensorSpec] | None = getattr(module, "input_specs", None)
+    specs: Sequence[TensorSpec] | None = getattr(module, _SPECS, None)
     if specs is not None:
         return [{"forward": _draw(module, specs, index)} for index in range(count)]
     raise ValueError(
         f"{where} has no inputs to be traced with: give it `input_specs`, a tuple of TensorSpec, "
         "or a method `_make_tracing_inputs(n)` that returns n times {method: arguments}"
     )
+
+
+def declares_inputs(module: torch.nn.Module) -> bool:
+    """Return whether `tracing_inputs` has something to make a module's examples from."""
+    return any(getattr(module, name, None) is not None for name in (_METHOD, _SPECS))
 
 
 def to_module(module: torch.nn.Module, inputs: MethodInputs) -> MethodInputs:
@@ -102,11 +110,12 @@ def to_module(module: torch.nn.Module, inputs: MethodInputs) -> MethodInputs:
     """
     device, dtype = device_of(module), _floating_dtype(module)
 
-    def move(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+    def move(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        return leaf.to(device=device, dtype=dtype if leaf.is_floating_point() else None)
 
-    moved: MethodInputs = tree_map_only(torch.Tensor, move, inputs)
-    return moved
+    return map_leaves(inputs, move)
 
 
 def _draw(

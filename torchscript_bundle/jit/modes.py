@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal, TypeVar, get_args
 
 import torch
+import torch.fx
 
 CompileMode = Literal["script", "trace", "unsupported"]
 
@@ -56,8 +57,13 @@ def set_compile_mode(module: torch.nn.Module, mode: CompileMode | None) -> None:
 
 
 def get_compile_mode(module: torch.nn.Module) -> CompileMode | None:
-    """The mode of an instance: its own, else its class's, else None."""
-    mode: CompileMode | None = getattr(module, _ATTRIBUTE, None)
+    """Return the mode of an instance: its own, else its class's, else None.
+
+    A `torch.fx.GraphModule` that says nothing is "script", as in e3nn: its code is generated, in
+    the part of Python that the compiler takes.
+    """
+    default = "script" if isinstance(module, torch.fx.GraphModule) else None
+    mode: CompileMode | None = getattr(module, _ATTRIBUTE, default)
     return mode
 
 

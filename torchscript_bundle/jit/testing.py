@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -12,8 +11,11 @@ from typing import Any
 import torch
 
 from torchscript_bundle.jit.compilation import compile
-from torchscript_bundle.jit.examples import MethodInputs, device_of, tracing_inputs
+from torchscript_bundle.jit.examples import MethodInputs, declares_inputs, device_of, tracing_inputs
+from torchscript_bundle.jit.modes import get_compile_mode
+from torchscript_bundle.jit.structure import copy_tensors
 from torchscript_bundle.jit.tracing import load, record_tracer_warnings, save
+from torchscript_bundle.jit.types import DataclassAsTuple
 
 #: The module is compiled with the first of its examples, and compared on the others.
 COMPILED_WITH = 2
@@ -23,13 +25,18 @@ COMPARED_ON = 2
 def assert_auto_jitable(
     module: torch.nn.Module, *, strict_shapes: bool = True, error_on_warnings: bool = True
 ) -> torch.jit.ScriptModule:
-    """Compiles a module as it says and compares with it, before and after saving.
+    """Compile a module as it says and compare with it, before and after saving.
+
+    Both draw the same random numbers, so that a module may drop out.
 
     Args:
-        module: in eval mode, with a compile mode, and with `input_specs` or
-            `_make_tracing_inputs`, whose examples differ from each other. It is not changed.
-        strict_shapes: whether another feature dimension must be refused. That is the last dimension
-            of a floating tensor, where all examples agree on it.
+        module: with a compile mode, and with `input_specs` or `_make_tracing_inputs`, whose
+            examples differ from each other. It is not changed. A "script" module without examples
+            is only compiled, saved and loaded.
+        strict_shapes: whether another feature dimension must do to the compiled module what it does
+            to the module: both refuse it, or both answer the same. One feature less and one more
+            are tried. Features are the last dimension of a floating tensor, where all examples
+            agree on it.
         error_on_warnings: whether a tracer warning fails; else it passes as a warning.
 
     Returns:
@@ -39,17 +46,21 @@ def assert_auto_jitable(
         AssertionError: what does not hold.
         Exception: as `compile` does; and what the module raises on its examples.
     """
-    name = type(module).__name__
-    examples = tracing_inputs(module, COMPILED_WITH + COMPARED_ON, name)
+    name, mode = type(module).__name__, get_compile_mode(module)
+    if mode is None:
+        raise AssertionError(f"{name} has no compile mode")
     compiled = _compile(module, error_on_warnings)
+    examples: list[MethodInputs] = []
+    if mode == "trace" or declares_inputs(module):
+        examples = tracing_inputs(module, COMPILED_WITH + COMPARED_ON, name)
     fresh = examples[COMPILED_WITH:] or examples
     _assert_same_outputs(module, compiled, fresh, f"compiled {name}")
     with tempfile.TemporaryDirectory() as folder:
         save(compiled, Path(folder) / "module.pt")
         loaded = load(Path(folder) / "module.pt", device_of(module) or torch.device("cpu"))
     _assert_same_outputs(module, loaded, fresh, f"{name}, saved and loaded,")
-    if strict_shapes:
-        _assert_refuses_other_features(compiled, examples, name)
+    if strict_shapes and examples:
+        _assert_same_on_other_features(module, compiled, examples)
     return compiled
 
 
@@ -61,8 +72,7 @@ def _compile(module: torch.nn.Module, error_on_warnings: bool) -> torch.jit.Scri
         compiled = compile(module, in_place=False, examples=COMPILED_WITH)
     if warned:
         raise AssertionError("\n".join(["the tracer warned:", *warned]))
-    if not isinstance(compiled, torch.jit.ScriptModule):
-        raise AssertionError(f"{type(module).__name__} has no compile mode")
+    assert isinstance(compiled, torch.jit.ScriptModule)
     return compiled
 
 
@@ -74,29 +84,41 @@ def _assert_same_outputs(
 ) -> None:
     for method, arguments in (item for inputs in examples for item in inputs.items()):
         expected = _call(module, method, arguments)
-        try:
-            torch.testing.assert_close(_call(compiled, method, arguments), expected)
-        except AssertionError as error:
-            raise AssertionError(f"{name} differs in `{method}`: {error}") from error
+        _assert_close(_call(compiled, method, arguments), expected, f"{name} differs in `{method}`")
 
 
-def _assert_refuses_other_features(
-    compiled: torch.jit.ScriptModule, examples: Sequence[MethodInputs], name: str
+def _assert_same_on_other_features(
+    module: torch.nn.Module, compiled: torch.jit.ScriptModule, examples: Sequence[MethodInputs]
 ) -> None:
     for method, arguments in examples[0].items():
         for index, argument in enumerate(arguments):
             if not _has_features(argument, [inputs[method][index] for inputs in examples]):
                 continue
-            *rows, size = argument.shape
-            other = argument.new_ones(*rows, size + 1)
-            try:
-                _call(compiled, method, (*arguments[:index], other, *arguments[index + 1 :]))
-            except Exception:  # torch has no one class for what its operators refuse
-                continue
-            raise AssertionError(
-                f"compiled {name} takes a last dimension of {size + 1} where it is {size}, "
-                f"in argument {index} of `{method}`"
-            )
+            for other in (argument[..., :-1], torch.cat([argument, argument[..., :1]], -1)):
+                changed = (*arguments[:index], other, *arguments[index + 1 :])
+                where = (
+                    f"a last dimension of {other.shape[-1]} where it is {argument.shape[-1]}, "
+                    f"in argument {index} of `{method}`"
+                )
+                _assert_same_outcome(module, compiled, method, changed, where)
+
+
+def _assert_same_outcome(
+    module: torch.nn.Module,
+    compiled: torch.jit.ScriptModule,
+    method: str,
+    arguments: tuple[Any, ...],
+    where: str,
+) -> None:
+    name = type(module).__name__
+    expected, answer = (_outcome(each, method, arguments) for each in (module, compiled))
+    if isinstance(expected, Exception) and isinstance(answer, Exception):
+        return
+    if isinstance(expected, Exception):
+        raise AssertionError(f"compiled {name} takes {where}; {name} refuses: {expected}")
+    if isinstance(answer, Exception):
+        raise AssertionError(f"compiled {name} refuses {where}; {name} takes it") from answer
+    _assert_close(answer, expected, f"compiled {name} differs with {where}")
 
 
 def _has_features(argument: object, alike: Sequence[Any]) -> bool:
@@ -104,13 +126,34 @@ def _has_features(argument: object, alike: Sequence[Any]) -> bool:
         isinstance(argument, torch.Tensor)
         and argument.is_floating_point()
         and argument.dim() > 0
+        and argument.shape[-1] > 0
         and all(other.shape[-1] == argument.shape[-1] for other in alike)
     )
 
 
+def _assert_close(answer: Any, expected: Any, says: str) -> None:
+    if isinstance(expected, DataclassAsTuple):
+        expected = expected.astuple()
+    try:
+        torch.testing.assert_close(answer, expected)
+    except AssertionError as error:
+        raise AssertionError(f"{says}: {error}") from error
+
+
+def _outcome(module: torch.nn.Module, method: str, arguments: tuple[Any, ...]) -> Any:
+    """Return what a call returns, or the exception that it raises."""
+    try:
+        return _call(module, method, arguments)
+    except Exception as error:  # torch has no one class for what its operators refuse
+        return error
+
+
 def _call(module: torch.nn.Module, method: str, arguments: tuple[Any, ...]) -> Any:
-    """On a copy of the arguments, since a method may write into them."""
+    """Call on a copy of the arguments, since a method may write into them, and with a seed."""
     # Hooks run only where the module itself is called.
     call = module if method == "forward" else getattr(module, method)
-    with torch.no_grad():
-        return call(*copy.deepcopy(arguments))
+    device = device_of(module)
+    devices = [device] if device is not None and device.type != "cpu" else []
+    with torch.no_grad(), torch.random.fork_rng(devices):
+        torch.manual_seed(0)
+        return call(*copy_tensors(arguments))

@@ -6,7 +6,7 @@ A trace knows tensors, and lists, tuples and dictionaries of them. After
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, NoReturn, Self, cast, overload
 
@@ -37,18 +37,51 @@ class DataclassAsDict(dict[str, Tensor]):
 
     @overload
     @classmethod
-    def jit_rewrap(cls, value: Mapping[str, Tensor]) -> Self: ...
+    def jit_rewrap(cls, value: Mapping[str, Tensor] | tuple[Tensor, ...]) -> Self: ...
+
+    @overload
+    @classmethod
+    def jit_rewrap(
+        cls, value: Sequence[Mapping[str, Tensor] | tuple[Tensor, ...]]
+    ) -> list[Self]: ...
 
     @classmethod
-    def jit_rewrap(cls, value: Mapping[str, Tensor] | None) -> Self | None:
-        """What the traced module received, as this class; an instance or `None` stays as it is.
+    def jit_rewrap(cls, value: Any) -> Any:
+        """Return as this class what arrived inside a trace, or left one.
+
+        Args:
+            value: a dictionary of the fields, as a trace receives it; a tuple of them in order, as
+                a trace returns it; a list or tuple of such, as of a cache for each layer, which
+                gives a list. An instance and `None` stay as they are.
 
         Raises:
-            TypeError: the keys are not the fields, or a value is no Tensor.
+            TypeError: the keys are not the fields, the tuple has another number of members, or a
+                member is no Tensor.
         """
         if value is None or isinstance(value, cls):
             return value
-        return cls(**value)
+        if isinstance(value, Mapping):
+            for key in value:
+                cls._check_key(key)
+            return cls(**value)
+        if isinstance(value, tuple) and any(isinstance(member, Tensor) for member in value):
+            return cls._from_tuple(value)
+        if isinstance(value, list | tuple):
+            return [cls.jit_rewrap(member) for member in value]
+        raise TypeError(
+            f"{cls.__name__} is made of a dictionary or tuple of tensors, or a list of such, "
+            f"not of {type(value).__name__}"
+        )
+
+    @classmethod
+    def _from_tuple(cls, members: tuple[Tensor, ...]) -> Self:
+        names = [field.name for field in fields(cls)]
+        if len(members) != len(names):
+            raise TypeError(
+                f"{cls.__name__} is made of {len(names)} tensors ({', '.join(names)}), "
+                f"not of {len(members)}"
+            )
+        return cls(*members)
 
     def __setattr__(self, name: str, value: Tensor) -> None:
         """Sets a field and its key.
@@ -71,8 +104,9 @@ class DataclassAsDict(dict[str, Tensor]):
 
         Raises:
             KeyError: there is no such field.
-            TypeError: the value is no Tensor.
+            TypeError: the key is no string, or the value no Tensor.
         """
+        self._check_key(key)
         try:
             setattr(self, key, value)
         except AttributeError as error:
@@ -91,7 +125,13 @@ class DataclassAsDict(dict[str, Tensor]):
 
     def setdefault(self, key: str, default: Any = None) -> Tensor:
         """As dict's: every field has a value, so that no default is ever needed."""
+        self._check_key(key)
         return self[key]
+
+    @classmethod
+    def _check_key(cls, key: object) -> None:
+        if not isinstance(key, str):
+            raise TypeError(f"a key of {cls.__name__} must be a str, not {type(key).__name__}")
 
     def _refuse(self, *_: Any) -> NoReturn:
         """Stands for whatever would remove a field.
@@ -109,7 +149,7 @@ class DataclassAsTuple:
     """Base of dataclasses that leave a trace as tuples, and stay what they are when eager.
 
     Members: tensors, dataclasses of them (`DataclassAsDict` too), lists and tuples of either, and
-    `None`.
+    `None`. They are checked when an object is made, and cannot be changed afterwards.
 
     Example:
         >>> import torch
@@ -122,19 +162,41 @@ class DataclassAsTuple:
     """
 
     def astuple(self) -> tuple[Any, ...]:
-        """The members in order, without those that are `None`, all the way down.
+        """Return the members in order, without those that are `None`, all the way down.
 
         Raises:
-            TypeError: a member is of another type; the message names it.
+            TypeError: a list holds another type by now; the message names it.
         """
         return cast(tuple[Any, ...], _erase(self, type(self).__name__))
 
     def jit_unwrap(self) -> Self:
-        """To return at the border of a traced module: the tuple while tracing, else the object.
+        """Return the tuple while tracing, else the object: for the border of a traced module.
 
         The type is the eager one, since a type checker never sees the trace.
         """
         return cast(Self, self.astuple()) if is_tracing() else self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field that has no value yet, which `__init__` alone does.
+
+        Raises:
+            TypeError: the value is of another type, the field has a value, or there is no such
+                field.
+        """
+        kind = type(self).__name__
+        if name in vars(self) or name not in [field.name for field in fields(self)]:
+            raise TypeError(f"{kind} cannot be changed: make another one instead of setting {name}")
+        if value is not None:
+            _erase(value, f"{kind}.{name}")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        """Refuse to remove a field.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"{type(self).__name__} cannot be changed: {name} cannot be deleted")
 
 
 def _erase(value: Any, name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 
+from torchscript_bundle.jit.structure import copy_tensors
 from torchscript_bundle.jit.tracing import Tensors
 
 Verdict = Literal["exact", "close", "wrong", "raised"]
@@ -287,7 +287,7 @@ def last_line(error: Exception) -> str:
 def _answer(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Tensors:
     """On a copy of the inputs: a module may write into them, and the other one reads them next."""
     with torch.no_grad():
-        return flatten(module(*copy.deepcopy(inputs)))
+        return flatten(module(*copy_tensors(inputs)))
 
 
 def _compare_output(
