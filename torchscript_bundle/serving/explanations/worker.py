@@ -66,7 +66,7 @@ class ExplainingWorker:
                 del context.request_ids[at]
                 bodies.append(b"")
             else:
-                request = self._requests.pop(ids[at], None) or new[at]
+                request = self._requests.pop(ids[at]) if at not in new else new[at]
                 bodies.append(torchserve.write_response(request, response, context, at))
         context.stopping_criteria = dict.fromkeys(ids, answered_whole)
         return bodies
