@@ -25,7 +25,7 @@ def example(tmp_path_factory: pytest.TempPathFactory, start_site: Callable[..., 
     folder = tmp_path_factory.mktemp("example")
     labels = tuple(f"LABEL_{index}" for index in range(9))
     model = tiny.save_checkpoint(
-        folder / "model", tiny.bert_ner, tiny.spelling_wordpiece_tokenizer(), labels
+        folder / "model", tiny.bert_ner, tiny.wordpiece_tokenizer(), labels
     )
     samples = folder / "Token_classification_artifacts"
     samples.mkdir()
