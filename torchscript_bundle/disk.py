@@ -69,8 +69,9 @@ def check_writable(folder: Path, mode: int = 0o777) -> None:
         OSError: it cannot be made, or written to.
     """
     folder.mkdir(mode=mode, parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+    with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(LEAST_ROOM))
+        file.flush()
 
 
 def _existing(place: Path) -> Path:

@@ -13,6 +13,17 @@ from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.jit.tracing import load, save
 
 
+class Calls(torch.nn.Module):
+    """Calls Python, which no file can hold."""
+
+    def forward(self, x):  # type: ignore[no-untyped-def]
+        return self.python(x)
+
+    @torch.jit.ignore
+    def python(self, x):  # type: ignore[no-untyped-def]
+        return x
+
+
 @pytest.fixture
 def module() -> torch.jit.ScriptModule:
     """A megabyte of weights."""
@@ -45,14 +56,6 @@ def test_a_full_disk_is_an_error_and_nothing_is_left(
 
 
 def test_a_module_that_calls_python_is_an_error_and_nothing_is_left(tmp_path: Path) -> None:
-    class Calls(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.python(x)
-
-        @torch.jit.ignore
-        def python(self, x: torch.Tensor) -> torch.Tensor:
-            return x
-
     with accept_deprecation():
         scripted = torch.jit.script(Calls())
     with pytest.raises(RuntimeError, match="python"):
