@@ -20,7 +20,7 @@ from tests.wrong.by_mode import SAMPLES, TEXT, own
 from tests.wrong.core import core
 from tests.wrong.page import PAGE, page
 from tests.wrong.rows import PREDICT, Sample, Sent, Wrong
-from tests.wrong.torchserve import FINE, OWN, QUEUE_FULL, WORKER_DIED, Own
+from tests.wrong.torchserve import FINE, OWN, QUEUE_FULL, WORKER_DIED, WORKER_KILLED, Own
 from torchscript_bundle.serving.modes import MODES
 
 #: All of the first mode, and one of each kind of the others; `--slow` sends the rest.
@@ -130,7 +130,8 @@ def test_a_dead_worker(mode_site: ModeSite) -> None:
     time.sleep(SETTLED_SECONDS)
     os.kill(mode_site.worker, signal.SIGKILL)
     answer = wire.receive(connection)
-    assert answer.status == WORKER_DIED.status
+    # Which of them depends on whether TorchServe sees the end of the process or of its connection.
+    assert answer.status in (WORKER_KILLED.status, WORKER_DIED.status)
     assert WORKER_DIED.says in answer.body.decode()
 
     def came_back() -> bool:

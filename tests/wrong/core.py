@@ -42,7 +42,7 @@ def core(sample: Sample) -> list[Wrong]:
 
 def _bodies(sample: Sample) -> list[Wrong]:
     """Bodies that cannot be read, whatever they would say."""
-    item = json.dumps(sample.item)
+    item, key = json.dumps(sample.item), sample.key
     form = "application/x-www-form-urlencoded"
     multipart = (
         b'--x\r\nContent-Disposition: form-data; name="text"\r\n\r\nIt works.\r\n--x--\r\n',
@@ -97,6 +97,23 @@ def _bodies(sample: Sample) -> list[Wrong]:
                     "\x00",
                 )
             ),
+        ),
+        Wrong(
+            "declared as text, or as nothing, but begins like an object with a key of a request",
+            400,
+            f'with the key "{key}" but is ',
+            (
+                *typed(None, f"{{'{key}': 'It works.'}}".encode(), f'{{"{key}": "It '.encode()),
+                *typed(None, f'[{{"{key}": "It works.",}}]'.encode()),
+                *typed("text/plain", item.encode(), f"{{'{key}': 'It works.'}}".encode()),
+                *typed(form, f"data={{'{key}': 'It works.'}}".encode()),
+            ),
+        ),
+        Wrong(
+            "declared as nothing, but begins and ends like a list of strings",
+            400,
+            "looks like a list of strings in JSON but is not",
+            typed(None, b"['It works.', 'Not bad.']", b'["It works.",]'),
         ),
         Wrong(
             "`NaN`, `Infinity`, a whole number of over 4,300 digits",

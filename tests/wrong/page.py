@@ -44,6 +44,11 @@ OWN_HEAD = """
 Before any handler, as `{"code": ..., "type": "...", "message": "..."}`; the last column is part of
 it. A 500 without `error` is TorchServe's: the handler has none for anything that was tried.
 
+A worker that dies answers none of its batch; requests that wait in line are served by the next
+worker. A stream that had begun is cut off without an event. Which of two statuses the batch gets
+depends on how the worker died, and, where it was killed, on what TorchServe sees first; so a client
+should treat both alike. Over gRPC they are `RESOURCE_EXHAUSTED` (507) and `INTERNAL` (500).
+
 """
 OWN_END = """
 Every status of 400 and above closes the connection; a client that is still sending its body may see

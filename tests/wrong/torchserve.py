@@ -125,9 +125,23 @@ OWN = (
 QUEUE_FULL = Own(
     "more requests wait than `job_queue_size` (100)", "", 503, "ServiceUnavailableException"
 )
-WORKER_DIED = Own("the worker died with this batch", "", 507, "Worker died.")
+#: TorchServe looks at how the process ended when its connection closes: an exit status of 137 is
+#: 507, any other is 500, and so is one that is not known yet. Source: the end of WorkerThread.run.
+WORKER_KILLED = Own(
+    "the worker was killed with this batch (SIGKILL, as when memory is out)",
+    "",
+    507,
+    "Worker died.",
+)
+WORKER_DIED = Own(
+    "the same, where TorchServe saw the closed connection first; the worker died in any other way, "
+    "or did not answer within `response_timeout`",
+    "",
+    500,
+    "Worker died.",
+)
 #: What tests bring about themselves.
-EVENTS = (QUEUE_FULL, WORKER_DIED)
+EVENTS = (QUEUE_FULL, WORKER_KILLED, WORKER_DIED)
 
 LABEL = '"label"'
 JSON = (("Content-Type", b"application/json"),)
@@ -152,6 +166,14 @@ FINE = (
         body=b"{NaN",
     ),
     Own("", "`[[[[[...`", 200, LABEL, headers=(), body=b"[" * 50_000),
+    Own(
+        "a text that begins with a brace, where no key of a request follows",
+        "`{Ode to the brace}`",
+        200,
+        LABEL,
+        body=b"{Ode to the brace}",
+    ),
+    Own("", "`{'verse': 'one'}`", 200, LABEL, body=b"{'verse': 'one'}"),
     Own("a body of `max_request_size`", "1,048,576 bytes", 200, LABEL, body=b"a " * (LARGEST // 2)),
     Own(
         "an `Accept` that cannot be met, or makes no sense: JSON",

@@ -55,9 +55,12 @@ FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     413: ("Too many texts, or too long; without a body where it is TorchServe's.", (OURS,)),
     415: ("A content type, or a charset, that is not served.", (OURS,)),
     422: ("A value that is not what the schema or the model takes.", (OURS,)),
-    500: ("A form that cannot be parsed; or the server's fault.", (OURS, THEIRS)),
+    500: (
+        "A bad form, the server's fault, or a worker that died with this.",
+        (OURS, THEIRS),
+    ),
     503: ("The queue is full, or no worker is ready; or explaining took long.", (OURS, THEIRS)),
-    507: ("The worker died with this request.", (THEIRS,)),
+    507: ("The worker was killed with this request.", (THEIRS,)),
 }
 
 
