@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from transformers.models.auto import modeling_auto
@@ -11,7 +11,7 @@ from transformers.models.auto import modeling_auto
 from torchscript_bundle.export.modes import MODES
 
 #: auto class of a mode -> model_type -> name of the class, or names.
-_NAMES: Mapping[str, Mapping[str, str | tuple[str, ...]]] = {
+_NAMES: Mapping[str, Mapping[str, str | Sequence[str]]] = {
     "AutoModelForSequenceClassification": (
         modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
     ),

@@ -62,9 +62,7 @@ def get_compile_mode(module: torch.nn.Module) -> CompileMode | None:
     A `torch.fx.GraphModule` that says nothing is "script", as in e3nn: its code is generated, in
     the part of Python that the compiler takes.
     """
-    default: CompileMode | None = (
-        "script" if isinstance(module, torch.fx.GraphModule) else None
-    )
+    default: CompileMode | None = "script" if isinstance(module, torch.fx.GraphModule) else None
     mode: CompileMode | None = getattr(module, _ATTRIBUTE, default)
     return mode
 
