@@ -95,7 +95,7 @@ def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
     int8 calibrated there, not on something like it.
     """
     shared = {"torchscript_bundle.serving.artifact", "torchscript_bundle.serving.errors"}
-    ours = {"torchscript_bundle.export", "torchscript_bundle.jit"}
+    ours = {"torchscript_bundle.export", "torchscript_bundle.jit", "torchscript_bundle.disk"}
     names = [
         (path.relative_to(PACKAGE).as_posix(), name)
         for path in sorted((PACKAGE / "export").rglob("*.py"))
@@ -125,6 +125,10 @@ def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
         ("export/quality/writing.py", "torchscript_bundle.serving.http.HttpResponse"),
         ("export/quality/writing.py", "torchscript_bundle.serving.precisions.Running"),
     ]
+
+
+def test_what_is_said_of_disks_needs_the_standard_library_only() -> None:
+    assert foreign(PACKAGE / "disk.py", set()) == []
 
 
 def test_handler_defines_one_class() -> None:
