@@ -9,6 +9,7 @@ import torch
 
 from torchscript_bundle.serving.deprecation import accept_deprecation
 from torchscript_bundle.serving.errors import last_line
+from torchscript_bundle.serving.packed.errors import GRAPH_ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def freeze(module: torch.jit.ScriptModule, examples: Sequence[tuple[torch.Tensor
         with accept_deprecation():
             frozen: Forward = torch.jit.freeze(module)
         equal = all(_equal(module(*inputs), frozen(*inputs)) for inputs in examples)
-    except RuntimeError as error:
+    except GRAPH_ERRORS as error:
         logger.info("the module is not frozen: %s", last_line(error))
         return module
     if not equal:

@@ -29,6 +29,7 @@ from torchscript_bundle.serving.packed import (
     pack,
     pack_int8,
 )
+from torchscript_bundle.serving.packed.errors import GRAPH_ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def _pack_int8(start: Start) -> Running:
 def _halve(start: Start, dtype: torch.dtype, precision: str) -> Running:
     try:
         half = HalfModule(start.module, start.examples, dtype, narrow_weights=not start.explained)
-    except (NotHalvedError, RuntimeError) as error:
+    except (NotHalvedError, *GRAPH_ERRORS) as error:
         raise _UnableError(last_line(error)) from error
     return Running(half, precision)
 

@@ -13,7 +13,7 @@ from torchscript_bundle.serving.errors import last_line
 from torchscript_bundle.serving.packed.activations import name_activations
 from torchscript_bundle.serving.packed.bound import Bound, take_out_tables
 from torchscript_bundle.serving.packed.detaching import detached
-from torchscript_bundle.serving.packed.errors import NotPackedError
+from torchscript_bundle.serving.packed.errors import GRAPH_ERRORS, NotPackedError
 from torchscript_bundle.serving.packed.graphs import Graph
 from torchscript_bundle.serving.packed.linears import write_as_linear
 
@@ -73,5 +73,5 @@ def outputs(name: str, method: Method, examples: Sequence[Arguments]) -> list[An
     """
     try:
         return [method(*copy.deepcopy(arguments)) for arguments in examples]
-    except RuntimeError as error:
+    except GRAPH_ERRORS as error:
         raise NotPackedError(f"{name} fails on an example: {last_line(error)}") from error

@@ -13,7 +13,7 @@ import torch
 
 from torchscript_bundle.serving.errors import last_line
 from torchscript_bundle.serving.packed.checks import TOLERANCES, difference
-from torchscript_bundle.serving.packed.errors import NotPackedError
+from torchscript_bundle.serving.packed.errors import GRAPH_ERRORS, NotPackedError
 from torchscript_bundle.serving.packed.few_rows import repeat_few_rows
 from torchscript_bundle.serving.packed.freezing import (
     Arguments,
@@ -158,7 +158,7 @@ def _pack(
             found = _check(methods, examples, expected, tolerance)
         except NotPackedError as error:
             failure = failure or error
-        except RuntimeError as error:
+        except GRAPH_ERRORS as error:
             # torch has no one class for what its compiler and its operators refuse.
             failure = failure or NotPackedError(last_line(error))
         else:
@@ -220,7 +220,7 @@ def _join(
             each_expected = tuple(expected[at] for at in chosen)
             _check({name: method}, {name: [arguments]}, {name: [each_expected]}, tolerance)
             joined[count] = method
-    except (NotPackedError, RuntimeError) as error:
+    except (NotPackedError, *GRAPH_ERRORS) as error:
         logger.warning("each batch is a pass of its own: %s", last_line(error))
     return joined
 
