@@ -116,11 +116,18 @@ def test_the_report_has_a_case_for_each_claimed_shape(artifact: Callable[[str], 
     shapes = {tuple(case["shape"].values()) for case in report["cases"]}
     lengths = {8, 16, 32, 33, 64}
     ordinary = {
-        (b, length, p, False) for b in (1, 2, 5, 8) for length in lengths for p in (True, False)
+        (b, length, p, False, False)
+        for b in (1, 2, 5, 8)
+        for length in lengths
+        for p in (True, False)
     }
-    shortest = {(b, 3, False, False) for b in (1, 2, 5, 8)}
-    spelled = {(b, length, True, True) for b in (1, 2) for length in lengths}
-    assert shapes == ordinary | shortest | spelled
+    shortest = {(b, 2, False, False, False) for b in (1, 2, 5, 8)}
+    pairs = {
+        (b, length, p, False, True) for b in (1, 5) for length in lengths for p in (True, False)
+    }
+    shortest_pairs = {(b, 3, False, False, True) for b in (1, 5)}
+    spelled = {(b, length, True, True, p) for b in (1, 2) for length in lengths for p in (0, 1)}
+    assert shapes == ordinary | shortest | pairs | shortest_pairs | spelled
     assert {case["verdict"] for case in report["cases"]} <= {"exact", "close"}
     assert report["worst_relative_difference"] == max(
         output["max_rel"] for case in report["cases"] for output in case["outputs"]

@@ -452,7 +452,7 @@ def test_report_is_the_same_after_json() -> None:
     exact, wrong = read["cases"]
     fine = {"max_abs": 0.0, "max_rel": 0.0, "verdict": "exact", "message": ""}
     assert exact == {
-        "shape": {"batch": 2, "length": 4, "padded": False, "spelled": False},
+        "shape": {"batch": 2, "length": 4, "padded": False, "spelled": False, "paired": False},
         "verdict": "exact",
         "outputs": [fine, fine],
         "message": "",

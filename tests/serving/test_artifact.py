@@ -52,6 +52,7 @@ def test_options_are_those_of_the_config(artifact: Artifact) -> None:
         batch_size=16,
         max_client_batch=64,
         response_timeout=120,
+        max_call_seconds=3.0,
         explanation_steps=50,
         explanation_batch_size=16,
         on_too_long="truncate",

@@ -38,6 +38,7 @@ OPTIONS = ServingOptions(
     batch_size=8,
     max_client_batch=7,
     response_timeout=120,
+    max_call_seconds=3.0,
     explanation_steps=9,
     explanation_batch_size=16,
     on_too_long="truncate",

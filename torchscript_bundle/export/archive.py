@@ -31,12 +31,13 @@ from torchscript_bundle.serving.artifact import (
     CONFIG_FILE,
     MODULE_FILE,
     MOST_EXPLANATIONS,
+    REFUSED_AT_ONCE,
     REMAKE,
+    REQUESTS_PER_ROW,
     SAMPLES_FILE,
     Bundle,
 )
 from torchscript_bundle.serving.errors import ArtifactError
-from torchscript_bundle.serving.generation.engine import REQUESTS_PER_ROW
 from torchscript_bundle.serving.openapi import describe_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,8 +46,6 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 MODEL_CONFIG = "model-config.yaml"
 API_FILE = "openapi.json"
 VERSION = "1.0"
-#: Requests that a worker which writes is given beyond those that it holds open.
-REFUSED_AT_ONCE = 100
 #: How often a file lies in the model store while it is packed: staged, in torch-model-archiver's
 #: own folder, in what it made, rewritten. The module is not staged, and the last two times come
 #: after the second.

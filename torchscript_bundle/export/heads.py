@@ -44,11 +44,16 @@ def other_mode(folder: Path, mode: str) -> str | None:
         model fits a mode that reads no head.
     """
     name = saved_class(folder)
-    fitting = modes_of(name) if name else []
+    fitting = modes_of(name) if name and not _reads_more_than_text(folder) else []
     if not fitting or mode in fitting or MODES[mode].auto_class == "AutoModel":
         return None
     *others, last = (f'"{each}"' for each in fitting)
     return f"it is a {name}: set mode to {' or '.join(filter(None, [', '.join(others), last]))}"
+
+
+def _reads_more_than_text(folder: Path) -> bool:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return not config.keys().isdisjoint({"vision_config", "audio_config"})
 
 
 def _classes(auto_class: str) -> Iterable[str]:

@@ -37,6 +37,10 @@ INT8 = "int8"
 
 #: How many explanations may be with a worker, beside the requests of a batch.
 MOST_EXPLANATIONS = 8
+#: Of a model that writes: most requests that are open at once, for each row of a batch.
+REQUESTS_PER_ROW = 8
+#: The same: requests that the worker is given beyond those, so that it can refuse them.
+REFUSED_AT_ONCE = 100
 #: Keys that artifacts of this format may lack, since they came later, with what stands for them.
 ADDED: dict[str, object] = {"pairs": None}
 

@@ -35,6 +35,7 @@ CONFIG = {
     "batch_size": 8,
     "max_client_batch": 4,
     "response_timeout": 60,
+    "max_call_seconds": 3.0,
     "explanation_steps": 1,
     "explanation_batch_size": 1,
     "on_too_long": "error",

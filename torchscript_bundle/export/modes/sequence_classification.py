@@ -49,7 +49,7 @@ class SequenceClassification:
         Source: transformers' TextClassificationPipeline.postprocess.
 
         Raises:
-            ExportError: there is no such type, or it does not fit the number of labels.
+            ExportError: there is no such type.
         """
         given, count = source.model.config.problem_type, source.model.config.num_labels
         if given is None:
@@ -59,11 +59,6 @@ class SequenceClassification:
             raise ExportError(
                 f"{where} is {json.dumps(given)}; set it to one of {', '.join(BY_PROBLEM)}, or "
                 "remove it"
-            )
-        if given == SINGLE and count == 1:
-            raise ExportError(
-                f"{where} is {SINGLE}, which chooses among labels, and the model has 1; set it to "
-                f"{MULTI} for a probability, or to regression for a number"
             )
         return {"problem_type": given}
 

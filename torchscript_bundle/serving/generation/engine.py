@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 
+from torchscript_bundle.serving.artifact import REQUESTS_PER_ROW
 from torchscript_bundle.serving.errors import RequestError, log_failure
 from torchscript_bundle.serving.generation.answer import FAILED, Answer
 from torchscript_bundle.serving.generation.pace import Pace
 from torchscript_bundle.serving.generation.rows import Prompts, Rows
 from torchscript_bundle.serving.generation.turns import Group, Limits, Space, Turns
 
-#: Most requests that are open at once, for each row.
-REQUESTS_PER_ROW = 8
 #: The part of the time that a request has which the reading of one prompt may take.
 LONGEST_READING = 0.5
 LATER = "send it again later"
