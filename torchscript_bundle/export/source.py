@@ -71,10 +71,10 @@ class Source:
         """
         settings = getattr(self.model, "generation_config", None)
         of_model = [getattr(settings, f"{role}_token_id", None) for role in ("pad", "eos")]
-        for given in (self.tokenizer.pad_token_id, *of_model, self.tokenizer.eos_token_id):
-            if given is not None:
-                return int(given[0] if isinstance(given, list) else given)
-        return 0
+        given = (self.tokenizer.pad_token_id, *of_model, self.tokenizer.eos_token_id)
+        first = (each[0] if isinstance(each, list) else each for each in given if each is not None)
+        # Old LLaMAs say -1 for none, which has no embedding.
+        return next((int(each) for each in first if each >= 0), 0)
 
 
 def load_source(config: SetupConfig) -> Source:

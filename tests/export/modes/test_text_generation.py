@@ -26,9 +26,15 @@ from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.generation import read_facts
 from torchscript_bundle.export.modes import MODES as EXPORTED
 from torchscript_bundle.export.proof_table import print_proof
+from torchscript_bundle.export.source import load_source
 from torchscript_bundle.jit import tracing
-from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle, Output, Padding
-from torchscript_bundle.serving.artifact import REQUESTS_PER_ROW
+from torchscript_bundle.serving.artifact import (
+    MODULE_FILE,
+    REQUESTS_PER_ROW,
+    Bundle,
+    Output,
+    Padding,
+)
 from torchscript_bundle.serving.generation.settings import make_settings, sampling_fields
 
 WRITERS = ("gpt2_writer", "llama_writer", "mistral_writer", "t5_writer", "bart_writer")
@@ -209,6 +215,16 @@ def test_temperature_0_of_a_model_is_kept(checkpoint: Folder) -> None:
     values = {**dict.fromkeys(sampling_fields(9)), "stop": ()}
     assert (defaults["temperature"], defaults["top_p"]) == (0.0, 0.0)
     assert make_settings(values, defaults).do_sample is False
+
+
+def test_a_padding_token_that_is_none_is_not_taken(checkpoint: Folder, tmp_path: Path) -> None:
+    """Old LLaMAs say -1, which has no embedding."""
+    model = copy(checkpoint("gpt2_writer"), tmp_path / "model")
+    for name in ("config.json", "generation_config.json"):
+        edit_json(model / name, pad_token_id=-1)
+    source = load_source(config_for(tmp_path, model, mode="text_generation"))
+    assert source.model.generation_config.pad_token_id == -1
+    assert source.pad_id == source.model.generation_config.eos_token_id == 0
 
 
 def test_archive_asks_for_continuous_batching(checkpoint: Folder, tmp_path: Path) -> None:

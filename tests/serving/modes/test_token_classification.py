@@ -13,7 +13,7 @@ import torch
 from transformers import pipeline
 
 from tests.serving.helpers import ask, change, post, raw, read
-from torchscript_bundle.serving.modes.entities import Entity, merge_overlapping
+from torchscript_bundle.serving.modes.entities import Entity, group, merge_overlapping
 from torchscript_bundle.serving.service import Service
 
 Named = Callable[[str], Service]
@@ -191,3 +191,28 @@ def test_of_overlapping_entities_the_longest_stays() -> None:
     assert merge_overlapping([long, surer]) == [surer]
     assert merge_overlapping([surer, long]) == [surer]
     assert merge_overlapping([]) == []
+
+
+def test_only_b_and_i_mark_where_an_entity_begins() -> None:
+    """As docs/requests.md tells of other schemes, and as transformers' get_tag has it."""
+
+    def grouped(*labels: str) -> list[tuple[int, int]]:
+        entities = [Entity(label, 0.5, "", at, at + 1) for at, label in enumerate(labels)]
+        found = group(entities, lambda label: label.split("-", 1)[-1], " ".join)
+        assert {entity.name for entity in found} == {"PER"}
+        return [(entity.start, entity.end) for entity in found]
+
+    assert grouped("B-PER", "I-PER", "B-PER") == [(0, 2), (2, 3)]
+    assert grouped("B-PER", "I-PER", "E-PER") == [(0, 2), (2, 3)]
+    assert grouped("S-PER", "S-PER") == [(0, 2)]
+
+
+def test_words_of_sentencepiece_are_joined_without_a_space(service: Named) -> None:
+    """As docs/requests.md tells, and as transformers' pipeline has it (above)."""
+    _, answers = ask(service("unigram_ner"), {"text": TEXTS[0], "ignore_labels": []})
+    _, words = ask(
+        service("unigram_ner"),
+        {"text": TEXTS[0], "ignore_labels": [], "aggregation_strategy": "first"},
+    )
+    assert any(TEXTS[0][each["start"]] == " " for each in answers)
+    assert not any(" " in each["word"] for each in words)

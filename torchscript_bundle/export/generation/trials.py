@@ -74,10 +74,15 @@ class Trials:
         if self._facts.start_id >= 0:  # a long source is no long answer
             shape = Shape(1, min(5, longest))
             cases.append(self._dictate(shape, self._facts.max_length - 1))
+        else:  # the longest text that a request may hold
+            cases.append(self._dictate(Shape(1, self._facts.max_length - 1), 1))
+        cases.append(self._dictate(Shape(2, min(16, longest), padded=True, spelled=True), NEW))
         return cases
 
     def _dictate(self, shape: Shape, new: int) -> Case:
         ids, mask = self._texts(shape)
+        if shape.spelled:
+            self._spell(ids[-1])
         tokens = self._pick(shape.batch, new)
         return Case(shape, (ids, mask, tokens), (self._logits(shape, ids, mask, tokens),))
 
@@ -119,6 +124,13 @@ class Trials:
             filled = slice(0, gap) if self._facts.start_id < 0 else slice(shape.length - gap, None)
             mask[row, filled], ids[row, filled] = 0, self._facts.pad_id
         return ids, mask
+
+    def _spell(self, row: Tensor) -> None:
+        """Puts in special tokens, as chat templates write them; the last token stays."""
+        facts = self._facts
+        every = {*facts.eos_ids, facts.pad_id, facts.start_id, facts.first_id, facts.last_id}
+        special = sorted(token for token in every if token >= 0)[: len(row) - 1]
+        row[: len(special)] = torch.tensor(special, device=row.device)
 
     def _pick(self, batch: int, length: int) -> Tensor:
         picks = torch.randint(len(self._ordinary), (batch, length), generator=self._generator)
