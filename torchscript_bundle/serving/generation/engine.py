@@ -15,7 +15,7 @@ from torchscript_bundle.serving.errors import RequestError, log_failure
 from torchscript_bundle.serving.generation.answer import FAILED, Answer
 from torchscript_bundle.serving.generation.pace import Pace
 from torchscript_bundle.serving.generation.rows import Prompts, Rows
-from torchscript_bundle.serving.generation.turns import Group, Limits, Space, Turns
+from torchscript_bundle.serving.generation.turns import WRITING_SHARE, Group, Limits, Space, Turns
 
 #: The part of the time that a request has which the reading of one prompt may take.
 LONGEST_READING = 0.5
@@ -56,8 +56,8 @@ class Engine:
         self._limits = limits
         self._patience = patience
         self._turns = Turns(limits.rows)
-        # Seconds that reading has taken from those who wait for their next token.
-        self._reading_debt = 0.0
+        # Seconds of writing before more long prompts are read.
+        self._writing_due = 0.0
         self.pace = Pace()
         self.counts = Counts()
 
@@ -114,7 +114,7 @@ class Engine:
             _fail(written, error)
         seconds = time.monotonic() - started
         self.pace.add_step(len(written), seconds)
-        self._reading_debt = max(0.0, self._reading_debt - seconds) if self._rows.answers else 0.0
+        self._writing_due = max(0.0, self._writing_due - seconds) if self._rows.answers else 0.0
         self.counts.steps += 1
         self.counts.tokens += len(written)
         for answer in written:
@@ -135,7 +135,7 @@ class Engine:
             begun,
             self._places,
             self._reading_seconds,
-            rest=bool(running) and self._reading_debt > 0,
+            rest=bool(running) and self._writing_due > 0,
         )
         self._turns.choose(space)
         chosen = set(space.taken)
@@ -163,7 +163,7 @@ class Engine:
         if read:
             tokens = sum(len(answer.prompt) for prompts in read for answer in prompts.answers)
             self.pace.reading.add(seconds, tokens)
-            self._reading_debt += seconds
+            self._writing_due += WRITING_SHARE * seconds
 
     def _check_time(self, answers: Sequence[Answer], *, streamed: bool) -> None:
         """Raises RequestError for a request that cannot be done in time."""

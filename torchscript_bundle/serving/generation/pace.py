@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torchscript_bundle.serving.generation.answer import Answer
+from torchscript_bundle.serving.generation.turns import WRITING_SHARE
 
 #: The weight of what was measured before: about the last twenty times count.
 MEMORY = 0.95
@@ -89,7 +90,7 @@ class Pace:
         tokens = [self._tokens_left(answer) for answer in answers]
         own = sum(tokens)
         shared = sum(min(own, sum(map(self._tokens_left, each))) for each in others)
-        reading = sum(map(self.read_seconds, [answers, *others]))
+        reading = (1 + WRITING_SHARE) * sum(map(self.read_seconds, [answers, *others]))
         step = self._step(min(len(answers) + sum(map(len, others)), rows))
         return step.value * max(*tokens, (own + shared) / rows) + reading
 

@@ -16,9 +16,11 @@ from torchscript_bundle.serving.generation.answer import Answer
 ROUND_SECONDS = 5.0
 #: The longest turn and the shortest one (seconds): to change rows costs time as well.
 LONGEST_TURN, SHORTEST_TURN = 1.0, 0.1
-#: How long prompts are read between two tokens of the others, if one alone does not take longer;
-#: then the others are written on for as long, while only prompts are read that take less.
-READING_SECONDS, SHORT_READING_SECONDS = 0.5, 0.05
+#: How long prompts are read between two tokens of the others, if one alone does not take longer.
+READING_SECONDS = 0.5
+#: Then the others are written on for this part of the time that reading took, and only prompts are
+#: read that take less than so many seconds. More would leave rows empty where many prompts wait.
+WRITING_SHARE, SHORT_READING_SECONDS = 1 / 3, 0.05
 #: Tokens that the rows may come to hold which have begun, with those that wait for their next turn,
 #: for each token of the batch.
 BEGUN = 2.0
