@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.serving.generation.helpers import Written
 from tests.serving.raising.__main__ import Plan
 from tests.serving.raising.ways import WAYS
 from tests.tally import Tally
@@ -38,7 +40,7 @@ def raised(counts: dict[str, int], way: str) -> int:
 
 
 def test_error_is_an_exception(
-    artifact: Artifact, written: Callable[[str], object], tmp_path: Path
+    artifact: Artifact, written: Callable[[str], Written], tmp_path: Path
 ) -> None:
     plan = Plan(
         str(tmp_path),
@@ -56,21 +58,21 @@ def test_error_is_an_exception(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
-def test_no_process_dies_in_a_thousand(
-    way: str, artifact: Artifact, tmp_path: Path, tally: Tally
-) -> None:
+def test_no_process_dies(way: str, artifact: Artifact, tmp_path: Path, tally: Tally) -> None:
+    """Far more than a thousand in all ways together."""
     artifacts = [str(artifact(name)) for name in ARTIFACTS]
-    plan = Plan(str(tmp_path), ways=[way], artifacts=artifacts, spoiled=300, seed=1)
+    plan = Plan(str(tmp_path), ways=[way], artifacts=artifacts, spoiled=40, seed=1)
     counts = raise_in_a_process(plan)
-    tally("computations that raise", way, counts)
-    assert raised(counts, way) >= 1000, counts
+    tally("computations that raise", way, Counter(counts))
+    assert raised(counts, way) >= 150, counts
 
 
 @pytest.mark.slow
-def test_no_process_dies_in_a_thousand_calls_of_writers(
-    written: Callable[[str], object], tmp_path: Path, tally: Tally
+@pytest.mark.parametrize("name", WRITERS)
+def test_no_writing_process_dies(
+    name: str, written: Callable[[str], Written], tmp_path: Path, tally: Tally
 ) -> None:
-    writers = [str(written(name).folder) for name in WRITERS]
-    counts = raise_in_a_process(Plan(str(tmp_path), ways=[], writers=writers, calls=600, seed=1))
-    tally("computations that raise", "writing", counts)
-    assert raised(counts, "writing") >= 1000, counts
+    plan = Plan(str(tmp_path), ways=[], writers=[str(written(name).folder)], calls=150, seed=1)
+    counts = raise_in_a_process(plan)
+    tally("computations that raise", f"writing, {name}", Counter(counts))
+    assert raised(counts, "writing") >= 130, counts
