@@ -56,8 +56,8 @@ def _copy_block(
     source: torch._C.Block, made: torch._C.Block, copy: Graph, values: dict[int, Value]
 ) -> None:
     for given in source.inputs():
-        values[given.unique()] = _like(made.addInputToBlock(), given)
-    with copy.insert_point_guard(made):  # type: ignore[attr-defined]
+        values[given.unique()] = _like(made.addInputToBlock(), given)  # type: ignore[attr-defined]
+    with copy.insert_point_guard(made):
         _copy_nodes(source, copy, values)
     for output in source.outputs():
         made.registerOutput(values[output.unique()])
