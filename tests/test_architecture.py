@@ -94,9 +94,10 @@ def test_handler_knows_serving_only() -> None:
 
 
 def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
-    """But for the archive, which has what the serving code says of itself (its OpenAPI document),
-    and three files that have a worker compute: a lower precision is tried on what workers run, and
-    int8 calibrated there, not on something like it.
+    """But for the archive, which has what the serving code says of itself (its OpenAPI document);
+    a model's own settings of generation, which are held to the bounds of requests; and three files
+    that have a worker compute: a lower precision is tried on what workers run, and int8 calibrated
+    there, not on something like it.
     """
     shared = {"torchscript_bundle.serving.artifact", "torchscript_bundle.serving.errors"}
     ours = {"torchscript_bundle.export", "torchscript_bundle.jit", "torchscript_bundle.disk"}
@@ -109,6 +110,11 @@ def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
     assert names
     assert [name for name in names if not within(name[1], shared | ours)] == [
         ("export/archive.py", "torchscript_bundle.serving.openapi.describe_folder"),
+        ("export/generation/facts.py", "torchscript_bundle.serving.generation.settings.NEUTRAL"),
+        (
+            "export/generation/facts.py",
+            "torchscript_bundle.serving.generation.settings.wrong_defaults",
+        ),
         ("export/quality/calibration.py", "torchscript_bundle.serving.batching.pad_batch"),
         ("export/quality/calibration.py", "torchscript_bundle.serving.packed.calibrate"),
         (
