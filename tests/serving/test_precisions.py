@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.cpu import needs_bfloat16, needs_int8
 from tests.serving.helpers import CPU, ask, change, post, read
 from torchscript_bundle.serving import precisions, scripted
 from torchscript_bundle.serving.artifact import CALIBRATION_FILE, Bundle
@@ -32,6 +33,10 @@ TEXTS = [
 #: otherwise in a batch; in bfloat16, with 8 significant bits, that ends at other numbers here and
 #: there, and these random weights amplify it (those of the demo model less: 2 * 2**-8).
 ROUNDING = {"float32": 1e-4, "bfloat16": 12 * 2**-8, "int8": 1e-2}
+LOWER = [
+    pytest.param("bfloat16", marks=needs_bfloat16),
+    pytest.param("int8", marks=needs_int8),
+]
 
 
 def lowered(artifact: Path, to: Path, precision: str) -> Path:
@@ -70,7 +75,7 @@ def importances(answer: dict[str, Any]) -> list[float]:
     return [token["importance"] for token in explanation["tokens"]]
 
 
-@pytest.mark.parametrize("precision", [*ROUNDING])
+@pytest.mark.parametrize("precision", ["float32", *LOWER])
 @pytest.mark.parametrize("name", ["distilbert", "roberta", "gpt2", "convbert", "fixed_length"])
 def test_answer_does_not_depend_on_neighbours_and_padding(
     artifact: Artifact, tmp_path: Path, name: str, precision: str
@@ -87,7 +92,7 @@ def test_answer_does_not_depend_on_neighbours_and_padding(
         assert largest <= ROUNDING[precision]
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("precision", LOWER)
 def test_lower_precision_is_another_computation(
     artifact: Artifact, tmp_path: Path, precision: str
 ) -> None:
@@ -139,7 +144,7 @@ def test_worker_that_cannot_runs_in_float32_and_says_so(
     assert f"asks for {precision}" in warning
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("precision", LOWER)
 def test_explanations_stay_with_the_dense_float32_module(
     explained: Artifact, tmp_path: Path, precision: str
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests import tiny
+from tests.cpu import needs_bfloat16, needs_int8
 from tests.export.helpers import config_for, refused
 from tests.serving.helpers import CPU, change
 from torchscript_bundle.export.config import SetupConfig
@@ -46,6 +47,7 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "MEAN_CHANGE", 0.2)
 
 
+@needs_bfloat16
 @pytest.mark.usefixtures("lenient")
 def test_artifact_is_served_in_what_passed(
     checkpoint: Artifact, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -77,6 +79,7 @@ def test_float32_needs_no_trial(artifact: Artifact, tmp_path: Path) -> None:
     assert (settled.precision, settled.quality) == ("float32", {})
 
 
+@needs_bfloat16
 def test_what_changes_too_much_is_refused_with_the_figures(
     artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +105,7 @@ def test_what_this_machine_has_not_cannot_be_tried(
 
 
 @pytest.mark.usefixtures("lenient")
-@pytest.mark.parametrize("fast", ["float32", "bfloat16"])
+@pytest.mark.parametrize("fast", ["float32", pytest.param("bfloat16", marks=needs_bfloat16)])
 def test_auto_takes_the_fastest(
     artifact: Artifact,
     tmp_path: Path,
@@ -135,6 +138,7 @@ def test_int8_is_not_calibrated_on_a_few_samples(artifact: Artifact, tmp_path: P
         settle(artifact("bert"), tmp_path, precision="int8", calibration_file=None)
 
 
+@needs_int8
 @pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize(("lines", "calibrating", "tried"), [(40, 40, 40), (64, 32, 32)])
 def test_int8_is_calibrated_apart_where_there_are_enough_texts(
@@ -179,6 +183,7 @@ EACH: list[tuple[str, str, Any]] = [
 ]
 
 
+@needs_bfloat16
 @pytest.mark.usefixtures("lenient")
 @pytest.mark.parametrize(("name", "mode", "request_"), EACH, ids=[mode for _, mode, _ in EACH])
 def test_every_mode_can_be_tried(

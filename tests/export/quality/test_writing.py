@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.cpu import needs_bfloat16
 from tests.export.helpers import config_for, refused
 from tests.serving.helpers import CPU, change
 from torchscript_bundle.export.quality import gate
@@ -22,6 +23,7 @@ TEXTS = ["It works.", "x", "We waited an hour", '{"inputs": "soup", "parameters"
 MODES = {"gpt2_writer": "text_generation", "t5_writer": "text2text_generation"}
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("name", [*MODES])
 def test_each_next_token_is_a_decision(
     artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

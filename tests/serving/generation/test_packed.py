@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.cpu import needs_bfloat16
 from tests.serving.generation.helpers import TOKENIZERS, Written, ask
 from tests.serving.helpers import change
 from torchscript_bundle.jit import tracing
@@ -59,7 +60,9 @@ def logits_of(generator: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("precision", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-1)], ids=["float32", "bfloat16"]
+    ("precision", "tolerance"),
+    [("float32", 1e-5), pytest.param("bfloat16", 2e-1, marks=needs_bfloat16)],
+    ids=["float32", "bfloat16"],
 )
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_packed_generator_says_what_the_saved_one_says(
@@ -127,6 +130,7 @@ def test_config_says_whether_weights_are_packed(
     assert (status, answer) == (200, [{"generated_text": text}])
 
 
+@needs_bfloat16
 def test_bundle_says_the_precision_of_packed_weights(
     written: Get, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -139,6 +143,7 @@ def test_bundle_says_the_precision_of_packed_weights(
     assert status == 200, json.dumps(answer)
 
 
+@needs_bfloat16
 def test_precision_that_differs_gives_way_to_packed_float32_and_says_why(
     written: Get, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,6 +18,7 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
+from tests.cpu import needs_bfloat16
 from tests.serving.packed.helpers import PAD, apart, assert_packed_equals, ids
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.jit.compilation import trace
@@ -108,7 +109,9 @@ class Logits(torch.nn.Module):
         return (self.model(input_ids=input_ids, attention_mask=attention_mask).logits,)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=needs_bfloat16)]
+)
 @pytest.mark.parametrize("make", [albert, deberta, llama])
 def test_other_architectures(make: Callable[[], Any], dtype: torch.dtype, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -125,6 +128,7 @@ def test_other_architectures(make: Callable[[], Any], dtype: torch.dtype, tmp_pa
     assert_packed_equals(pack(module, inputs[:2], dtype), module, inputs, tolerance)
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("name", ["bert_embedding", "gpt2", "fixed_length"])
 def test_bfloat16_is_close_and_gives_float32(artifact: Artifact, name: str) -> None:
     """Of one row, attention is the fused operator; of eight, matrix products."""

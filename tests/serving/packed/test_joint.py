@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.cpu import needs_bfloat16, needs_int8
 from tests.serving.packed.helpers import apart, ids, reload
 from tests.serving.packed.int8.test_int8 import bert, distilbert, gpt2, roberta
 from tests.serving.packed.test_architectures import (
@@ -68,6 +69,7 @@ def saved(make: Callable[[], Any], folder: Path) -> torch.jit.ScriptModule:
     return module
 
 
+@needs_bfloat16
 @pytest.mark.parametrize("make", [albert, llama, bert, gpt2])
 def test_bfloat16(make: Callable[[], Any], tmp_path: Path) -> None:
     module = saved(make, tmp_path)
@@ -75,6 +77,7 @@ def test_bfloat16(make: Callable[[], Any], tmp_path: Path) -> None:
     assert_joined_equals_apart(packed, 2, 2e-2)
 
 
+@needs_int8
 @pytest.mark.parametrize("make", [bert, roberta, distilbert, gpt2])
 def test_int8(make: Callable[[], Any], tmp_path: Path) -> None:
     """Scales are fixed, so that one rounding step is the most that the company changes."""

@@ -9,6 +9,7 @@ import psutil
 import pytest
 import torch
 
+from tests.cpu import needs_bfloat16
 from tests.serving.packed.helpers import apart, assert_packed_equals, reload
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.jit.compilation import trace
@@ -62,7 +63,10 @@ class Decoder(torch.nn.Module):
         return last
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-1)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float32, 1e-5), pytest.param(torch.bfloat16, 1e-1, marks=needs_bfloat16)],
+)
 def test_methods_share_packed_weights(
     dtype: torch.dtype, tolerance: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

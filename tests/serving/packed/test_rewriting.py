@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.cpu import needs_bfloat16
 from tests.serving.packed.helpers import assert_packed_equals, reload
 from torchscript_bundle.jit.compilation import trace
 from torchscript_bundle.serving.packed import Packed, fusions, pack
@@ -206,7 +207,11 @@ def test_layers_that_read_the_same_are_joined(bias: bool, tmp_path: Path, fused:
     assert fused == []
 
 
-def test_loops_and_branches(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float32, 1e-5), pytest.param(torch.bfloat16, 5e-2, marks=needs_bfloat16)],
+)
+def test_loops_and_branches(dtype: torch.dtype, tolerance: float, tmp_path: Path) -> None:
     class Steps(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -221,5 +226,4 @@ def test_loops_and_branches(tmp_path: Path) -> None:
             return (x,)
 
     loaded = reload(Steps(), tmp_path / "module.pt")
-    for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 5e-2)):
-        assert_packed_equals(pack(loaded, CHECKED, dtype), loaded, CHECKED, tolerance)
+    assert_packed_equals(pack(loaded, CHECKED, dtype), loaded, CHECKED, tolerance)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.cpu import needs_bfloat16
 from tests.disks import disk
 from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.serving.packed import Packed, pack
@@ -53,10 +54,10 @@ def mapped() -> int:
     return sum(int(end, 16) - int(start, 16) for start, end in ranges)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=needs_bfloat16)]
+)
 def test_answers_stay_equal_bit_by_bit(tmp_path: Path, dtype: torch.dtype) -> None:
-    if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("no bfloat16 on this CPU")
     packed = make(dtype)
     own = weights(packed)
     expected = [packed(*arguments) for arguments in EXAMPLES]

@@ -15,6 +15,13 @@ OPERATORS = ("mkldnn::_linear_pointwise", "mkldnn::_reorder_linear_weight")
 ROWS = 16
 
 
+def has_bfloat16() -> bool:
+    """Ask torch whether this CPU has bfloat16 instructions that oneDNN uses."""
+    # A torch without oneDNN has no such operator.
+    available = torch.backends.mkldnn.is_available()
+    return available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class PackedWeights:
     """Packs weights of linear layers into the layout that oneDNN multiplies fastest.
 
@@ -35,7 +42,7 @@ class PackedWeights:
             raise NotPackedError(f"this torch has no {', '.join(missing)}")
         if not torch.backends.mkldnn.is_available():
             raise NotPackedError("this torch is built without oneDNN")
-        if dtype == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if dtype == torch.bfloat16 and not has_bfloat16():
             raise NotPackedError("this CPU has no bfloat16 instructions that oneDNN uses")
 
     def pack(self, weights: Sequence[torch.Tensor]) -> torch.Tensor:

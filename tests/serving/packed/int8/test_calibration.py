@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.cpu import needs_int8
 from tests.serving.packed.helpers import reload
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.jit.compilation import trace
@@ -88,6 +89,7 @@ def test_same_calibration_on_every_load(tmp_path: Path) -> None:
     assert calibrate(module, SAMPLES) == calibrate(again, SAMPLES)
 
 
+@needs_int8
 def test_module_with_other_weights(tmp_path: Path) -> None:
     calibration = calibrate(load(tmp_path, Feedforward()), SAMPLES)
     other = load(tmp_path, Feedforward(reach=2.0))
@@ -98,6 +100,7 @@ def test_module_with_other_weights(tmp_path: Path) -> None:
     assert torch.equal(packed(*SAMPLES[0])[0], other(*SAMPLES[0])[0])
 
 
+@needs_int8
 def test_module_with_other_layers(tmp_path: Path) -> None:
     module = load(tmp_path, Feedforward())
     calibration = calibrate(module, SAMPLES)

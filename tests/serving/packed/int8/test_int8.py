@@ -20,6 +20,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
+from tests.cpu import needs_int8
 from tests.serving.packed.helpers import PAD, apart, ids, reload
 from tests.serving.packed.int8.test_calibration import SAMPLES, Feedforward, load
 from tests.serving.packed.test_architectures import Logits
@@ -82,6 +83,7 @@ def both(
 Both = tuple[torch.jit.ScriptModule, Packed]
 
 
+@needs_int8
 def test_close_to_the_module(both: Both) -> None:
     module, packed = both
     with torch.inference_mode():
@@ -90,6 +92,7 @@ def test_close_to_the_module(both: Both) -> None:
             assert 1e-6 < found < 0.1
 
 
+@needs_int8
 def test_neighbours_and_padding_change_nothing_but_rounding(both: Both) -> None:
     """float32 rounding may tip a number over to the next of 256 steps; nothing else changes."""
     _, packed = both
@@ -118,6 +121,7 @@ def exact(module: Feedforward, x: torch.Tensor, up: Quantisation, down: Quantisa
     return middle @ weight(module.down).t() + module.down.bias + x
 
 
+@needs_int8
 def test_equals_rounding_by_hand(tmp_path: Path) -> None:
     """Also where inputs reach further than the samples did."""
     eager = Feedforward().eval()
@@ -132,6 +136,7 @@ def test_equals_rounding_by_hand(tmp_path: Path) -> None:
     assert float((expected - actual).abs().gt(1e-4).float().mean()) < 0.01
 
 
+@needs_int8
 def test_far_reaching_channels_are_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(tmp_path, Feedforward(reach=50.0))
     x = torch.randn(2, 50, 32)
@@ -156,6 +161,7 @@ def operators(packed: Packed) -> list[str]:
     return [event.name for event in profile.events() or []]
 
 
+@needs_int8
 def test_between_layers_numbers_stay_uint8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(tmp_path, Feedforward())
     packed = pack_int8(module, SAMPLES, calibrate(module, SAMPLES))
@@ -166,6 +172,7 @@ def test_between_layers_numbers_stay_uint8(tmp_path: Path, monkeypatch: pytest.M
     assert "aten::gelu" not in found
 
 
+@needs_int8
 def test_layers_that_read_the_same_share_one_operator(tmp_path: Path) -> None:
     class Three(torch.nn.Module):
         def __init__(self) -> None:
@@ -188,6 +195,7 @@ def test_layers_that_read_the_same_share_one_operator(tmp_path: Path) -> None:
     assert found.count("mkldnn::_linear_pointwise") == 1
 
 
+@needs_int8
 def test_loops_and_branches_that_did_not_run(tmp_path: Path) -> None:
     class Steps(torch.nn.Module):
         def __init__(self) -> None:
@@ -238,6 +246,7 @@ def test_torch_without_the_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "no onednn::qlinear_of_tomorrow" in str(pack_int8(module, SAMPLES, calibration).reason)
 
 
+@needs_int8
 def test_nothing_worth_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(tmp_path, Feedforward())
     monkeypatch.setattr(fusions, "FEWEST_OUTPUTS", 1000)
@@ -245,6 +254,7 @@ def test_nothing_worth_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "no linear layer that is worth int8" in str(packed.reason)
 
 
+@needs_int8
 def test_output_that_others_read_too(tmp_path: Path) -> None:
     """It stays float32."""
 

@@ -17,6 +17,11 @@ LARGEST = 127
 STEPS = 255
 
 
+def has_int8() -> bool:
+    """Ask torch whether this CPU has the int8 instructions (VNNI) that oneDNN uses."""
+    return torch.cpu._is_vnni_supported()
+
+
 @dataclass(frozen=True)
 class Quantisation:
     """number = scale * (uint8 - zero)."""
@@ -63,7 +68,7 @@ class QuantisedWeights:
             raise NotPackedError(f"this torch has no {', '.join(missing)}")
         if "onednn" not in torch.backends.quantized.supported_engines:
             raise NotPackedError("this torch is built without oneDNN's int8 operators")
-        if not torch.cpu._is_vnni_supported():
+        if not has_int8():
             # Without them, sums of two products overflow 16 bits, and answers are wrong.
             raise NotPackedError("this CPU has no int8 instructions (VNNI)")
 
