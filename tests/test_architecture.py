@@ -63,7 +63,6 @@ def test_serving_knows_torch_and_tokenizers_only() -> None:
     assert [each.removeprefix("torchscript_bundle/serving/") for each in found] == [
         "explanations/attribution.py: captum.attr.IntegratedGradients",
         "explanations/page.py: regex",
-        "generation/chat.py: jinja2.TemplateError",
         "generation/templates.py: jinja2.TemplateError",
         "generation/templates.py: jinja2.nodes",
         "generation/templates.py: jinja2.pass_context",

@@ -50,4 +50,4 @@ def of_openai():
 
 
 for read in (of_httpx, of_requests, of_huggingface_hub, of_openai):
-    print(read.__name__, "".join(read()).__repr__())
+    print(read.__name__, repr("".join(read())))

@@ -88,11 +88,28 @@ def test_reading_is_refused_once_it_has_taken_its_part(clock: Clock) -> None:
     room = slow.open(3)
     with room.reading(1000):
         clock.now += 0.001
+    with room.reading(1_000_000):
+        clock.now += 2.0
     with pytest.raises(RequestError) as caught, room.reading(1_000_000):
         raise AssertionError("it was read")
     assert caught.value.status == 503
-    with room.reading(1000):
-        clock.now += 0.001
+
+
+def test_in_full_calls_large_bodies_are_read_half_of_the_time(clock: Clock) -> None:
+    slow = make()
+    started, read = clock.now, 0.0
+    with slow.open(1).reading(1_000_000):
+        clock.now += 2.0
+    while clock.now < started + 100:
+        room = slow.open(BATCH)
+        try:
+            with room.reading(1_000_000):
+                clock.now += 2.0
+                read += 2.0
+        except RequestError:
+            clock.now += 0.01
+        slow.close(room)
+    assert read / (clock.now - started) == pytest.approx(0.5, abs=0.03)
 
 
 def test_the_first_request_of_a_call_is_read_however_large(clock: Clock) -> None:

@@ -130,7 +130,8 @@ class Room:
         share: what a request may take and still count as small (seconds).
 
     Attributes:
-        large_from: when the first large request was begun; None where there was none.
+        large_from: when the first large request was begun, be it to read or to compute; None where
+            there was none.
     """
 
     def __init__(self, admission: Admission, started: float, seconds: float, share: float) -> None:
@@ -139,7 +140,6 @@ class Room:
         self._seconds = seconds
         self._share = share
         self.large_from: float | None = None
-        self._has_read = False
 
     @contextmanager
     def reading(self, size: int) -> Iterator[None]:
@@ -149,14 +149,15 @@ class Room:
             size: of its body (bytes).
 
         Raises:
-            RequestError: 503 where reading would take more than its part of the call. The first
-                request of a call is read in any case.
+            RequestError: 503 where reading would take more than its part of the call. One such
+                body is read in a call, unless large requests have to pause.
         """
         started = time.monotonic()
         left = READING * max(self._seconds, self._share) - (started - self._started)
-        if self._has_read and self._admission.reading_seconds(size) > left:
-            raise busy(self._admission.retry_after)
-        self._has_read = True
+        if self._admission.reading_seconds(size) > left:
+            if self._seconds == 0 or self.large_from is not None:
+                raise busy(self._admission.retry_after)
+            self.large_from = started
         try:
             yield
         finally:
@@ -183,7 +184,7 @@ class Room:
                 admitted.groups.append([at])
             else:
                 admitted.refused[at] = busy(self._admission.retry_after)
-        if admitted.groups:
+        if admitted.groups and self.large_from is None:
             self.large_from = time.monotonic()
         admitted.groups[:0] = [small] if small else []
         total = taken - reading + sum(work[at].seconds for at in small)

@@ -1,6 +1,6 @@
 """Messages -> a prompt, by the model's own chat template.
 
-Imported only where a bundle has a template, since it alone needs jinja2.
+Imported only where a bundle has a template.
 Source: transformers' `apply_chat_template`.
 """
 
@@ -10,8 +10,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
-
-from jinja2 import TemplateError
 
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.generation.templates import RefusedError, Template, TooMuchError
@@ -42,7 +40,7 @@ class ChatTemplate:
     def __init__(self, source: str, special_tokens: Mapping[str, Any]) -> None:
         try:
             self._template = Template(source)
-        except (TemplateError, RecursionError) as error:
+        except ValueError as error:
             raise ArtifactError(f"bundle.json: chat_template: {error}") from error
         self._special_tokens = dict(special_tokens)
         self._knows_developer = DEVELOPER in source

@@ -1,5 +1,6 @@
 """Jinja templates that come with a model: rendered in a sandbox, at a bounded cost.
 
+Imported only where a bundle has one, since it alone needs jinja2.
 Source: transformers' `utils/chat_template_utils.py`, for what such templates may use.
 """
 
@@ -43,19 +44,22 @@ class Template:
         source: as the model's files have it.
 
     Raises:
-        TemplateError: it is no template.
-        RecursionError: it is nested too deeply.
+        ValueError: it is no template; the message says why.
     """
 
     def __init__(self, source: str) -> None:
         environment = _Environment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
-        tree = environment.parse(source)
-        for loop in tree.find_all(nodes.For):
-            loop.iter = nodes.Filter(loop.iter, "counted", [], [], None, None, lineno=loop.lineno)
-        tree.set_environment(environment)
-        self._template = environment.from_string(tree)
+        try:
+            tree = environment.parse(source)
+            for loop in tree.find_all(nodes.For):
+                counted = nodes.Filter(loop.iter, "counted", [], [], None, None)
+                loop.iter = counted.set_lineno(loop.lineno)
+            tree.set_environment(environment)
+            self._template = environment.from_string(tree)
+        except (TemplateError, RecursionError) as error:
+            raise ValueError(str(error)) from error
 
     def render(self, **values: Any) -> str:
         """Return what the template makes of some variables.
