@@ -48,7 +48,7 @@ def test_heads_with_weights_of_the_same_names(
         load_source(config_for(tmp_path, checkpoint("bert"), mode="token_classification"))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", sorted(MODES.keys() - {"feature_extraction"}))
 def test_every_modes_own_classes_are_known(mode: str) -> None:
     known = {
         "sequence_classification": "BertForSequenceClassification",
@@ -57,7 +57,6 @@ def test_every_modes_own_classes_are_known(mode: str) -> None:
         "token_classification": "BertForTokenClassification",
         "question_answering": "DistilBertForQuestionAnswering",
         "fill_mask": "RobertaForMaskedLM",
-        "feature_extraction": "BertModel",
         "text_generation": "LlamaForCausalLM",
         "text2text_generation": "T5ForConditionalGeneration",
     }

@@ -107,16 +107,6 @@ def saved(make: Callable[[], transformers.PreTrainedModel]) -> Spoil:
     return spoil
 
 
-def with_one_label(folder: Path) -> None:
-    """A model with one label that says it chooses among labels."""
-    problem = "single_label_classification"
-    saved(
-        lambda: transformers.BertForSequenceClassification(
-            transformers.BertConfig(**{**BERT.to_dict(), "num_labels": 1, "problem_type": problem})
-        )
-    )(folder)
-
-
 def clip() -> transformers.PreTrainedModel:
     sizes = dict.fromkeys(("hidden_size", "intermediate_size", "projection_dim"), 16)
     shape = {**sizes, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -198,8 +188,13 @@ CASES: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         ("problem_type in config.json", 'is "ranking"', "single_label_classification", "remove it"),
     ),
     "a problem for more labels": (
-        with_one_label,
-        ("single_label_classification, which chooses", "the model has 1", "regression"),
+        with_keys(
+            "config.json",
+            problem_type="single_label_classification",
+            id2label={"0": "GOOD"},
+            label2id={"GOOD": 0},
+        ),
+        ("problem_type in config.json", "single_label_classification, which chooses", "has 1"),
     ),
 }
 

@@ -10,6 +10,8 @@ from transformers.models.auto import modeling_auto
 
 from torchscript_bundle.export.modes import MODES
 
+#: Loads any model without a head.
+NO_HEAD = "AutoModel"
 #: auto class of a mode -> model_type -> name of the class, or names.
 _NAMES: Mapping[str, Mapping[str, str | Sequence[str]]] = {
     "AutoModelForSequenceClassification": (
@@ -20,7 +22,7 @@ _NAMES: Mapping[str, Mapping[str, str | Sequence[str]]] = {
     "AutoModelForMaskedLM": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     "AutoModelForCausalLM": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     "AutoModelForSeq2SeqLM": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-    "AutoModel": modeling_auto.MODEL_MAPPING_NAMES,
+    NO_HEAD: {},  # there are models of pictures among them
 }
 
 
@@ -44,16 +46,11 @@ def other_mode(folder: Path, mode: str) -> str | None:
         model fits a mode that reads no head.
     """
     name = saved_class(folder)
-    fitting = modes_of(name) if name and not _reads_more_than_text(folder) else []
-    if not fitting or mode in fitting or MODES[mode].auto_class == "AutoModel":
+    fitting = modes_of(name) if name else []
+    if not fitting or mode in fitting or MODES[mode].auto_class == NO_HEAD:
         return None
     *others, last = (f'"{each}"' for each in fitting)
     return f"it is a {name}: set mode to {' or '.join(filter(None, [', '.join(others), last]))}"
-
-
-def _reads_more_than_text(folder: Path) -> bool:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return not config.keys().isdisjoint({"vision_config", "audio_config"})
 
 
 def _classes(auto_class: str) -> Iterable[str]:

@@ -26,7 +26,6 @@ from torchscript_bundle.export.errors import ExportError, one_line
 from torchscript_bundle.export.heads import other_mode
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.modes.base import Writes
-from torchscript_bundle.export.modes.sequence_classification import MULTI, SINGLE
 from torchscript_bundle.export.tokenizer import highest_id, lower_cases, set_lower_case
 
 logger = logging.getLogger(__name__)
@@ -172,7 +171,11 @@ def _check_folder(folder: Path, config: SetupConfig) -> None:
             f"{name} has no config.json; model_name must be a folder that save_pretrained wrote, "
             "or a transformers model on the Hub"
         )
-    _check_config(folder, name)
+    if not _is_json_object(folder / "config.json"):
+        raise ExportError(
+            f"config.json of {name} is not a JSON object; save the model again with save_pretrained"
+        )
+    _check_problem(folder, name)
     if not any((folder / file).is_file() for file in TOKENIZER_FILES):
         raise ExportError(
             f"{name} has no tokenizer; save it into the same folder with "
@@ -189,27 +192,24 @@ def _check_folder(folder: Path, config: SetupConfig) -> None:
     raise ExportError(f"{name} has no weights; save it with model.save_pretrained(...)")
 
 
-def _check_config(folder: Path, name: str) -> None:
-    """Refuse a config.json that transformers cannot read, where its own error is no help.
-
-    Raises:
-        ExportError: it is no JSON object, or chooses among labels and has one.
-    """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise ExportError(
-            f"config.json of {name} is not a JSON object; save the model again with save_pretrained"
-        )
+def _check_problem(folder: Path, name: str) -> None:
+    """Refuse a choice among one label: transformers fails over it in all that reads the config."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     labels = config.get("id2label")
     count = len(labels) if isinstance(labels, dict) else config.get("num_labels")
-    if config.get("problem_type") == SINGLE and count == 1:
+    if config.get("problem_type") == "single_label_classification" and count == 1:
         raise ExportError(
-            f"problem_type in config.json of {name} is {SINGLE}, which chooses among labels, and "
-            f"the model has 1; set it to {MULTI} for a probability, or to regression for a number"
+            f"problem_type in config.json of {name} is single_label_classification, which chooses "
+            "among labels, and the model has 1; set it to multi_label_classification for a "
+            "probability, or to regression for a number"
         )
+
+
+def _is_json_object(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except ValueError:
+        return False
 
 
 def _load_tokenizer(folder: Path, config: SetupConfig) -> PreTrainedTokenizerBase:

@@ -11,7 +11,6 @@ import torch
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.labels import resolve_labels
-from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import BY_PROBLEM, Comparison, Item
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
@@ -30,7 +29,7 @@ class SequenceClassification:
     artifacts_dir = "Seq_classification_artifacts"
     auto_class = "AutoModelForSequenceClassification"
     outputs = (Output("logits"),)
-    pairs: Pairs = "offered"
+    pairs = False
     explained = True
     settings = ()
     unused_weights = ()
@@ -54,11 +53,10 @@ class SequenceClassification:
         given, count = source.model.config.problem_type, source.model.config.num_labels
         if given is None:
             return {"problem_type": SINGLE if count > 1 else MULTI}
-        where = f"problem_type in config.json of {source.name}"
         if given not in BY_PROBLEM:
             raise ExportError(
-                f"{where} is {json.dumps(given)}; set it to one of {', '.join(BY_PROBLEM)}, or "
-                "remove it"
+                f"problem_type in config.json of {source.name} is {json.dumps(given)}; set it to "
+                f"one of {', '.join(BY_PROBLEM)}, or remove it"
             )
         return {"problem_type": given}
 
