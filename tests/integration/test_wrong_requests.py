@@ -21,6 +21,7 @@ from tests.wrong.core import core
 from tests.wrong.page import PAGE, page
 from tests.wrong.rows import PREDICT, Sample, Sent, Wrong
 from tests.wrong.torchserve import FINE, OWN, QUEUE_FULL, WORKER_DIED, WORKER_KILLED, Own
+from torchscript_bundle.serving.artifact import MOST_EXPLANATIONS
 from torchscript_bundle.serving.modes import MODES
 
 #: All of the first mode, and one of each kind of the others; `--slow` sends the rest.
@@ -107,7 +108,7 @@ def test_a_full_queue(mode_site: ModeSite) -> None:
     """The worker is frozen with a batch of two while the queue fills."""
     os.kill(mode_site.worker, signal.SIGSTOP)
     try:
-        connections = [post(mode_site) for _ in range(QUEUE + 10)]
+        connections = [post(mode_site) for _ in range(QUEUE + MOST_EXPLANATIONS + 10)]
         refused, _, _ = select.select(connections, [], [], READY_SECONDS)
         assert refused, "none was refused"
         time.sleep(SETTLED_SECONDS)

@@ -11,6 +11,7 @@ import torch
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.labels import resolve_labels
+from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import BY_PROBLEM, Comparison, Item
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
@@ -29,7 +30,7 @@ class SequenceClassification:
     artifacts_dir = "Seq_classification_artifacts"
     auto_class = "AutoModelForSequenceClassification"
     outputs = (Output("logits"),)
-    pairs = False
+    pairs: Pairs = "offered"
     explained = True
     settings = ()
     unused_weights = ()
