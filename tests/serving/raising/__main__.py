@@ -105,7 +105,11 @@ def run_artifact(plan: Plan, folder: Path, way: str, raising: Raising) -> None:
     choice = random.Random(plan.seed)
     bundle = Bundle.load(folder)
     examples = _examples(bundle)
-    run = make(way, folder / MODULE_FILE, examples)
+    try:
+        run = make(way, folder / MODULE_FILE, examples)
+    except Unable as error:
+        raising.counts[f"{way}: {error}"] += 1
+        return
     before = run(*examples[1])[0].clone()
     for _ in range(plan.spoiled):
         name = choice.choice(list(SPOILS))

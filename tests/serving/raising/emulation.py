@@ -14,6 +14,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from torchscript_bundle.serving.packed import checks
 from torchscript_bundle.serving.packed.int8 import packing
 
 FUNCTIONS = {
@@ -34,6 +35,7 @@ def every_precision() -> Iterator[None]:
     with (
         mock.patch.object(torch.cpu, "_is_vnni_supported", lambda: True),
         mock.patch.object(packing, "TOLERANCE", math.inf),
+        mock.patch.dict(checks.TOLERANCES, {torch.bfloat16: math.inf}),
         mock.patch.object(operators, "_is_mkldnn_bf16_supported", lambda: True),
     ):
         try:
