@@ -143,6 +143,7 @@ def _check_is_text(text: str, keys: Collection[str]) -> str:
 
 def _parse_json_container(text: str, keys: Collection[str]) -> object:
     """Return JSON if it is an object or a list, else the text itself."""
+    text = with_brackets(text)
     key = _first_key(text)
     if key in keys:
         return _parse_json(text, f'begins like JSON with the key "{key}"')
@@ -151,7 +152,7 @@ def _parse_json_container(text: str, keys: Collection[str]) -> object:
     if text.lstrip()[:1] not in ("{", "["):
         return text
     try:
-        return _parse_json(with_brackets(text))
+        return _parse_json(text)
     except RequestError as error:
         if error.status != 400:
             raise

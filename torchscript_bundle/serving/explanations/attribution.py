@@ -20,7 +20,7 @@ from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.batching import pad_batch, padded_length, plan_batches
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.target import Attribution, Target
-from torchscript_bundle.serving.pace import Pace
+from torchscript_bundle.serving.pace import Pace, fastest
 from torchscript_bundle.serving.runtime import LONGEST_TIMED, WARM_UP_CALLS
 from torchscript_bundle.serving.tokenization import Row
 
@@ -62,15 +62,20 @@ class Attributor:
         Args:
             word: a tokenized word.
         """
+        for _ in range(WARM_UP_CALLS):
+            self._time([word] * min(2, self._max_rows))
         longest = word.stretched(min(LONGEST_TIMED, self._bundle.max_length))
-        for rows in [[word] * min(2, self._max_rows)] * WARM_UP_CALLS + [[longest]]:
-            started = time.monotonic()
-            inputs = self._tensors(rows)
-            leaf = self._module.embed(inputs[self._bundle.inputs.index("input_ids")]).detach()
-            outputs = self._module.forward_embeddings(leaf.requires_grad_(), *inputs)
-            torch.autograd.grad(torch.cat([each.flatten() for each in outputs]).sum(), leaf)
-            took = time.monotonic() - started
-        self._pace.saw(inputs[0].numel(), took)
+        took = fastest(lambda: self._time([longest]))
+        self._pace.saw(padded_length(len(longest), self._bundle), took)
+
+    def _time(self, rows: Sequence[Row]) -> float:
+        """Return the seconds of a pass forward and back."""
+        started = time.monotonic()
+        inputs = self._tensors(rows)
+        leaf = self._module.embed(inputs[self._bundle.inputs.index("input_ids")]).detach()
+        outputs = self._module.forward_embeddings(leaf.requires_grad_(), *inputs)
+        torch.autograd.grad(torch.cat([each.flatten() for each in outputs]).sum(), leaf)
+        return time.monotonic() - started
 
     def seconds(self, rows: Sequence[Row], steps: int) -> float:
         """Return what explaining one number of each row takes at the present pace (estimated)."""
