@@ -20,6 +20,8 @@ from torchscript_bundle.serving.errors import RequestError
 
 #: A call that takes longer than it was estimated to is ended at so many times the estimate.
 OVERRUN = 1.5
+#: The same for estimates of less than this (seconds): a hiccup of the machine is no overload.
+LEAST_SECONDS = 2.0
 #: The part of a call's time that reading its requests (parsing, tokenizing) may take.
 READING = 0.25
 #: Smaller bodies say nothing of what reading a byte takes (bytes).
@@ -102,7 +104,7 @@ class Admission:
 
     def deadline(self, started: float, admitted: float) -> float:
         """Return when a call that began at `started` with so many seconds of work is ended."""
-        allowed = OVERRUN * max(self._call_seconds, admitted)
+        allowed = OVERRUN * max(self._call_seconds, admitted, LEAST_SECONDS)
         return started + min(allowed, self._longest)
 
     def reading_seconds(self, size: int) -> float:
