@@ -34,7 +34,7 @@ TEMPLATE = (
 CONFIG = {
     "batch_size": 8,
     "max_client_batch": 4,
-    "response_timeout": 60,
+    "response_timeout": 600,
     "max_call_seconds": 3.0,
     "explanation_steps": 1,
     "explanation_batch_size": 1,

@@ -86,9 +86,15 @@ def test_short_request_does_not_wait_for_a_list(written: Writers, tmp_path: Path
     ]
 
 
-def test_what_takes_too_long_is_told_so(written: Writers) -> None:
+def minute(written: Writers, folder: Path) -> GenerationService:
+    """A service whose requests have a minute."""
+    artifact = change(written("gpt2").folder, folder, config={"response_timeout": 60})
+    return written("gpt2").service(artifact)
+
+
+def test_what_takes_too_long_is_told_so(written: Writers, tmp_path: Path) -> None:
     """A stream that has begun goes on."""
-    service = written("gpt2").service()
+    service = minute(written, tmp_path / "minute")
     slow = {"inputs": "a", "parameters": {"max_new_tokens": 30}}
     late, stream = service.open(post(slow)), service.open(post({**slow, "stream": True}))
     assert not isinstance(late, HttpResponse) and not isinstance(stream, HttpResponse)
@@ -117,8 +123,8 @@ def a_token_a_second(service: GenerationService) -> None:
         pace.add_step(rows, 1.0)
 
 
-def test_what_cannot_be_done_in_time_is_refused_at_once(written: Writers) -> None:
-    service = written("gpt2").service()
+def test_what_cannot_be_done_in_time_is_refused_at_once(written: Writers, tmp_path: Path) -> None:
+    service = minute(written, tmp_path / "minute")
     a_token_a_second(service)
     long = {"inputs": "a", "parameters": {"max_new_tokens": 80}}
     opened = [service.open(post(long))]
