@@ -150,6 +150,15 @@ def test_what_cannot_be_done_in_time_is_refused_at_once(written: Writers, tmp_pa
     )
     short = service.open(post({"inputs": "a", "parameters": {"max_new_tokens": 2}}))
     assert not isinstance(short, HttpResponse), "a short one is done before the others are"
+    # So it is where the others have prompts to read for far longer than a minute together.
+    service._engine.pace.reading.over, service._engine.pace.reading.under = 0.01, 1
+    for group in service._engine._turns.groups:
+        for answer in group.answers:
+            answer.prompt = [0] * 1500
+    short = service.open(post({"inputs": "a", "parameters": {"max_new_tokens": 2}}))
+    assert not isinstance(short, HttpResponse), "short prompts are read between long ones"
+    again = service.open(post({"inputs": "a " * 30, "parameters": {"max_new_tokens": 2}}))
+    assert isinstance(again, HttpResponse) and again.status == 503
 
 
 def test_only_so_many_requests_are_open(written: Writers, tmp_path: Path) -> None:

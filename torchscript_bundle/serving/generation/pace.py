@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torchscript_bundle.serving.generation.answer import Answer
-from torchscript_bundle.serving.generation.turns import WRITING_SHARE
+from torchscript_bundle.serving.generation.turns import SHORT_READING_SECONDS, WRITING_SHARE
 
 #: The weight of what was measured before: about the last twenty times count.
 MEMORY = 0.95
@@ -90,9 +90,23 @@ class Pace:
         tokens = [self._tokens_left(answer) for answer in answers]
         own = sum(tokens)
         shared = sum(min(own, sum(map(self._tokens_left, each))) for each in others)
-        reading = (1 + WRITING_SHARE) * sum(map(self.read_seconds, [answers, *others]))
+        reading = (1 + WRITING_SHARE) * self._reading(answers, others)
         step = self._step(min(len(answers) + sum(map(len, others)), rows))
         return step.value * max(*tokens, (own + shared) / rows) + reading
+
+    def _reading(self, answers: Sequence[Answer], others: Sequence[Sequence[Answer]]) -> float:
+        """Seconds until the prompts of a request are read, those of others between them included.
+
+        Short ones wait for the one that is being read alone; longer ones also for one of each other
+        request at least.
+        """
+        own = self.read_seconds(answers)
+        longest = [max((self.read_seconds([one]) for one in each), default=0.0) for each in others]
+        shared = 0.0
+        for each, one in zip(others, longest, strict=True):
+            most = own if own <= SHORT_READING_SECONDS else max(own, one)
+            shared += min(most, self.read_seconds(each))
+        return own + shared + max(longest, default=0.0)
 
     def wait(self, others: Sequence[Sequence[Answer]], rows: int) -> int:
         """Seconds, at least one, until about the first of the open requests is done."""
