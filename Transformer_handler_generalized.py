@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.serving.runtime import choose_device
-from torchscript_bundle.serving.worker import load_worker
+from torchscript_bundle.serving.engine.devices import choose_device
+from torchscript_bundle.serving.torchserve.worker import load_worker
 
 logger = logging.getLogger(__name__)
 

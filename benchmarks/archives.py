@@ -23,7 +23,7 @@ from torchscript_bundle.server import ROOT
 COMMON = {"mode": "sequence_classification", "max_length": 150}
 COMPLETE = "complete.json"
 #: What an artifact is made by.
-EXPORT_CODE = ("export", "jit", "serving/packed", "serving/artifact.py")
+EXPORT_CODE = ("export", "jit", "serving/engine", "serving/artifact.py")
 
 
 class NotMade(Exception):

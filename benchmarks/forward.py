@@ -90,7 +90,7 @@ def ours(model: Any) -> dict[str, Engine]:
     import torch
 
     from torchscript_bundle.jit.tracing import load, save
-    from torchscript_bundle.serving.packed import calibrate, pack, pack_int8
+    from torchscript_bundle.serving.engine.onednn import calibrate, pack, pack_int8
 
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         traced = torch.jit.trace(model, make_inputs(2, 24), check_trace=False)

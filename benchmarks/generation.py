@@ -28,12 +28,12 @@ sys.path.insert(0, str(ROOT))
 
 from torchscript_bundle.export.generation import make_generator, read_facts  # noqa: E402
 from torchscript_bundle.jit import tracing  # noqa: E402
+from torchscript_bundle.serving.api.sampling import Settings  # noqa: E402
 from torchscript_bundle.serving.generation.answer import Answer  # noqa: E402
-from torchscript_bundle.serving.generation.engine import Engine  # noqa: E402
-from torchscript_bundle.serving.generation.packed import pack_generator  # noqa: E402
-from torchscript_bundle.serving.generation.settings import Settings  # noqa: E402
-from torchscript_bundle.serving.generation.spelling import Spelling  # noqa: E402
+from torchscript_bundle.serving.generation.packed_generator import pack_generator  # noqa: E402
+from torchscript_bundle.serving.generation.scheduler import Engine  # noqa: E402
 from torchscript_bundle.serving.generation.turns import Limits  # noqa: E402
+from torchscript_bundle.serving.text.detokenizer import Spelling  # noqa: E402
 
 BATCHES = (1, 8)
 PROMPT = 32

@@ -31,9 +31,9 @@ from benchmarks.table import draw, number
 from benchmarks.texts import FILE, load_texts
 from torchscript_bundle.server import ROOT
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.cuda.passes import CUDA_GRAPHS, CardPasses
-from torchscript_bundle.serving.runtime import Runtime
-from torchscript_bundle.serving.tokenization import TextEncoder
+from torchscript_bundle.serving.engine.cuda.card_passes import CUDA_GRAPHS, CardPasses
+from torchscript_bundle.serving.engine.runtime import Runtime
+from torchscript_bundle.serving.text.tokenizer import TextEncoder
 
 PRECISIONS = ("float32", "float16", "bfloat16")
 BATCHES, LENGTHS = (1, 8, 32, 128), (32, 128)

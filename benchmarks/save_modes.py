@@ -48,7 +48,7 @@ def serve(artifact: Path) -> dict[str, float]:
     import psutil
     import torch
 
-    from torchscript_bundle.serving.http import HttpRequest
+    from torchscript_bundle.serving.api.http import HttpRequest
     from torchscript_bundle.serving.service import Service
 
     service = Service(artifact, torch.device("cpu"))

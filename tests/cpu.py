@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from torchscript_bundle.serving.packed.int8.weights import has_int8
-from torchscript_bundle.serving.packed.weights import has_bfloat16
+from torchscript_bundle.serving.engine.onednn.int8.quantised_weights import has_int8
+from torchscript_bundle.serving.engine.onednn.packed_weights import has_bfloat16
 
 needs_bfloat16 = pytest.mark.skipif(
     not has_bfloat16(), reason="this CPU has no bfloat16 instructions that oneDNN uses"

@@ -15,13 +15,13 @@ from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.modes import MODES as EXPORTED
 from torchscript_bundle.export.save_modes import SAVE_MODES
 from torchscript_bundle.serving.artifact import MODEL_FILES
-from torchscript_bundle.serving.loaders import LOADERS
+from torchscript_bundle.serving.engine.loaders import LOADERS
 from torchscript_bundle.serving.modes import MODES as SERVED
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "torchscript_bundle"
 HANDLER = ROOT / "Transformer_handler_generalized.py"
-EAGER = PACKAGE / "serving" / "eager.py"
+EAGER = PACKAGE / "serving" / "engine" / "eager.py"
 SOURCES = [*sorted(PACKAGE.rglob("*.py")), HANDLER]
 STANDARD = set(sys.stdlib_module_names)
 UNSAFE = {"eval", "exec", "literal_eval", "__import__"}
@@ -63,15 +63,15 @@ def test_serving_knows_torch_and_tokenizers_only() -> None:
     assert [each.removeprefix("torchscript_bundle/serving/") for each in found] == [
         "explanations/attribution.py: captum.attr.IntegratedGradients",
         "explanations/page.py: regex",
-        "generation/templates.py: jinja2.TemplateError",
-        "generation/templates.py: jinja2.nodes",
-        "generation/templates.py: jinja2.pass_context",
-        "generation/templates.py: jinja2.ext.Extension",
-        "generation/templates.py: jinja2.ext.loopcontrols",
-        "generation/templates.py: jinja2.parser.Parser",
-        "generation/templates.py: jinja2.runtime.Context",
-        "generation/templates.py: jinja2.runtime.LoopContext",
-        "generation/templates.py: jinja2.sandbox.ImmutableSandboxedEnvironment",
+        "text/jinja.py: jinja2.TemplateError",
+        "text/jinja.py: jinja2.nodes",
+        "text/jinja.py: jinja2.pass_context",
+        "text/jinja.py: jinja2.ext.Extension",
+        "text/jinja.py: jinja2.ext.loopcontrols",
+        "text/jinja.py: jinja2.parser.Parser",
+        "text/jinja.py: jinja2.runtime.Context",
+        "text/jinja.py: jinja2.runtime.LoopContext",
+        "text/jinja.py: jinja2.sandbox.ImmutableSandboxedEnvironment",
     ]
     assert foreign(EAGER, {*allowed, "transformers"}) == []
 
@@ -108,31 +108,31 @@ def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
     ]
     assert names
     assert [name for name in names if not within(name[1], shared | ours)] == [
-        ("export/archive.py", "torchscript_bundle.serving.openapi.describe_folder"),
-        ("export/generation/facts.py", "torchscript_bundle.serving.generation.settings.NEUTRAL"),
+        ("export/archive.py", "torchscript_bundle.serving.describe.openapi.describe_folder"),
+        ("export/generation/facts.py", "torchscript_bundle.serving.api.sampling.NEUTRAL"),
         (
             "export/generation/facts.py",
-            "torchscript_bundle.serving.generation.settings.wrong_defaults",
+            "torchscript_bundle.serving.api.sampling.wrong_defaults",
         ),
-        ("export/quality/calibration.py", "torchscript_bundle.serving.batching.pad_batch"),
-        ("export/quality/calibration.py", "torchscript_bundle.serving.packed.calibrate"),
+        ("export/quality/calibration.py", "torchscript_bundle.serving.engine.batching.pad_batch"),
+        ("export/quality/calibration.py", "torchscript_bundle.serving.engine.onednn.calibrate"),
         (
             "export/quality/calibration.py",
-            "torchscript_bundle.serving.packed.errors.NotPackedError",
+            "torchscript_bundle.serving.engine.comparison.NotPackedError",
         ),
-        ("export/quality/calibration.py", "torchscript_bundle.serving.scripted.load"),
-        ("export/quality/rehearsal.py", "torchscript_bundle.serving.http.HttpRequest"),
-        ("export/quality/rehearsal.py", "torchscript_bundle.serving.http.HttpResponse"),
-        ("export/quality/rehearsal.py", "torchscript_bundle.serving.precisions.Running"),
+        ("export/quality/calibration.py", "torchscript_bundle.serving.engine.loaders.load_torchscript"),
+        ("export/quality/rehearsal.py", "torchscript_bundle.serving.api.http.HttpRequest"),
+        ("export/quality/rehearsal.py", "torchscript_bundle.serving.api.http.HttpResponse"),
+        ("export/quality/rehearsal.py", "torchscript_bundle.serving.engine.precisions.Running"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Service"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Tokenized"),
-        ("export/quality/rehearsal.py", "torchscript_bundle.serving.tokenization.Row"),
+        ("export/quality/rehearsal.py", "torchscript_bundle.serving.text.tokenizer.Row"),
         (
             "export/quality/writing.py",
-            "torchscript_bundle.serving.generation.service.GenerationService",
+            "torchscript_bundle.serving.generation.generation_service.GenerationService",
         ),
-        ("export/quality/writing.py", "torchscript_bundle.serving.http.HttpResponse"),
-        ("export/quality/writing.py", "torchscript_bundle.serving.precisions.Running"),
+        ("export/quality/writing.py", "torchscript_bundle.serving.api.http.HttpResponse"),
+        ("export/quality/writing.py", "torchscript_bundle.serving.engine.precisions.Running"),
     ]
 
 

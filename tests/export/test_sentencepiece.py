@@ -26,7 +26,7 @@ from tests.serving.helpers import CPU, ask
 from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.tokenizer import TRIALS
 from torchscript_bundle.serving.service import Service
-from torchscript_bundle.serving.tokenization import TextEncoder
+from torchscript_bundle.serving.text.tokenizer import TextEncoder
 
 PIECES = 100
 SIZES = {"vocab_size": tiny.VOCABULARY, "intermediate_size": 64, **tiny.SIZES}

@@ -23,7 +23,7 @@ from torchscript_bundle.export.tokenizer import (
     special_ids,
 )
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.tokenization import TextEncoder
+from torchscript_bundle.serving.text.tokenizer import TextEncoder
 
 Artifact = Callable[[str], Path]
 

@@ -21,7 +21,7 @@ from tests.integration.helpers import serving, wait_until
 from tests.serving.generation.helpers import Written, spoken
 from torchscript_bundle import server
 from torchscript_bundle.server import Answer
-from torchscript_bundle.serving.http import EVENTS
+from torchscript_bundle.serving.api.http import EVENTS
 
 TEXTS = (
     *("The film was long and the ending", "cold soup", "It works as described; the battery", "a"),

@@ -17,7 +17,7 @@ from tests.integration.grpc_stubs import PATIENCE, PROTOS, Stubs, make
 from tests.integration.helpers import close
 from torchscript_bundle.export.archive import VERSION
 from torchscript_bundle.server import ROOT
-from torchscript_bundle.serving.http import MAX_RESPONSE_SIZE
+from torchscript_bundle.serving.api.http import MAX_RESPONSE_SIZE
 
 TEXTS = ["We waited an hour for cold soup.", "It works: été."]
 RUBBISH = bytes(range(256))

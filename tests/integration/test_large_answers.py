@@ -10,7 +10,7 @@ import pytest
 from tests import tiny
 from tests.integration.conftest import Site, build
 from torchscript_bundle.server import Answer
-from torchscript_bundle.serving.http import MAX_RESPONSE_SIZE
+from torchscript_bundle.serving.api.http import MAX_RESPONSE_SIZE
 
 TEXT = "[MASK]"
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import torch
 
 from torchscript_bundle.jit import tracing
+from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse
 from torchscript_bundle.serving.artifact import (
     CONFIG_FILE,
     FORMAT_VERSION,
@@ -20,9 +21,8 @@ from torchscript_bundle.serving.artifact import (
     Padding,
     file_sha256,
 )
-from torchscript_bundle.serving.http import HttpRequest, HttpResponse
 from torchscript_bundle.serving.modes import MODES
-from torchscript_bundle.serving.modes.writing import Writing
+from torchscript_bundle.serving.modes.text_generation import Writing
 from torchscript_bundle.serving.service import Service
 
 CPU = torch.device("cpu")

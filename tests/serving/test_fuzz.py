@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.serving.helpers import post, read
+from torchscript_bundle.serving.api.http import TEXT, HttpRequest, HttpResponse
 from torchscript_bundle.serving.errors import REASONS
-from torchscript_bundle.serving.http import TEXT, HttpRequest, HttpResponse
 from torchscript_bundle.serving.service import Service
 
 TEXTS = ["The film was long.", "Not bad at all."]

@@ -14,10 +14,10 @@ from tests.tally import Tally
 from tests.wrong import strategies
 from tests.wrong.by_mode import SAMPLES
 from tests.wrong.rows import Sample
-from torchscript_bundle.serving.body import decode_body
+from torchscript_bundle.serving.api.body import decode_body
+from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse
+from torchscript_bundle.serving.api.protocols import first_keys, read_call
 from torchscript_bundle.serving.errors import REASONS, RequestError
-from torchscript_bundle.serving.http import HttpRequest, HttpResponse
-from torchscript_bundle.serving.protocols import first_keys, read_call
 from torchscript_bundle.serving.service import Service
 
 #: Without the search for what of a failure matters, which traces every line.

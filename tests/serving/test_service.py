@@ -12,8 +12,8 @@ import torch
 from tests.serving.helpers import CPU, ask, change, post, raw, read
 from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.server import BASE_PROPERTIES
+from torchscript_bundle.serving.api.http import MAX_RESPONSE_SIZE, TEXT, HttpRequest
 from torchscript_bundle.serving.artifact import MODULE_FILE
-from torchscript_bundle.serving.http import MAX_RESPONSE_SIZE, TEXT, HttpRequest
 from torchscript_bundle.serving.service import Service
 
 Artifact = Callable[[str], Path]
@@ -213,7 +213,7 @@ def test_an_answer_over_the_bound_is_refused_and_its_neighbour_is_not(
 ) -> None:
     one, two = post("We waited."), post(["We waited.", "Not bad."])
     size = len(service("bert").answer([one])[0].body)
-    monkeypatch.setattr("torchscript_bundle.serving.refusals.MAX_RESPONSE_SIZE", size)
+    monkeypatch.setattr("torchscript_bundle.serving.api.guards.MAX_RESPONSE_SIZE", size)
     small, large = service("bert").answer([one, two])
     assert (small.status, large.status) == (200, 413)
     assert "send fewer or shorter texts" in read(large)["error"]

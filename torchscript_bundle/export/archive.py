@@ -37,8 +37,8 @@ from torchscript_bundle.serving.artifact import (
     SAMPLES_FILE,
     Bundle,
 )
+from torchscript_bundle.serving.describe.openapi import describe_folder
 from torchscript_bundle.serving.errors import ArtifactError
-from torchscript_bundle.serving.openapi import describe_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 HANDLER = ROOT / "Transformer_handler_generalized.py"

@@ -10,26 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchscript_bundle.serving.admission import Admission, Room, Work, overdue
-from torchscript_bundle.serving.artifact import Bundle, ServingOptions
-from torchscript_bundle.serving.batching import PADDINGS, Tokens
-from torchscript_bundle.serving.body import decode_body
-from torchscript_bundle.serving.description import describe_bundle
-from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.http import (
-    TEXT,
-    HttpRequest,
-    HttpResponse,
-    json_response,
-    prefers_plain_text,
-)
-from torchscript_bundle.serving.modes import load_mode
-from torchscript_bundle.serving.modes.base import ChecksRows, Computed, Narrows, Query, ReadsTokens
-from torchscript_bundle.serving.openapi import describe_api
-from torchscript_bundle.serving.pairs import check_pairs, takes_pairs
-from torchscript_bundle.serving.precisions import Running
-from torchscript_bundle.serving.protocols import first_keys, read_call
-from torchscript_bundle.serving.protocols.call import Call
-from torchscript_bundle.serving.refusals import (
+from torchscript_bundle.serving.api.body import decode_body
+from torchscript_bundle.serving.api.guards import (
     bounded,
     check_count,
     check_items,
@@ -38,8 +20,25 @@ from torchscript_bundle.serving.refusals import (
     no_explanations,
     refusal,
 )
-from torchscript_bundle.serving.runtime import Outputs, Runtime
-from torchscript_bundle.serving.tokenization import Row, TextEncoder
+from torchscript_bundle.serving.api.http import (
+    TEXT,
+    HttpRequest,
+    HttpResponse,
+    json_response,
+    prefers_plain_text,
+)
+from torchscript_bundle.serving.api.protocols import first_keys, read_call
+from torchscript_bundle.serving.api.protocols.call import Call
+from torchscript_bundle.serving.artifact import Bundle, ServingOptions
+from torchscript_bundle.serving.describe.openapi import describe_api, describe_bundle
+from torchscript_bundle.serving.engine.batching import PADDINGS, Tokens
+from torchscript_bundle.serving.engine.precisions import Running
+from torchscript_bundle.serving.engine.runtime import Outputs, Runtime
+from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.modes import load_mode
+from torchscript_bundle.serving.modes.base import ChecksRows, Computed, Narrows, Query, ReadsTokens
+from torchscript_bundle.serving.text.pairs import check_pairs, takes_pairs
+from torchscript_bundle.serving.text.tokenizer import Row, TextEncoder
 
 if TYPE_CHECKING:
     from torchscript_bundle.serving.explanations.explainer import Explainer, Explanation, Wanted

@@ -28,6 +28,7 @@ from torchscript_bundle.export.modes import MODES as EXPORTED
 from torchscript_bundle.export.proof_table import print_proof
 from torchscript_bundle.export.source import load_source
 from torchscript_bundle.jit import tracing
+from torchscript_bundle.serving.api.sampling import make_settings, sampling_fields
 from torchscript_bundle.serving.artifact import (
     MODULE_FILE,
     REQUESTS_PER_ROW,
@@ -35,7 +36,6 @@ from torchscript_bundle.serving.artifact import (
     Output,
     Padding,
 )
-from torchscript_bundle.serving.generation.settings import make_settings, sampling_fields
 
 WRITERS = ("gpt2_writer", "llama_writer", "mistral_writer", "t5_writer", "bart_writer")
 TEXTS = ("The film was", "It works as described; the battery", "We waited an hour for cold soup")

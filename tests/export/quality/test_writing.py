@@ -16,7 +16,7 @@ from torchscript_bundle.export.quality.choice import settle_precision
 from torchscript_bundle.export.quality.texts import Line
 from torchscript_bundle.export.quality.writing import NEW, WritingRehearsal
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.generation.service import GenerationService
+from torchscript_bundle.serving.generation.generation_service import GenerationService
 
 Artifact = Callable[[str], Path]
 TEXTS = ["It works.", "x", "We waited an hour", '{"inputs": "soup", "parameters": {"top_k": 3}}']

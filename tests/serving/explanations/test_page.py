@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from torchscript_bundle.serving.explanations.page import page
 from torchscript_bundle.serving.explanations.target import Attribution, Target
-from torchscript_bundle.serving.tokenization import Row
+from torchscript_bundle.serving.text.tokenizer import Row
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"  # one emoji of five code points
 FLAG = "\U0001f1eb\U0001f1ee"

@@ -15,6 +15,7 @@ from tests import tiny
 from tests.export.generation.helpers import MAX_LENGTH, writer
 from torchscript_bundle.export.generation import make_generator, read_facts
 from torchscript_bundle.jit import tracing
+from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse
 from torchscript_bundle.serving.artifact import (
     CONFIG_FILE,
     FORMAT_VERSION,
@@ -24,8 +25,7 @@ from torchscript_bundle.serving.artifact import (
     Padding,
     file_sha256,
 )
-from torchscript_bundle.serving.generation.service import GenerationService
-from torchscript_bundle.serving.http import HttpRequest, HttpResponse
+from torchscript_bundle.serving.generation.generation_service import GenerationService
 
 TEMPLATE = (
     "{% for message in messages %}<s>{{ message['role'] }}: {{ message['content'] }}</s>"

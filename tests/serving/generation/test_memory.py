@@ -12,8 +12,8 @@ import torch
 from tests.export.generation.helpers import MAX_LENGTH
 from tests.serving.generation.helpers import Written, post
 from tests.serving.helpers import change
-from torchscript_bundle.serving.generation.exchange import Exchange
-from torchscript_bundle.serving.http import HttpResponse
+from torchscript_bundle.serving.api.http import HttpResponse
+from torchscript_bundle.serving.generation.response_stream import Exchange
 
 #: Slots are a power of two, and room has half as many places again: docs/generation.md.
 FACTOR = 3

@@ -14,11 +14,11 @@ import torch
 from tests.export.generation.helpers import MAX_LENGTH
 from tests.serving.generation.helpers import Written, answer_all, ask, post
 from tests.serving.helpers import change
+from torchscript_bundle.serving.api.http import HttpResponse
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.generation import turns
-from torchscript_bundle.serving.generation.pace import Pace
-from torchscript_bundle.serving.generation.service import GenerationService
-from torchscript_bundle.serving.http import HttpResponse
+from torchscript_bundle.serving.generation.estimates import Pace
+from torchscript_bundle.serving.generation.generation_service import GenerationService
 
 TEXTS = ("The film was long and the ending", "cold soup", "a", "It works as described", "Café", "x")
 Writers = Callable[[str], Written]

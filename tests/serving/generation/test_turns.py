@@ -6,9 +6,8 @@ import random
 
 from tokenizers import Tokenizer, models
 
+from torchscript_bundle.serving.api.sampling import Settings
 from torchscript_bundle.serving.generation.answer import Answer, Piece
-from torchscript_bundle.serving.generation.settings import Settings
-from torchscript_bundle.serving.generation.spelling import Spelling
 from torchscript_bundle.serving.generation.turns import (
     BEGUN_SMALL,
     READING_SECONDS,
@@ -19,6 +18,7 @@ from torchscript_bundle.serving.generation.turns import (
     Space,
     Turns,
 )
+from torchscript_bundle.serving.text.detokenizer import Spelling
 
 LIMITS = Limits(rows=8, tokens=800)
 TOKENIZER = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))

@@ -16,7 +16,7 @@ from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.modes.base import Computed
 from torchscript_bundle.serving.modes.reranking import Reranking
 from torchscript_bundle.serving.service import Service
-from torchscript_bundle.serving.tokenization import Row
+from torchscript_bundle.serving.text.tokenizer import Row
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 

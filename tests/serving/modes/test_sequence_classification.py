@@ -15,7 +15,7 @@ from tests.serving.helpers import BUNDLE, CPU, ask, change, post, raw, read
 from torchscript_bundle.serving.modes.base import Computed
 from torchscript_bundle.serving.modes.sequence_classification import SequenceClassification
 from torchscript_bundle.serving.service import Service
-from torchscript_bundle.serving.tokenization import Row
+from torchscript_bundle.serving.text.tokenizer import Row
 
 Named = Callable[[str], Service]
 

@@ -161,7 +161,7 @@ def main(text: str) -> None:
     """Run a plan and print the counts."""
     plan = Plan(**json.loads(text))
     if plan.attached:
-        from torchscript_bundle.serving.packed import freezing
+        from torchscript_bundle.serving.engine.onednn import frozen_graphs as freezing
 
         freezing.detached = lambda graph: graph
     torch.set_num_threads(1)

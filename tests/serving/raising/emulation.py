@@ -14,8 +14,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from torchscript_bundle.serving.packed import checks
-from torchscript_bundle.serving.packed.int8 import packing
+from torchscript_bundle.serving.engine.onednn import difference as checks
+from torchscript_bundle.serving.engine.onednn.int8 import int8_packing as packing
 
 FUNCTIONS = {
     "none": lambda x: x,

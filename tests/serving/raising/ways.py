@@ -11,12 +11,12 @@ import torch
 
 from tests.serving.helpers import CPU
 from torchscript_bundle.jit import tracing
-from torchscript_bundle.serving.frozen import freeze
-from torchscript_bundle.serving.half import HalfModule
-from torchscript_bundle.serving.packed import Packed, calibrate, pack, pack_int8
-from torchscript_bundle.serving.packed.errors import GRAPH_ERRORS, NotPackedError
-from torchscript_bundle.serving.packed.memory import release_memory
-from torchscript_bundle.serving.packed.shared import share
+from torchscript_bundle.serving.engine.autocast import HalfModule
+from torchscript_bundle.serving.engine.comparison import GRAPH_ERRORS, NotPackedError
+from torchscript_bundle.serving.engine.memory import release_memory
+from torchscript_bundle.serving.engine.onednn import Packed, calibrate, pack, pack_int8
+from torchscript_bundle.serving.engine.onednn.shared_weights import share
+from torchscript_bundle.serving.engine.torchscript import freeze
 
 Examples = Sequence[tuple[torch.Tensor, ...]]
 #: What runs, given a module's file and arguments that it can run.

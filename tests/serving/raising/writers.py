@@ -12,7 +12,7 @@ import torch
 from tests.serving.helpers import CPU
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.serving.artifact import MODULE_FILE
-from torchscript_bundle.serving.generation.packed import PackedGenerator, pack_generator
+from torchscript_bundle.serving.generation.packed_generator import PackedGenerator, pack_generator
 
 PROMPT = (5, 9, 11)
 #: Far more places than memory has.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.serving.generation.settings import NEUTRAL, wrong_defaults
+from torchscript_bundle.serving.api.sampling import NEUTRAL, wrong_defaults
 
 #: Settings that say nothing of which token comes next, or that are read here.
 _READ = {

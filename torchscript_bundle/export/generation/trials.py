@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.generation.eager_oracle import dictated_logits, greedy_answers
 from torchscript_bundle.export.generation.facts import GeneratorFacts
-from torchscript_bundle.export.generation.oracle import dictated_logits, greedy_answers
 from torchscript_bundle.jit.tracing import Tensors
 from torchscript_bundle.jit.verify import Case, Shape, last_line
 

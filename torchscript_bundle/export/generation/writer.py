@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.generation.facts import GeneratorFacts, read_facts
+from torchscript_bundle.export.generation.generation_proof import WritingProof, writing_proof
 from torchscript_bundle.export.generation.maker import make_generator
-from torchscript_bundle.export.generation.proof import WritingProof, writing_proof
 from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer import check_decoding, cleans_up_spaces

@@ -11,10 +11,10 @@ from torchscript_bundle.export.quality.material import Material
 from torchscript_bundle.export.quality.rehearsal import CannotRunError
 from torchscript_bundle.export.quality.texts import FEWEST_LINES, spread
 from torchscript_bundle.serving.artifact import CALIBRATION_FILE, Bundle
-from torchscript_bundle.serving.batching import pad_batch
-from torchscript_bundle.serving.packed import calibrate
-from torchscript_bundle.serving.packed.errors import NotPackedError
-from torchscript_bundle.serving.scripted import load
+from torchscript_bundle.serving.engine.batching import pad_batch
+from torchscript_bundle.serving.engine.comparison import NotPackedError
+from torchscript_bundle.serving.engine.loaders import load_torchscript
+from torchscript_bundle.serving.engine.onednn import calibrate
 
 #: Most rows that are run: a request may hold many.
 MOST_ROWS = 512
@@ -41,7 +41,7 @@ def write_calibration(folder: Path, bundle: Bundle, material: Material) -> None:
         )
     rows = [row for request in material.calibrating for row in request.flat]
     taken = [rows[at] for at in spread(len(rows), MOST_ROWS)]
-    module = load(folder, bundle, torch.device("cpu"))
+    module = load_torchscript(folder, bundle, torch.device("cpu"))
     try:
         found = calibrate(module, [pad_batch([row], bundle) for row in taken])
     except NotPackedError as error:

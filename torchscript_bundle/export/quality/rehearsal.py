@@ -16,11 +16,11 @@ import torch
 
 from torchscript_bundle.export.quality.comparison import Item, RowOutputs
 from torchscript_bundle.export.quality.texts import Line
+from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.http import HttpRequest, HttpResponse
-from torchscript_bundle.serving.precisions import Running
+from torchscript_bundle.serving.engine.precisions import Running
 from torchscript_bundle.serving.service import Service, Tokenized
-from torchscript_bundle.serving.tokenization import Row
+from torchscript_bundle.serving.text.tokenizer import Row
 
 #: What a worker has read of a line; each kind of worker has its own.
 Request = Any

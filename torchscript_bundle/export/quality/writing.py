@@ -13,10 +13,10 @@ from torch import Tensor
 from torchscript_bundle.export.quality.comparison import Item, RowOutputs
 from torchscript_bundle.export.quality.rehearsal import Rehearsal, as_request, refusal
 from torchscript_bundle.export.quality.texts import Line
+from torchscript_bundle.serving.api.http import HttpResponse
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.generation.service import GenerationService
-from torchscript_bundle.serving.http import HttpResponse
-from torchscript_bundle.serving.precisions import Running
+from torchscript_bundle.serving.engine.precisions import Running
+from torchscript_bundle.serving.generation.generation_service import GenerationService
 
 #: Tokens that are written after each prompt.
 NEW = 8

@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.batching import pad_batch, padded_length, plan_batches
+from torchscript_bundle.serving.engine.batching import pad_batch, padded_length, plan_batches
+from torchscript_bundle.serving.engine.pace import Pace, fastest
+from torchscript_bundle.serving.engine.runtime import LONGEST_TIMED, WARM_UP_CALLS
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.target import Attribution, Target
-from torchscript_bundle.serving.pace import Pace, fastest
-from torchscript_bundle.serving.runtime import LONGEST_TIMED, WARM_UP_CALLS
-from torchscript_bundle.serving.tokenization import Row
+from torchscript_bundle.serving.text.tokenizer import Row
 
 try:
     from captum.attr import IntegratedGradients

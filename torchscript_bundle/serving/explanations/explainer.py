@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torchscript_bundle.serving import fields
+from torchscript_bundle.serving.api import fields
+from torchscript_bundle.serving.api.guards import bounded, naming_item
+from torchscript_bundle.serving.api.http import HTML, HttpResponse, json_response
+from torchscript_bundle.serving.api.protocols.call import Call
 from torchscript_bundle.serving.artifact import REMAKE, Bundle, ServingOptions
+from torchscript_bundle.serving.engine.runtime import Runtime
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
-from torchscript_bundle.serving.explanations.answer import describe
 from torchscript_bundle.serving.explanations.attribution import Attributor
-from torchscript_bundle.serving.explanations.form import HTML as HTML_FORM
-from torchscript_bundle.serving.explanations.form import explained_form
+from torchscript_bundle.serving.explanations.described import describe
 from torchscript_bundle.serving.explanations.page import page
-from torchscript_bundle.serving.http import HTML, HttpResponse, json_response
+from torchscript_bundle.serving.explanations.request import HTML as HTML_FORM
+from torchscript_bundle.serving.explanations.request import explained_form
 from torchscript_bundle.serving.modes.base import Computed, Explains, Mode, Query
-from torchscript_bundle.serving.protocols.call import Call
-from torchscript_bundle.serving.refusals import bounded, naming_item
-from torchscript_bundle.serving.runtime import Runtime
-from torchscript_bundle.serving.tokenization import Row
+from torchscript_bundle.serving.text.tokenizer import Row
 
 
 @dataclass(frozen=True)

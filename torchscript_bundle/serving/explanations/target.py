@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
+from torchscript_bundle.serving.api.fields import Field, listed
+from torchscript_bundle.serving.api.json_schema import COUNT, JsonSchema, either, words
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.fields import Field, listed
-from torchscript_bundle.serving.schemas import COUNT, JsonSchema, either, words
-from torchscript_bundle.serving.tokenization import Row
+from torchscript_bundle.serving.text.tokenizer import Row
 
 #: More digits than any index has.
 MOST_DIGITS = 9

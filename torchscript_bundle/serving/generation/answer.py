@@ -8,10 +8,10 @@ from typing import Literal
 
 import torch
 
+from torchscript_bundle.serving.api.sampling import Settings
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.generation.settings import Settings
-from torchscript_bundle.serving.generation.spelling import Spelling
-from torchscript_bundle.serving.generation.stops import StopFinder
+from torchscript_bundle.serving.text.detokenizer import Spelling
+from torchscript_bundle.serving.text.stop_strings import StopFinder
 
 FAILED = RequestError(500, "the server could not answer this request")
 #: Why an answer ended, in Hugging Face's words.

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
+from torchscript_bundle.serving.api.sampling import Settings
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
-from torchscript_bundle.serving.generation.settings import Settings
-from torchscript_bundle.serving.generation.spelling import Spelling
+from torchscript_bundle.serving.text.detokenizer import Spelling
 
 
 class PromptReader:

@@ -10,8 +10,7 @@ from torchscript_bundle.serving.modes.fill_mask import FillMask
 from torchscript_bundle.serving.modes.question_answering import QuestionAnswering
 from torchscript_bundle.serving.modes.reranking import Reranking
 from torchscript_bundle.serving.modes.sequence_classification import SequenceClassification
-from torchscript_bundle.serving.modes.text2text_generation import Text2TextGeneration
-from torchscript_bundle.serving.modes.text_generation import TextGeneration
+from torchscript_bundle.serving.modes.text_generation import Text2TextGeneration, TextGeneration
 from torchscript_bundle.serving.modes.token_classification import TokenClassification
 from torchscript_bundle.serving.modes.zero_shot_classification import ZeroShotClassification
 

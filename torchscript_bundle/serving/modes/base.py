@@ -8,12 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from tokenizers import Tokenizer
 
+from torchscript_bundle.serving.api.fields import Field
+from torchscript_bundle.serving.api.json_schema import JsonSchema
 from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.engine.runtime import Outputs
 from torchscript_bundle.serving.explanations.target import Target
-from torchscript_bundle.serving.fields import Field
-from torchscript_bundle.serving.runtime import Outputs
-from torchscript_bundle.serving.schemas import JsonSchema
-from torchscript_bundle.serving.tokenization import Row, TextInput, Truncation
+from torchscript_bundle.serving.text.tokenizer import Row, TextInput, Truncation
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.serving import fields
+from torchscript_bundle.serving.api import fields
+from torchscript_bundle.serving.api.json_schema import NUMBER, array
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
+from torchscript_bundle.serving.engine.runtime import Outputs
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.runtime import Outputs
-from torchscript_bundle.serving.schemas import NUMBER, array
-from torchscript_bundle.serving.tokenization import Row, Truncation
+from torchscript_bundle.serving.text.tokenizer import Row, Truncation
 
 #: What the model itself returns: a vector for each token.
 TOKENS = "last_hidden_state"

@@ -15,15 +15,23 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from torchscript_bundle.serving import fields
+from torchscript_bundle.serving.api import fields
+from torchscript_bundle.serving.api.json_schema import (
+    COUNT,
+    NUMBER,
+    STRING,
+    TRUE,
+    array,
+    either,
+    record,
+)
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
-from torchscript_bundle.serving.cleaning import clean_up
+from torchscript_bundle.serving.engine.runtime import Outputs
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.runtime import Outputs
-from torchscript_bundle.serving.schemas import COUNT, NUMBER, STRING, TRUE, array, either, record
-from torchscript_bundle.serving.tokenization import Row, Truncation
+from torchscript_bundle.serving.text.detokenizer import clean_up
+from torchscript_bundle.serving.text.tokenizer import Row, Truncation
 
 MAX_TOP_K = 100
 MAX_TARGETS = 100

@@ -16,15 +16,14 @@ from typing import Any
 import torch
 from tokenizers import Encoding, Tokenizer
 
-from torchscript_bundle.serving import fields
+from torchscript_bundle.serving.api import fields
+from torchscript_bundle.serving.api.json_schema import COUNT, NUMBER, STRING, array, either, record
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.explanations.target import Index, Target
 from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.modes.place import check_place
-from torchscript_bundle.serving.modes.room import check_leaves_room
-from torchscript_bundle.serving.schemas import COUNT, NUMBER, STRING, array, either, record
-from torchscript_bundle.serving.tokenization import Truncation
+from torchscript_bundle.serving.modes.checks import check_leaves_room, check_place
+from torchscript_bundle.serving.text.tokenizer import Truncation
 
 DOC_STRIDE = 128
 MAX_ANSWER_LEN = 15

@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.serving import fields
+from torchscript_bundle.serving.api import fields
+from torchscript_bundle.serving.api.json_schema import COUNT, NUMBER, STRING, TRUE, array, record
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.schemas import COUNT, NUMBER, STRING, TRUE, array, record
-from torchscript_bundle.serving.tokenization import Truncation
+from torchscript_bundle.serving.text.tokenizer import Truncation
 
 #: logits `[passages]` -> scores `[passages]`; each keeps their order.
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {

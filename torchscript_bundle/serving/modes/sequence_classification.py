@@ -12,13 +12,8 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.serving import fields
-from torchscript_bundle.serving.artifact import REMAKE, Bundle
-from torchscript_bundle.serving.errors import ArtifactError
-from torchscript_bundle.serving.explanations.target import Label, Target
-from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.pairs import no_pairs
-from torchscript_bundle.serving.schemas import (
+from torchscript_bundle.serving.api import fields
+from torchscript_bundle.serving.api.json_schema import (
     NUMBER,
     TRUE,
     JsonSchema,
@@ -27,7 +22,12 @@ from torchscript_bundle.serving.schemas import (
     record,
     words,
 )
-from torchscript_bundle.serving.tokenization import Truncation
+from torchscript_bundle.serving.artifact import REMAKE, Bundle
+from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.explanations.target import Label, Target
+from torchscript_bundle.serving.modes.base import Computed, Query
+from torchscript_bundle.serving.text.pairs import no_pairs
+from torchscript_bundle.serving.text.tokenizer import Truncation
 
 #: logits `[labels]` -> scores `[labels]`, by the model's `problem_type`.
 #: Source: transformers' TextClassificationPipeline.postprocess.

@@ -15,11 +15,21 @@ from typing import Any
 import torch
 from tokenizers import Encoding, Tokenizer
 
-from torchscript_bundle.serving import fields
+from torchscript_bundle.serving.api import fields
+from torchscript_bundle.serving.api.json_schema import (
+    COUNT,
+    NUMBER,
+    STRING,
+    array,
+    either,
+    record,
+    words,
+)
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import LabelOfToken, Target, TokenLabel
 from torchscript_bundle.serving.modes.base import Computed, Query
+from torchscript_bundle.serving.modes.checks import check_place
 from torchscript_bundle.serving.modes.entities import (
     WORD_STRATEGIES,
     Entity,
@@ -29,9 +39,7 @@ from torchscript_bundle.serving.modes.entities import (
     group_words,
     merge_overlapping,
 )
-from torchscript_bundle.serving.modes.place import check_place
-from torchscript_bundle.serving.schemas import COUNT, NUMBER, STRING, array, either, record, words
-from torchscript_bundle.serving.tokenization import Row, Truncation
+from torchscript_bundle.serving.text.tokenizer import Row, Truncation
 
 NONE = "none"
 STRATEGIES = (NONE, "simple", *WORD_STRATEGIES)

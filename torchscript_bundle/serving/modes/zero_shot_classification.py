@@ -13,14 +13,21 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from torchscript_bundle.serving import fields
+from torchscript_bundle.serving.api import fields
+from torchscript_bundle.serving.api.json_schema import (
+    NUMBER,
+    STRING,
+    TRUE,
+    JsonSchema,
+    array,
+    record,
+)
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.modes.room import check_leaves_room
-from torchscript_bundle.serving.schemas import NUMBER, STRING, TRUE, JsonSchema, array, record
-from torchscript_bundle.serving.tokenization import Truncation
+from torchscript_bundle.serving.modes.checks import check_leaves_room
+from torchscript_bundle.serving.text.tokenizer import Truncation
 
 MOST_LABELS = 1000
 LONGEST_LABEL = 500

@@ -1,0 +1,52 @@
+"""What passes cost: fitted to what was timed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from torchscript_bundle.serving.engine.costs import CostModel, Sample
+
+SHAPES = [(1, 16), (8, 16), (1, 128)]
+
+
+def timed(call: float, token: float, pair: float) -> list[Sample]:
+    """What would be measured of a machine of these costs, in seconds."""
+    return [
+        Sample(rows, length, call + rows * length * (token + pair * length))
+        for rows, length in SHAPES
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "token", "pair"),
+    [(0.011, 0.00099, 0.0), (0.004, 0.0003, 1e-6), (0.0, 0.001, 0.0), (0.005, 5e-6, 0.0)],
+)
+def test_costs_are_found_again(call: float, token: float, pair: float) -> None:
+    found = CostModel.fit(timed(call, token, pair))
+    assert found.call == pytest.approx(call / token, abs=0.01)
+    assert found.pair == pytest.approx(pair / token, abs=1e-6)
+
+
+def test_noise_moves_costs_little() -> None:
+    exact = timed(0.011, 0.001, 0.0)
+    for at in range(3):
+        noisy = [
+            replace(s, seconds=s.seconds * (1.1 if i == at else 1)) for i, s in enumerate(exact)
+        ]
+        assert 4 < CostModel.fit(noisy).call < 20
+
+
+@pytest.mark.parametrize("samples", [timed(0.001, -1e-6, 0.0), timed(0.5, 0.0, 0.0)])
+def test_worthless_measurements_give_the_default(samples: list[Sample]) -> None:
+    assert CostModel.fit(samples).call in (CostModel().call, 4096.0)
+
+
+def test_nothing_costs_less_than_nothing() -> None:
+    found = CostModel.fit(timed(-0.001, 0.001, -1e-6))
+    assert found.call >= 0 and found.pair >= 0
+
+
+def test_costs_grow_with_rows_and_length() -> None:
+    assert CostModel(10.0, 0.01).of(2, 100) == 10 + 200 * 2

@@ -1,0 +1,1 @@
+"""Bytes <-> calls: HTTP, bodies, fields and their bounds, protocols."""

@@ -1,0 +1,62 @@
+"""A worker's device, and device constants in a trace.
+
+A trace keeps the device of every tensor that the model made while it ran (masks, positions) as a
+constant, and `torch.jit.load(map_location=...)` moves weights only. Without this, a module that was
+traced on the CPU mixes devices on a GPU, and one traced on `cuda:0` fails on `cuda:1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from torchscript_bundle.serving.errors import ArtifactError
+
+
+def choose_device(gpu_id: int | None, cuda_available: bool) -> torch.device:
+    """The GPU that TorchServe assigned to this worker, else the CPU.
+
+    Raises:
+        ArtifactError: a GPU was assigned and torch cannot use one, which would silently serve from
+            the CPU a model that was planned for a GPU.
+    """
+    if gpu_id is None:
+        return torch.device("cpu")
+    if not cuda_available:
+        raise ArtifactError(
+            f"TorchServe assigned GPU {gpu_id} but this torch has no CUDA; install a CUDA build of "
+            "torch, or set number_of_gpu=0 in config.properties"
+        )
+    return torch.device("cuda", gpu_id)
+
+
+def make_current(device: torch.device) -> None:
+    """Has page-locked memory, streams and whatever names no device belong to a worker's GPU.
+
+    Else each worker would hold some memory of the first GPU too.
+    """
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
+def retarget(module: torch.jit.ScriptModule, device: torch.device) -> None:
+    """Points every device constant of a loaded module, children included, at `device`.
+
+    To be called before the first run, while nothing is compiled.
+    """
+    for node in device_constants(module):
+        node.s_("value", str(device))
+
+
+def device_constants(module: torch.jit.ScriptModule) -> Iterator[torch._C.Node]:
+    """The constants of type Device in the graphs of a module and its children."""
+    for child in module.modules():
+        compiled = getattr(child, "_c", None)
+        if compiled is None:
+            continue
+        for name in compiled._method_names():
+            graph = compiled._get_method(name).graph
+            for node in graph.findAllNodes("prim::Constant"):
+                if node.output().type().kind() == "DeviceObjType":
+                    yield node

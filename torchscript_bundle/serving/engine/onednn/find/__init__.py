@@ -1,0 +1,1 @@
+"""Find linear layers and activation functions in a frozen graph."""

@@ -1,0 +1,1 @@
+"""Rewrite a frozen graph over oneDNN's packed layers."""

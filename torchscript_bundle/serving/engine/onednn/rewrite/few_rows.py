@@ -1,0 +1,96 @@
+"""Gives packed float32 layers four rows where they have fewer, with which they are faster.
+
+All layers of GPT-2 once (Zen 4, two threads): 21, 34, 22 and 19 ms with 1, 2, 3 and 4 rows. Weights
+of bfloat16 gain nothing. The rows are repeated, and what is computed twice is cut off.
+"""
+
+from __future__ import annotations
+
+from torchscript_bundle.serving.engine.onednn.graph_editing import Graph, Node, insert, nodes_of
+
+ROWS = 4
+
+_UNARY = "(%input, %packed, %bias, %function, %scalars : Scalar?[], %form)"
+_BINARY = "(%input, %other, %packed, %bias, %function)"
+
+#: Only where all dimensions but the first and last are 1: repeating is along the first.
+_TEMPLATE = """graph{inputs}:
+  %zero : int = prim::Constant[value=0]()
+  %one : int = prim::Constant[value=1]()
+  %last : int = prim::Constant[value=-1]()
+  %no : bool = prim::Constant[value=0]()
+  %most : int = prim::Constant[value={rows}]()
+  %rows : int = aten::size(%input, %zero)
+  %features : int = aten::size(%input, %last)
+  %size : int = aten::mul(%rows, %features)
+  %numbers : int = aten::numel(%input)
+  %flat : bool = aten::eq(%numbers, %size)
+  %single : bool = aten::eq(%rows, %one)
+  %below : bool = aten::lt(%rows, %most)
+  %few : bool = aten::__and__(%flat, %below)
+  {also}
+  %output : Tensor = prim::If(%{condition})
+    block0():
+      {repeated}
+      %computed : Tensor = mkldnn::_linear_pointwise{four}
+      %kept : Tensor = aten::slice(%computed, %zero, %zero, %rows, %one)
+      -> (%kept)
+    block1():
+      %plain : Tensor = mkldnn::_linear_pointwise{given}
+      -> (%plain)
+  return (%output)"""
+
+#: One row is repeated by a view, which is read once; of several a copy is made.
+_REPEAT = """%{name}_four : Tensor = prim::If(%single)
+        block0():
+          %{name}_shape : int[] = aten::size(%{name})
+          %{name}_changed : int[] = aten::_set_item(%{name}_shape, %zero, %most)
+          %{name}_view : Tensor = aten::expand(%{name}, %{name}_shape, %no)
+          -> (%{name}_view)
+        block1():
+          %{name}_list : Tensor[] = prim::ListConstruct(%{name}, %{name}, %{name}, %{name})
+          %{name}_many : Tensor = aten::cat(%{name}_list, %zero)
+          %{name}_first : Tensor = aten::slice(%{name}_many, %zero, %zero, %most, %one)
+          -> (%{name}_first)"""
+
+#: What is added has as many rows: repeated, it would else be broadcast where it must be refused.
+_SAME_ROWS = """%others : int = aten::size(%other, %zero)
+  %same : bool = aten::eq(%others, %rows)
+  %both : bool = aten::__and__(%few, %same)"""
+
+
+def _template(inputs: str, repeated: tuple[str, ...], also: str, condition: str) -> str:
+    given = inputs.replace(" : Scalar?[]", "")
+    four = given
+    for name in repeated:
+        four = four.replace(f"%{name}", f"%{name}_four")
+    return _TEMPLATE.format(
+        inputs=inputs,
+        rows=ROWS,
+        also=also,
+        condition=condition,
+        repeated="\n      ".join(_REPEAT.format(name=name) for name in repeated),
+        four=four,
+        given=given,
+    )
+
+
+UNARY = _template(_UNARY, ("input",), "", "few")
+BINARY = _template(_BINARY, ("input", "other"), _SAME_ROWS, "both")
+
+
+def repeat_few_rows(graph: Graph, kind: str) -> None:
+    """Puts a branch for few rows around every packed layer.
+
+    Args:
+        graph: is edited.
+        kind: the operator of packed layers.
+    """
+    for node in nodes_of(graph, kind):
+        _replace(graph, node)
+
+
+def _replace(graph: Graph, node: Node) -> None:
+    is_binary = node.inputsAt(4).type().kind() == "StringType"
+    template = BINARY if is_binary else UNARY
+    node.output().replaceAllUsesWith(insert(graph, node, template, *node.inputs()))

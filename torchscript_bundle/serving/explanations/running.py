@@ -1,0 +1,130 @@
+"""Explanations in turns: each a pass at a time, with predictions in between."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Collection
+
+from torchscript_bundle.serving.api.guards import guard
+from torchscript_bundle.serving.api.http import HttpResponse
+from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.explanations.explainer import Explanation
+
+
+class Turn:
+    """One explanation, which computes only while `take` waits for it.
+
+    captum has a loop of its own over the passes, so each explanation gets a thread, and the two
+    threads hand the one baton to each other.
+
+    Args:
+        explanation: what to compute.
+        seconds: after so many, counted from now, it ends with a 503.
+    """
+
+    def __init__(self, explanation: Explanation, seconds: float) -> None:
+        self.explanation = explanation
+        self.response: HttpResponse | None = None
+        self._deadline = time.monotonic() + seconds
+        self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def take(self) -> None:
+        """Compute until the next pass, or the end."""
+        if self.response is None:
+            self._go.release()
+            self._back.acquire()
+
+    def end(self) -> None:
+        """Let it compute no further pass, so that its thread ends."""
+        self._deadline = 0.0
+        while self.response is None:
+            self.take()
+
+    def _run(self) -> None:
+        self._go.acquire()
+        self.response = guard(self.explanation.run, self._pause)
+        self._back.release()
+
+    def _pause(self) -> None:
+        self._back.release()
+        self._go.acquire()
+        if time.monotonic() > self._deadline:
+            raise RequestError(
+                503,
+                "explaining takes longer than a request may; send fewer or shorter texts, or lower "
+                "n_steps, or send the request again when fewer others are waiting",
+                retry_after=1,
+            )
+
+
+class Turns:
+    """The explanations that are under way.
+
+    Args:
+        most: how many there may be.
+        seconds: what all of them together may be estimated to take.
+        deadline: what one may really take, with predictions in between (seconds).
+    """
+
+    def __init__(self, most: int, *, seconds: float, deadline: float) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._deadline = deadline
+        self._order: deque[str] = deque()
+        self._turns: dict[str, Turn] = {}
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._turns
+
+    def add(self, name: str, explanation: Explanation) -> None:
+        """Begin an explanation.
+
+        Raises:
+            RequestError: 413 where it takes longer than a request may, 503 where too many are
+                under way.
+        """
+        if explanation.seconds > self._seconds:
+            steps = int(explanation.steps * self._seconds / explanation.seconds)
+            lower = f", or n_steps of at most {steps}" if steps >= 2 else ""
+            raise RequestError(
+                413,
+                f"explaining this takes about {math.ceil(explanation.seconds)} s on this server, "
+                f"and a request may take {self._seconds:g}; send fewer or shorter texts{lower}",
+            )
+        waiting = sum(turn.explanation.seconds for turn in self._turns.values())
+        if len(self._turns) == self._most or waiting + explanation.seconds > self._seconds:
+            raise RequestError(
+                503,
+                "other explanations are under way; send this one again in "
+                f"{math.ceil(waiting)} seconds",
+                retry_after=math.ceil(waiting),
+            )
+        self._turns[name] = Turn(explanation, self._deadline)
+        self._order.append(name)
+
+    def take(self) -> None:
+        """Let the next explanation compute a pass."""
+        if self._order:
+            self._turns[self._order[0]].take()
+            self._order.rotate(-1)
+
+    def forget_all_but(self, names: Collection[str]) -> None:
+        """End those that nobody waits for."""
+        for name in self._turns.keys() - names:
+            self._turns.pop(name).end()
+            self._order.remove(name)
+
+    def pop_done(self, name: str) -> HttpResponse | None:
+        """Return the response of an explanation and forget it; None while it is under way."""
+        response = self._turns[name].response
+        if response is not None:
+            del self._turns[name]
+            self._order.remove(name)
+        return response

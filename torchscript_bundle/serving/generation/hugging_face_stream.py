@@ -1,0 +1,92 @@
+"""Answers as Hugging Face's text-generation endpoints give them, whole and streamed.
+
+Source: https://huggingface.github.io/text-generation-inference
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from torchscript_bundle.serving.api.http import (
+    TEXT,
+    HttpRequest,
+    HttpResponse,
+    json_response,
+    prefers_plain_text,
+)
+from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.generation.answer import Answer
+from torchscript_bundle.serving.generation.response_stream import Exchange, event
+from torchscript_bundle.serving.modes.base import Mode, Query
+from torchscript_bundle.serving.modes.text_generation import Wanted, Written, describe_token
+from torchscript_bundle.serving.text.tokenizer import Row
+
+
+class HuggingFaceExchange(Exchange):
+    """See the module.
+
+    Args:
+        request, answers, streamed: see `Exchange`.
+        mode: forms the answers.
+        queries: what it has understood of each text.
+        reply: the value of the response, from the answers.
+    """
+
+    def __init__(
+        self,
+        request: HttpRequest,
+        answers: Sequence[Answer],
+        streamed: bool,
+        mode: Mode,
+        queries: Sequence[Query],
+        reply: Callable[[list[Any]], Any],
+    ) -> None:
+        super().__init__(request, answers, streamed)
+        self._mode = mode
+        self._queries = queries
+        self._reply = reply
+
+    def _whole(self) -> HttpResponse:
+        pairs = zip(self._queries, self.answers, strict=True)
+        values = [self._mode.encode(query, [[_written(answer)]]) for query, answer in pairs]
+        if prefers_plain_text(self.request.accept):
+            lines = "\n".join(map(self._mode.plain_text, values))
+            return HttpResponse(200, TEXT, lines.encode("utf-8"))
+        return json_response(200, self._reply(values))
+
+    def _error(self, error: RequestError) -> dict[str, Any]:
+        return {"error": error.message, **({"error_type": "generation"} if self.streamed else {})}
+
+    def _piece(self, index: int, answer: Answer, at: int) -> Iterator[bytes]:
+        last = answer.done and at == len(answer.pieces) - 1
+        yield event(
+            {
+                "index": at + 1,
+                "token": describe_token(answer.pieces[at]),
+                "generated_text": self._full_text(index, answer) if last else None,
+                "details": _details(answer) if last else None,
+            }
+        )
+
+    def _full_text(self, index: int, answer: Answer) -> str:
+        query = self._queries[index]
+        wanted: Wanted = query.options
+        return f"{query.texts[0] if wanted.return_full_text else ''}{answer.text}"
+
+
+def _written(answer: Answer) -> Written:
+    prompt = list(answer.prompt)
+    row = Row(prompt, [0] * len(prompt), truncated=False, too_long=False)
+    return Written(row, (torch.tensor([piece.token for piece in answer.pieces]),), answer)
+
+
+def _details(answer: Answer) -> dict[str, Any]:
+    return {
+        "finish_reason": answer.reason,
+        "generated_tokens": len(answer.pieces),
+        "input_length": len(answer.prompt),
+        "seed": answer.settings.seed if answer.settings.do_sample else None,
+    }

@@ -1,0 +1,135 @@
+"""What OpenAI's clients get: whole, or in chunks that end with `[DONE]`.
+
+Source: https://platform.openai.com/docs/api-reference
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse, json_response
+from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.generation.answer import Answer
+from torchscript_bundle.serving.generation.response_stream import Exchange, event
+
+DONE = b"data: [DONE]\n\n"
+#: Errors of these statuses are sent as 400, as OpenAI's are.
+AS_BAD_REQUEST = (422,)
+
+
+class CompletionExchange(Exchange):
+    """See the module.
+
+    Args:
+        request, answers, streamed: see `Exchange`.
+        model: its name.
+        chat: whether the answer is a message.
+        usage: whether a stream counts its tokens at the end.
+    """
+
+    def __init__(
+        self,
+        request: HttpRequest,
+        answers: Sequence[Answer],
+        streamed: bool,
+        *,
+        model: str,
+        chat: bool,
+        usage: bool,
+    ) -> None:
+        super().__init__(request, answers, streamed)
+        self._model = model
+        self._chat = chat
+        self._counted = usage
+        self._id = ("chatcmpl-" if chat else "cmpl-") + uuid.uuid4().hex
+        self._created = int(time.time())
+
+    def _whole(self) -> HttpResponse:
+        kind = "chat.completion" if self._chat else "text_completion"
+        choices = [
+            self._choice(
+                index,
+                {"message": {"role": "assistant", "content": answer.text, "refusal": None}}
+                if self._chat
+                else {"text": answer.text},
+                _reason(answer),
+            )
+            for index, answer in enumerate(self.answers)
+        ]
+        return json_response(200, {**self._head(kind, choices), "usage": self._usage()})
+
+    def _error(self, error: RequestError) -> dict[str, Any]:
+        return error_body(error.status, error.message)
+
+    def _first(self) -> Iterator[bytes]:
+        if self._chat:
+            yield self._chunk(0, {"delta": {"role": "assistant", "content": ""}}, None)
+
+    def _piece(self, index: int, answer: Answer, at: int) -> Iterator[bytes]:
+        text = answer.pieces[at].text
+        if text:
+            yield self._chunk(index, {"delta": {"content": text}} if self._chat else {"text": text})
+        if answer.done and at == len(answer.pieces) - 1:
+            empty: dict[str, Any] = {"delta": {}} if self._chat else {"text": ""}
+            yield self._chunk(index, empty, _reason(answer))
+
+    def _last(self) -> Iterator[bytes]:
+        if self._counted:
+            yield event({**self._head(self._chunk_kind, []), "usage": self._usage()})
+        yield DONE
+
+    @property
+    def _chunk_kind(self) -> str:
+        return "chat.completion.chunk" if self._chat else "text_completion"
+
+    def _chunk(self, index: int, content: dict[str, Any], reason: str | None = None) -> bytes:
+        choices = [self._choice(index, content, reason)]
+        counted = {"usage": None} if self._counted else {}
+        return event({**self._head(self._chunk_kind, choices), **counted})
+
+    def _head(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": self._model,
+            "choices": choices,
+        }
+
+    def _choice(self, index: int, content: dict[str, Any], reason: str | None) -> dict[str, Any]:
+        return {"index": index, **content, "logprobs": None, "finish_reason": reason}
+
+    def _usage(self) -> dict[str, int]:
+        read = sum(len(answer.prompt) for answer in self.answers)
+        written = sum(len(answer.pieces) for answer in self.answers)
+        return {
+            "prompt_tokens": read,
+            "completion_tokens": written,
+            "total_tokens": read + written,
+        }
+
+
+def error_body(status: int, message: str) -> dict[str, Any]:
+    """An error in OpenAI's shape."""
+    codes = {404: "model_not_found", 413: "context_length_exceeded"}
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return {"error": {"message": message, "type": kind, "param": None, "code": codes.get(status)}}
+
+
+def in_openai_shape(response: HttpResponse) -> HttpResponse:
+    """The same, if it is no error or in that shape; else as OpenAI's clients read an error."""
+    if response.status < 400:
+        return response
+    said = json.loads(response.body)["error"]
+    if isinstance(said, dict):
+        return response
+    status = 400 if response.status in AS_BAD_REQUEST else response.status
+    return json_response(status, error_body(response.status, said), response.headers)
+
+
+def _reason(answer: Answer) -> str:
+    return "length" if answer.reason == "length" else "stop"

@@ -1,0 +1,1 @@
+"""Strings <-> tokens: tokenizer, detokenizer, stop strings, chat templates."""

@@ -1,0 +1,1 @@
+"""TorchServe: its context, its batches and continuous batching, its gRPC."""
