@@ -26,6 +26,7 @@ from tests.serving.raising.spoiled import SPOILS
 from tests.serving.raising.ways import RAISED, WAYS, Examples, Unable, make
 from tests.serving.raising.writers import load_generator, raising_call, write
 from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle
+from torchscript_bundle.serving.engine.onednn import frozen_graphs
 
 #: What the process may grow by (bytes), so that memory is short where it should be.
 ROOM = 700 << 20
@@ -161,9 +162,7 @@ def main(text: str) -> None:
     """Run a plan and print the counts."""
     plan = Plan(**json.loads(text))
     if plan.attached:
-        from torchscript_bundle.serving.engine.onednn import frozen_graphs as freezing
-
-        freezing.detached = lambda graph: graph
+        frozen_graphs.detached = lambda graph: graph
     torch.set_num_threads(1)
     with torch.inference_mode():
         print(json.dumps(dict(run(plan))))

@@ -14,8 +14,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from torchscript_bundle.serving.engine.onednn import difference as checks
-from torchscript_bundle.serving.engine.onednn.int8 import int8_packing as packing
+from torchscript_bundle.serving.engine.comparison import TOLERANCES
+from torchscript_bundle.serving.engine.onednn import packing
 
 FUNCTIONS = {
     "none": lambda x: x,
@@ -34,8 +34,8 @@ def every_precision() -> Iterator[None]:
     library = torch.library.Library("mkldnn", "IMPL")
     with (
         mock.patch.object(torch.cpu, "_is_vnni_supported", lambda: True),
-        mock.patch.object(packing, "TOLERANCE", math.inf),
-        mock.patch.dict(checks.TOLERANCES, {torch.bfloat16: math.inf}),
+        mock.patch.object(packing, "INT8_TOLERANCE", math.inf),
+        mock.patch.dict(TOLERANCES, {torch.bfloat16: math.inf}),
         mock.patch.object(operators, "_is_mkldnn_bf16_supported", lambda: True),
     ):
         try:

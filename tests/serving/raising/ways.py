@@ -15,7 +15,7 @@ from torchscript_bundle.serving.engine.autocast import HalfModule
 from torchscript_bundle.serving.engine.comparison import GRAPH_ERRORS, NotPackedError
 from torchscript_bundle.serving.engine.memory import release_memory
 from torchscript_bundle.serving.engine.onednn import Packed, calibrate, pack, pack_int8
-from torchscript_bundle.serving.engine.onednn.shared_weights import share
+from torchscript_bundle.serving.engine.onednn.shared_weights import share_weights
 from torchscript_bundle.serving.engine.torchscript import freeze
 
 Examples = Sequence[tuple[torch.Tensor, ...]]
@@ -64,11 +64,11 @@ def _int8(path: Path, examples: Examples) -> Callable[..., Any]:
     return _done(pack_int8(module, examples, calibrate(module, examples)))
 
 
-def _joined(path: Path, examples: Examples) -> Callable[..., Any]:
-    """The batch in a pass with another one, before it."""
+def _merged(path: Path, examples: Examples) -> Callable[..., Any]:
+    """The batch merged with another one, before it."""
     packed = _done(pack(_load(path), examples, counts=(2,)))
     if not packed.joined:
-        raise Unable("its batches cannot share a pass")
+        raise Unable("its batches cannot be merged")
     return lambda *arguments: packed.joined[2](*examples[0], *arguments)[1]
 
 
@@ -76,7 +76,7 @@ def _shared(path: Path, examples: Examples) -> Callable[..., Any]:
     packed = _done(pack(_load(path), examples))
     folder = path.with_suffix("")
     folder.mkdir(exist_ok=True)
-    share(packed.methods.values(), folder)
+    share_weights(packed.methods.values(), folder)
     return packed
 
 
@@ -98,7 +98,7 @@ WAYS: dict[str, Way] = {
     "float32": _float32,
     "bfloat16": _bfloat16,
     "int8": _int8,
-    "joined": _joined,
+    "merged": _merged,
     "shared": _shared,
     "observed": _observed,
 }

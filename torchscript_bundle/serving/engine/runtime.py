@@ -19,7 +19,7 @@ from torchscript_bundle.serving.engine.cuda import CARDS, CardPasses
 from torchscript_bundle.serving.engine.loaders import LOADERS, Module
 from torchscript_bundle.serving.engine.memory import release_memory
 from torchscript_bundle.serving.engine.onednn import Method, Packed
-from torchscript_bundle.serving.engine.onednn.shared_weights import share
+from torchscript_bundle.serving.engine.onednn.shared_weights import share_weights
 from torchscript_bundle.serving.engine.pace import Pace, fastest
 from torchscript_bundle.serving.engine.passes import plan_passes, useful_counts
 from torchscript_bundle.serving.engine.precisions import Running, Start, make_running
@@ -151,7 +151,7 @@ class Runtime:
         """Holds packed weights in memory once for all workers that are given this folder."""
         packed = self._running.forward
         if isinstance(packed, Packed):
-            share([*packed.methods.values(), *packed.joined.values()], folder)
+            share_weights([*packed.methods.values(), *packed.joined.values()], folder)
             release_memory()
 
     def _examples(self, text: Row) -> list[tuple[torch.Tensor, ...]]:
