@@ -1,7 +1,7 @@
-"""int8 and bfloat16 graphs on CPUs that have no instructions for them.
+"""Run int8 and bfloat16 graphs on CPUs that have no instructions for them.
 
-Their operators then lose precision or are slow, which is no matter where only errors are looked at:
-the graph, its call stacks and its interpreter are those that a worker has.
+Operators then lose precision or are slow, which does not matter to tests of errors: the graph, its
+call stacks and the interpreter are those of a worker.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FUNCTIONS = {
 
 @contextmanager
 def every_precision() -> Iterator[None]:
-    """Let packing believe that the CPU has all instructions, and compute what oneDNN refuses."""
+    """Make packing believe that the CPU has all instructions; compute what oneDNN refuses."""
     operators = torch.ops.mkldnn
     has_bfloat16 = operators._is_mkldnn_bf16_supported()
     library = torch.library.Library("mkldnn", "IMPL")

@@ -1,4 +1,4 @@
-"""Every way in which a worker may run a module; each is given the only reference to it."""
+"""The ways in which a worker may run a module; each gets the only reference to it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from torchscript_bundle.serving.engine.onednn.shared_weights import share_weight
 from torchscript_bundle.serving.engine.torchscript import freeze
 
 Examples = Sequence[tuple[torch.Tensor, ...]]
-#: What runs, given a module's file and arguments that it can run.
+#: A module's file and arguments that it can compute -> what runs it.
 Way = Callable[[Path, Examples], Callable[..., Any]]
 
 
 class Unable(Exception):
-    """Why a module cannot be run in a way."""
+    """A module cannot be run in a way."""
 
 
 def _load(path: Path) -> torch.jit.ScriptModule:
@@ -81,7 +81,7 @@ def _shared(path: Path, examples: Examples) -> Callable[..., Any]:
 
 
 def _observed(path: Path, examples: Examples) -> Callable[..., Any]:
-    """Calibration, whose samples may be anything as well."""
+    """Calibrate with the arguments, then run the module."""
     module = _load(path)
 
     def run(*arguments: torch.Tensor) -> Any:
@@ -102,15 +102,15 @@ WAYS: dict[str, Way] = {
     "shared": _shared,
     "observed": _observed,
 }
-#: What such a way may raise: `guard` of a service makes an answer of any.
+#: Errors that a way may raise; a service answers each with a status.
 RAISED = (*GRAPH_ERRORS, TypeError, ValueError, IndexError, NotPackedError)
 
 
 def make(way: str, path: Path, examples: Examples) -> Callable[..., Any]:
-    """What runs a module, of which nothing else is left.
+    """Return what runs a module, once nothing else of the module is left.
 
     Raises:
-        Unable: it cannot be run so.
+        Unable: the module cannot be run in this way.
     """
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -40,8 +40,6 @@ class EditedGraph:
     """A method's graph and weights that become inputs after its own: no constant can be packed.
 
     Attributes:
-        name: the method's.
-        graph: edited in place.
         assume_same_shape: also fuse what fails at unusual shapes: sums and products, whose operands
             might be broadcast, and layers that read one input, whose outputs become slices.
         merged: several batches run as one, so that few rows are rare.

@@ -54,19 +54,20 @@ def detached(graph: ir.Graph) -> ir.Graph:
         NotPackedError: it calls functions or methods.
     """
     copy = torch._C.Graph()
-    values: dict[int, ir.Value] = {}
-    for given in graph.inputs():
-        values[given.unique()] = _typed_like(copy.addInput(), given)
-    _copy_nodes(graph, copy, values)
-    for output in graph.outputs():
-        copy.registerOutput(values[output.unique()])
+    _copy_block(graph, copy, copy, {})
     return copy
 
 
-def _copy_nodes(
-    source: ir.Graph | torch._C.Block, copy: ir.Graph, values: dict[int, ir.Value]
+def _copy_block(
+    source: ir.Graph | torch._C.Block,
+    target: ir.Graph | torch._C.Block,
+    copy: ir.Graph,
+    values: dict[int, ir.Value],
 ) -> None:
-    """Recreate nodes at `copy`'s insert point; `values` maps the source's values to the copy's."""
+    """Recreate a graph, or a block in it; `values` maps the source's values to the copy's."""
+    add_input = target.addInput if isinstance(target, ir.Graph) else target.addInputToBlock  # type: ignore[attr-defined]
+    for given in source.inputs():
+        values[given.unique()] = _typed_like(add_input(), given)
     for node in source.nodes():
         if node.kind() in CALLS:
             raise NotPackedError(f"it calls a function by {node.kind()}, which cannot be inlined")
@@ -79,19 +80,11 @@ def _copy_nodes(
         for old, new in zip(node.outputs(), created.outputs(), strict=True):
             values[old.unique()] = _typed_like(new, old)
         for block in node.blocks():
-            _copy_block(block, created.addBlock(), copy, values)
-
-
-def _copy_block(
-    source: torch._C.Block, created: torch._C.Block, copy: ir.Graph, values: dict[int, ir.Value]
-) -> None:
-    for given in source.inputs():
-        value = created.addInputToBlock()  # type: ignore[attr-defined]
-        values[given.unique()] = _typed_like(value, given)
-    with copy.insert_point_guard(created):
-        _copy_nodes(source, copy, values)
+            inner = created.addBlock()
+            with copy.insert_point_guard(inner):
+                _copy_block(block, inner, copy, values)
     for output in source.outputs():
-        created.registerOutput(values[output.unique()])
+        target.registerOutput(values[output.unique()])
 
 
 def _typed_like(value: ir.Value, other: ir.Value) -> ir.Value:

@@ -49,6 +49,17 @@ def only_user(value: Value) -> Node | None:
     return uses[0].user if len(uses) == 1 else None
 
 
+def constants(**values: float | None) -> str:
+    """Return IR text that defines numbers, flags and None, a line each."""
+    kinds = {bool: "bool", int: "int", float: "float", type(None): "NoneType"}
+    lines = []
+    for name, value in values.items():
+        number = int(value) if isinstance(value, bool) else value
+        held = "" if number is None else f"[value={number}]"
+        lines.append(f"%{name} : {kinds[type(value)]} = prim::Constant{held}()")
+    return "\n  ".join(lines)
+
+
 def insert_constant(graph: Graph, before: Node, value: object) -> Value:
     """Insert a constant before a node."""
     graph.setInsertPoint(before)

@@ -62,7 +62,3 @@ class PackedWeights:
             dense = concatenate(weights).to(self.dtype).contiguous()
             self._packed[key] = weights, torch.ops.mkldnn._reorder_linear_weight(dense, ROWS)
         return self._packed[key][1]
-
-    def cast(self, bias: torch.Tensor | None) -> torch.Tensor | None:
-        """Return a bias in the dtype of the packed weights."""
-        return None if bias is None else bias.to(self.dtype)

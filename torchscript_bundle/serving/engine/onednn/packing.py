@@ -9,7 +9,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -50,10 +50,9 @@ REWRITES: dict[torch.dtype, tuple[Rewrite, ...]] = {
     torch.bfloat16: (run_in_bfloat16,),
 }
 
-# Tolerances are relative to an output's largest value.
-#: For int8. It catches errors; whether labels stay the same is measured on real texts at export.
+#: Tolerance of int8. It catches errors; export measures on real texts whether labels stay the same.
 INT8_TOLERANCE = 0.5
-#: For merged batches. In bfloat16 and int8 another order of summation may round to the next step.
+#: Tolerance of merged batches. Another order of summation may round to the next bfloat16 or int8.
 MERGED_TOLERANCE = 5e-2
 
 
@@ -63,7 +62,7 @@ class WeightKind:
 
     Attributes:
         name: for the log.
-        tolerance: largest difference from the module's outputs.
+        tolerance: for outputs.
         rewrites: makes the rewrites, which share weights between graphs; raises NotPackedError if
             torch or the CPU cannot compute with such weights.
     """
@@ -164,7 +163,7 @@ class Reference:
         name: the method's.
         examples: its arguments.
         expected: its outputs, for each example.
-        tolerance: largest difference.
+        tolerance: largest difference, relative to an output's largest value.
     """
 
     name: str
@@ -197,6 +196,7 @@ class Reference:
         return Reference(f"{self.name}_of_{count}", [arguments], [expected], tolerance)
 
 
+@torch.no_grad()
 def _pack(
     module: torch.jit.ScriptModule,
     examples: Mapping[str, Sequence[Arguments]],
@@ -205,45 +205,31 @@ def _pack(
 ) -> Packed:
     """Find, rewrite and compare; where that fails, return the module's own methods."""
     started = time.perf_counter()
+    methods = {name: getattr(module, name) for name in examples}
     try:
-        with torch.no_grad():
-            require_cpu(module)
-            rewrites = kind.rewrites()
-            references = {}
-            for name, arguments in examples.items():
-                expected = run_examples(name, getattr(module, name), arguments)
-                references[name] = Reference(name, arguments, expected, kind.tolerance)
-            graphs = frozen_graphs(module, list(examples))
-            for graph in graphs.values():
-                find_layers(graph)
-            packed = _rewrite_and_compare(graphs, references, rewrites, counts)
+        require_cpu(module)
+        rewrites = kind.rewrites()
+        references = {
+            name: Reference(name, each, run_examples(name, methods[name], each), kind.tolerance)
+            for name, each in examples.items()
+        }
+        graphs = frozen_graphs(module, list(examples))
+        for graph in graphs.values():
+            find_layers(graph)
+        attempt = _Attempt(graphs, references, rewrites, assume_same_shape=True)
+        try:
+            packed = attempt.pack(counts)
+        except NotPackedError as first:
+            try:
+                packed = replace(attempt, assume_same_shape=False).pack(counts)
+            except NotPackedError:
+                raise first from None
     except NotPackedError as error:
         logger.warning("the module runs as it was saved: %s", error)
-        return Packed({name: getattr(module, name) for name in examples}, str(error))
+        return Packed(methods, str(error))
     took = time.perf_counter() - started
     logger.info("%d linear layers packed in %s, %.1f s", packed.linears, kind.name, took)
     return packed
-
-
-def _rewrite_and_compare(
-    graphs: Mapping[str, ir.Graph],
-    references: Mapping[str, Reference],
-    rewrites: Sequence[Rewrite],
-    counts: Sequence[int],
-) -> Packed:
-    """Try with an assumption about shapes that nearly every model meets, then without.
-
-    Raises:
-        NotPackedError: both attempts fail; the message is of the first.
-    """
-    failure: NotPackedError | None = None
-    for assume_same_shape in (True, False):
-        try:
-            return _Attempt(graphs, references, rewrites, assume_same_shape).pack(counts)
-        except NotPackedError as error:
-            failure = failure or error
-    assert failure is not None
-    raise failure
 
 
 @dataclass(frozen=True)
@@ -257,15 +243,13 @@ class _Attempt:
 
     def pack(self, counts: Sequence[int]) -> Packed:
         try:
-            edited = {
-                name: self._rewrite(name, graph.copy()) for name, graph in self.graphs.items()
-            }
-            methods = {name: each.compile() for name, each in edited.items()}
+            edited = [self._rewrite(name, graph.copy()) for name, graph in self.graphs.items()]
+            methods = {each.name: each.compile() for each in edited}
             outputs = {name: self.references[name].check(each) for name, each in methods.items()}
         except GRAPH_ERRORS as error:
             # torch has no one class for what its compiler and its operators refuse.
             raise NotPackedError(last_line(error)) from error
-        linears = sum(each.linears for each in edited.values())
+        linears = sum(each.linears for each in edited)
         return Packed(methods, None, self._merge(counts, outputs), linears)
 
     def _rewrite(self, name: str, graph: ir.Graph, *, merged: bool = False) -> EditedGraph:
@@ -283,9 +267,8 @@ class _Attempt:
         try:
             for count in counts:
                 reference = self.references["forward"].merged(count, outputs["forward"])
-                graph = merge_batches(
-                    self.graphs["forward"], count, assume_same_shape=self.assume_same_shape
-                )
+                graph = self.graphs["forward"]
+                graph = merge_batches(graph, count, assume_same_shape=self.assume_same_shape)
                 method = self._rewrite(reference.name, graph, merged=True).compile()
                 reference.check(method)
                 merged[count] = method

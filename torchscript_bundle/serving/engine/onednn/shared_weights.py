@@ -35,8 +35,7 @@ class Block:
 
     Attributes:
         tensor: dense and contiguous, or in a layout of oneDNN's own.
-        address: of its data.
-        size: of its data, in bytes.
+        size: of the data, in bytes.
         layout: oneDNN's serialised description of the layout; empty for a dense tensor.
     """
 
@@ -68,11 +67,8 @@ class Block:
 def share_weights(methods: Iterable[object], folder: Path) -> None:
     """Let packed methods read weights from a mapped file; where that fails they keep their own.
 
-    The file stays mapped as long as the process lives.
-
-    Args:
-        methods: of a packed module; others are left alone.
-        folder: for the file; workers of other models must have another.
+    The file stays mapped as long as the process lives. Workers of other models must have another
+    folder.
     """
     functions = [method for method in methods if isinstance(method, FunctionWithWeights)]
     try:

@@ -27,15 +27,14 @@ ELEMENTWISE: dict[str, Function] = {
     "aten::sigmoid": torch.sigmoid,
 }
 
-_ONE_OPERATOR = """graph(%input):
-  {constants}
-  %output : Tensor = {operator}
+_GELU = """graph(%input):
+  %approximate : str = prim::Constant[value="{approximate}"]()
+  %output : Tensor = aten::gelu(%input, %approximate)
   return (%output)"""
 
-_GELU = _ONE_OPERATOR.format(
-    constants='%approximate : str = prim::Constant[value="{approximate}"]()',
-    operator="aten::gelu(%input, %approximate)",
-)
+_SILU = """graph(%input):
+  %output : Tensor = aten::silu(%input)
+  return (%output)"""
 
 #: Known functions, and the one operator that computes each.
 KNOWN: tuple[tuple[Function, str], ...] = (
@@ -44,7 +43,7 @@ KNOWN: tuple[tuple[Function, str], ...] = (
         _GELU.format(approximate="tanh"),
     ),
     (torch.nn.functional.gelu, _GELU.format(approximate="none")),
-    (torch.nn.functional.silu, _ONE_OPERATOR.format(constants="", operator="aten::silu(%input)")),
+    (torch.nn.functional.silu, _SILU),
 )
 
 #: Largest difference between spellings of one function in float32, relative to its largest value.
@@ -54,12 +53,14 @@ GRID = torch.linspace(-12, 12, 4801)
 
 def write_as_activations(graph: ir.Graph) -> None:
     """Replace the chain after every linear layer by a known function that equals it."""
+    atol = TOLERANCE * float(GRID.max())
     for linear in ir.nodes_of(graph, LINEAR):
         chain = _chain_after(linear)
         computed = _evaluate(chain, linear.output()) if len(chain) > 1 else None
-        for function, template in KNOWN if computed is not None else ():
-            tolerance = TOLERANCE * float(GRID.max())
-            if torch.allclose(computed, function(GRID), rtol=0, atol=tolerance):
+        if computed is None:
+            continue
+        for function, template in KNOWN:
+            if torch.allclose(computed, function(GRID), rtol=0, atol=atol):
                 activation = ir.insert(graph, chain[-1], template, linear.output())
                 chain[-1].output().replaceAllUsesWith(activation)
                 break

@@ -114,8 +114,7 @@ def calibrate(
 
     Args:
         module: loaded, in eval mode, on the CPU, float32; it stays as it is.
-        inputs: arguments like those that will be served, best without padding: padding tokens count
-            as any other.
+        inputs: arguments such as will be served, best without padding, which counts as any token.
         method: name of the method that takes them.
 
     Raises:

@@ -18,12 +18,8 @@ from torchscript_bundle.serving.engine.onednn.find import find_layers
 from torchscript_bundle.serving.engine.onednn.find.linears import packable_linears, weight_of
 from torchscript_bundle.serving.engine.onednn.frozen_graphs import frozen_graphs
 
-_OBSERVE = """graph(%input, %features : int, %lows, %highs, %squares, %rows):
-  %first : int = prim::Constant[value=0]()
-  %one : int = prim::Constant[value=1]()
-  %any : int = prim::Constant[value=-1]()
-  %no : bool = prim::Constant[value=0]()
-  %none : NoneType = prim::Constant()
+_OBSERVE = f"""graph(%input, %features : int, %lows, %highs, %squares, %rows):
+  {ir.constants(first=0, one=1, any=-1, no=False, none=None)}
   %shape : int[] = prim::ListConstruct(%any, %features)
   %over : int[] = prim::ListConstruct(%first)
   %tokens : Tensor = aten::reshape(%input, %shape)

@@ -27,15 +27,13 @@ QUANTISE = "aten::quantize_per_tensor"
 
 #: Fewer outputs, as of a classifier's head, gain nothing, and their rounding shows in the scores.
 FEWEST_OUTPUTS = 16
+#: TorchScript's number of uint8.
+UINT8 = 0
 
 # aten::int_repr would copy the numbers, ten times as slowly as quantising them; set_ reads the same
 # memory as uint8 instead.
 _QUANTISE = f"""graph(%input, %scale : float, %zero_point : int):
-  %quint8 : int = prim::Constant[value=13]()
-  %uint8 : int = prim::Constant[value=0]()
-  %start : int = prim::Constant[value=0]()
-  %none : NoneType = prim::Constant()
-  %no : bool = prim::Constant[value=0]()
+  {ir.constants(quint8=13, uint8=UINT8, start=0, none=None, no=False)}
   %nothing : int[] = prim::ListConstruct(%start)
   %quantised : Tensor = {QUANTISE}(%input, %scale, %zero_point, %quint8)
   %empty : Tensor = aten::empty(%nothing, %uint8, %none, %none, %no, %none)
@@ -49,9 +47,7 @@ _MULTIPLY = """graph(%input, %factors):
   return (%output)"""
 
 _LAYER = f"""graph(%input, %scale : float, %zero_point : int, %packed, %scales, %zeros, %bias):
-  %output_scale : float = prim::Constant[value=1.]()
-  %output_zero_point : int = prim::Constant[value=0]()
-  %float32 : int = prim::Constant[value=6]()
+  {ir.constants(output_scale=1.0, output_zero_point=0, float32=6)}
   %function : str = prim::Constant[value="{{function}}"]()
   %scalars : Scalar?[] = prim::ListConstruct()
   %algorithm : str = prim::Constant[value="{{algorithm}}"]()
@@ -62,8 +58,6 @@ _LAYER = f"""graph(%input, %scale : float, %zero_point : int, %packed, %scales, 
 
 #: Positions of an int8 layer's arguments.
 OUTPUT_SCALE, OUTPUT_ZERO_POINT, OUTPUT_DTYPE = 7, 8, 9
-#: TorchScript's number of uint8.
-UINT8 = 0
 
 
 def quantise_linears(

@@ -78,9 +78,7 @@ class QuantisedWeights:
     ) -> QuantisedWeight:
         """Return one int8 weight for several `[out, in]`, float32, that read the same input.
 
-        Args:
-            weights: to be concatenated.
-            divisors: of the input channels `[in]`; weights are multiplied by them.
+        Weights are multiplied by the divisors `[in]` of their input channels.
         """
         key = key_of(weights), tuple(divisors or ())
         if key not in self._quantised:

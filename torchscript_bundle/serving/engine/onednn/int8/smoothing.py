@@ -20,10 +20,9 @@ GAIN = 2.0
 
 
 def smoothquant_scales(observers: list[Observer]) -> torch.Tensor | None:
-    """Return the scales `[in]` of input channels with the least noise; None if they gain little.
+    """Return the scales `[in]` that layers which read one value round best with.
 
-    Args:
-        observers: of all layers that read one value.
+    None where they gain little.
     """
     weight = torch.cat([each.weight for each in observers])
     first = observers[0]

@@ -16,14 +16,8 @@ MOST_SCORES = 1 << 25
 
 # A masked key gets -1e30, not -inf: where all keys of a query are masked (left padding and a causal
 # mask), softmax must not give NaN, which even a weight of zero would pass on to other queries.
-_ADDED_MASK = """graph(%mask):
-  %bfloat16 : int = prim::Constant[value=15]()
-  %bool : int = prim::Constant[value=11]()
-  %no : bool = prim::Constant[value=0]()
-  %none : NoneType = prim::Constant()
-  %one : int = prim::Constant[value=1]()
-  %least : float = prim::Constant[value=-1e+30]()
-  %most : float = prim::Constant[value=1e+30]()
+_ADDED_MASK = f"""graph(%mask):
+  {ir.constants(bfloat16=15, bool=11, no=False, none=None, one=1, least=-1e30, most=1e30)}
   %dtype : int = prim::dtype(%mask)
   %boolean : bool = aten::eq(%dtype, %bool)
   %lowered : Tensor = aten::to(%mask, %bfloat16, %no, %no, %none)
@@ -38,15 +32,8 @@ _ADDED_MASK = """graph(%mask):
   return (%added)"""
 
 _PRODUCTS_OR_FUSED = f"""graph(%query, %key, %value, %mask, %scale : float):
-  %fewest : int = prim::Constant[value={FEWEST_SCORES}]()
-  %most : int = prim::Constant[value={MOST_SCORES}]()
-  %no : bool = prim::Constant[value=0]()
-  %nothing : float = prim::Constant[value=0.]()
-  %none : NoneType = prim::Constant()
-  %zero : int = prim::Constant[value=0]()
-  %one : int = prim::Constant[value=1]()
-  %last : int = prim::Constant[value=-1]()
-  %before : int = prim::Constant[value=-2]()
+  {ir.constants(fewest=FEWEST_SCORES, most=MOST_SCORES, no=False, nothing=0.0, none=None)}
+  {ir.constants(zero=0, one=1, last=-1, before=-2)}
   %rows : int = aten::size(%query, %zero)
   %heads : int = aten::size(%query, %one)
   %queries : int = aten::size(%query, %before)
@@ -73,12 +60,9 @@ _PRODUCTS_OR_FUSED = f"""graph(%query, %key, %value, %mask, %scale : float):
 
 
 def choose_products(graph: ir.Graph, attentions: list[ir.Node], *, in_place: bool) -> None:
-    """Rewrite attention with a tensor as mask and a constant scale, and nothing else unusual.
+    """Rewrite bfloat16 attention with a tensor as mask, a constant scale and nothing unusual.
 
-    Args:
-        graph: edited in place.
-        attentions: nodes with bfloat16 queries, keys and values.
-        in_place: some operator writes into a tensor, so that a mask may change.
+    `in_place`: some operator writes into a tensor, so that a mask may change.
     """
     masks: dict[int, ir.Value] = {}
     for node in attentions:

@@ -70,7 +70,6 @@ class _Lowering:
     """One walk over a graph.
 
     Attributes:
-        graph: edited in place.
         in_place: some operator writes into a tensor, so that an early cast may be out of date.
         lowered: values that are bfloat16 now.
         casts: value and dtype -> the value in that dtype.

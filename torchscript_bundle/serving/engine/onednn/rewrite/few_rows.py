@@ -17,11 +17,7 @@ _BINARY = "(%input, %other, %packed, %bias, %function)"
 
 #: Only where all dimensions but the first and last are 1, since the first is repeated.
 _TEMPLATE = """graph{inputs}:
-  %zero : int = prim::Constant[value=0]()
-  %one : int = prim::Constant[value=1]()
-  %last : int = prim::Constant[value=-1]()
-  %no : bool = prim::Constant[value=0]()
-  %most : int = prim::Constant[value={rows}]()
+  {constants}
   %rows : int = aten::size(%input, %zero)
   %features : int = aten::size(%input, %last)
   %size : int = aten::mul(%rows, %features)
@@ -68,7 +64,7 @@ def _template(inputs: str, repeated: tuple[str, ...], also: str, condition: str)
         four = four.replace(f"%{name}", f"%{name}_four")
     return _TEMPLATE.format(
         inputs=inputs,
-        rows=ROWS,
+        constants=ir.constants(zero=0, one=1, last=-1, no=False, most=ROWS),
         also=also,
         condition=condition,
         repeated="\n      ".join(_REPEAT.format(name=name) for name in repeated),

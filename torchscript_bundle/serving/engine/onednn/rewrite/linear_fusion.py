@@ -31,9 +31,8 @@ _BINARY = """graph(%input, %packed, %bias, %other):
   %output : Tensor = mkldnn::_linear_pointwise(%input, %other, %packed, %bias, %function)
   return (%output)"""
 
-_SLICE = """graph(%input, %start, %end):
-  %dimension : int = prim::Constant[value=-1]()
-  %step : int = prim::Constant[value=1]()
+_SLICE = f"""graph(%input, %start, %end):
+  {ir.constants(dimension=-1, step=1)}
   %output : Tensor = aten::slice(%input, %dimension, %start, %end, %step)
   return (%output)"""
 
@@ -79,13 +78,9 @@ def pack_linears(edited: EditedGraph, weights: PackedWeights) -> None:
 def replace_linears(
     edited: EditedGraph, linears: list[ir.Node], insert_layer: InsertLayer, *, fuse_binaries: bool
 ) -> None:
-    """Replace linear layers by fewer operators.
+    """Replace linear layers by as few operators as `insert_layer` inserts for them.
 
-    Args:
-        edited: the graph.
-        linears: the layers.
-        insert_layer: inserts an operator.
-        fuse_binaries: whether the operator can add or multiply a tensor of the output's shape.
+    `fuse_binaries`: the operators can add, or multiply by, a tensor of their output's shape.
     """
     alone = []
     for linear in linears:
@@ -139,13 +134,15 @@ def _insert_layer(
     edited: EditedGraph, weights: PackedWeights, linears: Sequence[ir.Node], fusion: Fusion
 ) -> ir.Value:
     graph, last = edited.graph, fusion.last
-    bias = ir.insert_constant(graph, last, weights.cast(bias_of(linears)))
+    bias = bias_of(linears)
+    bias = bias if bias is None else bias.to(weights.dtype)
+    vector = ir.insert_constant(graph, last, bias)
     weight = edited.input_for(weights.pack([weight_of(node) for node in linears]))
     others = () if fusion.other is None else (fusion.other,)
     template = (_BINARY if others else _UNARY).format(
         function=fusion.function, algorithm=fusion.algorithm
     )
-    return ir.insert(graph, last, template, linears[0].inputsAt(0), weight, bias, *others)
+    return ir.insert(graph, last, template, linears[0].inputsAt(0), weight, vector, *others)
 
 
 def _split(graph: ir.Graph, joined: ir.Value, linears: list[ir.Node]) -> None:

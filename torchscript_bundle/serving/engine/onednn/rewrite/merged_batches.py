@@ -27,27 +27,20 @@ _FLAT = """graph(%input):
   %output : Tensor = aten::reshape(%input, %shape)
   return (%output)"""
 
-_ROWS = """graph(%input):
+_END = """graph(%start : int, %input):
   %first : int = prim::Constant[value=0]()
   %rows : int = aten::size(%input, %first)
-  return (%rows)"""
+  %end : int = aten::add(%start, %rows)
+  return (%end)"""
 
-_SUM = """graph(%one : int, %other : int):
-  %sum : int = aten::add(%one, %other)
-  return (%sum)"""
-
-_LEAD = """graph(%input):
-  %start : int = prim::Constant[value=0]()
-  %end : int = prim::Constant[value=-1]()
-  %step : int = prim::Constant[value=1]()
+_LEAD = f"""graph(%input):
+  {ir.constants(start=0, end=-1, step=1)}
   %shape : int[] = aten::size(%input)
   %lead : int[] = aten::slice(%shape, %start, %end, %step)
   return (%lead)"""
 
-_PART = """graph(%rows, %start : int, %end : int, %lead : int[]):
-  %first : int = prim::Constant[value=0]()
-  %one : int = prim::Constant[value=1]()
-  %last : int = prim::Constant[value=-1]()
+_PART = f"""graph(%rows, %start : int, %end : int, %lead : int[]):
+  {ir.constants(first=0, one=1, last=-1)}
   %features : int = aten::size(%rows, %last)
   %tail : int[] = prim::ListConstruct(%features)
   %shape : int[] = aten::add(%lead, %tail)
@@ -57,15 +50,12 @@ _PART = """graph(%rows, %start : int, %end : int, %lead : int[]):
 
 
 def merge_batches(graph: ir.Graph, count: int, *, assume_same_shape: bool) -> ir.Graph:
-    """Return a graph that takes the arguments of `count` batches one after the other.
+    """Return a graph that takes the arguments of `count` batches, and returns a tuple of outputs.
 
     Args:
         graph: of one batch, with linear layers as `aten::linear`; it stays as it is.
         count: number of batches.
-        assume_same_shape: take the operands of a sum or product to have as many rows as each other.
-
-    Returns:
-        A graph that returns a tuple of the outputs of each batch.
+        assume_same_shape: take the operands of a sum or product to have the same number of rows.
 
     Raises:
         NotPackedError: a linear layer runs in a loop or branch, or an operator may write into what
@@ -96,11 +86,8 @@ class _Merger:
     """One walk over the graph of one batch, which writes the graph of several.
 
     Attributes:
-        graph: the written one.
-        count: number of batches.
-        assume_same_shape: see `merge_batches`.
-        values: for each batch, the number of a value of the first graph -> its value.
-        merged: the number of a value of the first graph -> its rows in all batches.
+        values: for each batch, the number of a value in the graph of one -> its value here.
+        merged: the number of a value in the graph of one -> its rows in all batches.
     """
 
     graph: ir.Graph
@@ -175,7 +162,7 @@ class _Merger:
         flat = [self._insert(_FLAT, part) for part in parts]
         ends = [ir.insert_constant(self.graph, self.graph.return_node(), 0)]
         for each in flat:
-            ends.append(self._insert(_SUM, ends[-1], self._insert(_ROWS, each)))
+            ends.append(self._insert(_END, ends[-1], each))
         leads = [self._insert(_LEAD, part) for part in parts]
         return _MergedRows(self._insert(_concatenation(self.count), *flat), ends, leads)
 
