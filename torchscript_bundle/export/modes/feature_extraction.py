@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.modes.base import Pairs
+from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.pooling import wrap_pooled
 from torchscript_bundle.export.quality.comparison import Comparison, Item
 from torchscript_bundle.export.sentence_folder import (
@@ -24,6 +23,7 @@ from torchscript_bundle.export.sentence_folder import (
     read_prompts,
 )
 from torchscript_bundle.serving.artifact import Output
+from torchscript_bundle.serving.modes.options import FeatureExtractionOptions
 
 if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
@@ -41,34 +41,27 @@ SAME_DIRECTION = 0.99
 NORMALIZE_KEYS = ("module_input_name", "module_output_name")
 
 
-class FeatureExtraction:
-    """See the module."""
+class FeatureExtraction(ExportMode):
+    """Exports models for this task."""
 
     artifacts_dir = "Embedding_artifacts"
     auto_class = "AutoModel"
     outputs = (Output("embedding"),)
     model_outputs = (Output("last_hidden_state", per_token=True),)
-    pairs: Pairs = "never"
     explained = False
-    #: Keys of setup_config.json that are this mode's alone.
     settings = ("pooling", "normalize_embeddings")
-    #: Weights that the vectors do not pass through, so that a checkpoint may lack them.
     unused_weights = ("pooler.",)
 
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
     ) -> torch.nn.Module:
+        how = FeatureExtractionOptions.read(options)
         try:
-            return wrap_pooled(model, inputs, options["pooling"], options["normalized"])
+            return wrap_pooled(model, inputs, how.pooling, normalize=how.normalized)
         except ValueError as error:
             raise ExportError(f"this is no text encoder: {error}; choose another model") from error
 
-    def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
-        """None: a vector has no classes."""
-        return ()
-
-    def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
-        """How texts are pooled, and the prompts that may be put before them."""
+    def options(self, source: Source, config: SetupConfig) -> FeatureExtractionOptions:
         if getattr(source.model.config, "is_encoder_decoder", False):
             raise ExportError(
                 f"{source.name} is an encoder with a decoder, whose last layer is the decoder's; "
@@ -78,15 +71,15 @@ class FeatureExtraction:
         _check_steps(source, modules)
         check_transformer(source, config)
         prompts, default = _prompts(source, modules)
-        return {
-            "pooling": _pooling(source, config, modules),
-            "normalized": _normalized(source, config, modules),
-            "prompts": prompts,
-            "default_prompt": default,
-        }
+        return FeatureExtractionOptions(
+            pooling=_pooling(source, config, modules),
+            normalized=_normalized(source, config, modules),
+            prompts=prompts,
+            default_prompt=default,
+        )
 
     def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
-        """Whether the vector points where it did; the score is the cosine between the two."""
+        """Compare the direction of the vectors; the score is their cosine."""
         [before], [after] = expected, actual
         cosine = torch.cosine_similarity(before.outputs[0], after.outputs[0], dim=0).item()
         return Comparison(1, int(cosine >= SAME_DIRECTION), (1.0 - cosine,))

@@ -1,4 +1,4 @@
-"""Checks that several modes make on a request's tokens."""
+"""Checks of a request's tokens that several modes make."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torchscript_bundle.serving.modes.base import Computed
 
 
 def check_leaves_room(tokenizer: Tokenizer, text: str, most: int, what: str) -> None:
-    """Refuses a text that takes most of each row.
+    """Refuse an uncut text that would fill most of every window of the text beside it.
 
-    The tokenizer makes all pieces of a long text before any can be counted, each with the other
-    text in it: one that left room for a token would fill the worker's memory.
+    The tokenizer makes all windows before they can be counted, each with the whole uncut text: with
+    room for one token of the other text, they would fill the worker's memory.
 
     Args:
-        tokenizer: the artifact's, whichever way it cuts.
+        tokenizer: the artifact's, with any truncation.
         text: the text that is never cut.
         most: most tokens that it may have.
-        what: what the client calls it.
+        what: its name in the message.
 
     Raises:
         RequestError: 413.
     """
     try:
         count = len(tokenizer.encode(text, add_special_tokens=False).ids)
-    except Exception:  # tokenizers raises bare Exception where it has to cut and must not
+    except Exception:  # tokenizers raises a bare Exception where its truncation cannot cut
         count = most + 1
     if count > most:
         raise RequestError(
@@ -35,12 +35,8 @@ def check_leaves_room(tokenizer: Tokenizer, text: str, most: int, what: str) -> 
         )
 
 
-def check_place(token: int, windows: Sequence[Computed]) -> None:
-    """Refuse a token that the first window of a text has not.
-
-    Args:
-        token: counted from 0, special tokens included.
-        windows: of the text, at least one.
+def check_token_index(token: int, windows: Sequence[Computed]) -> None:
+    """Refuse an index past the tokens (special ones included) of a text's first window.
 
     Raises:
         RequestError: 422.

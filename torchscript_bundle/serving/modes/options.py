@@ -1,0 +1,140 @@
+"""What modes store in `bundle.json` as `mode_options`: export writes it, serving reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+from torchscript_bundle.serving.artifact import BUNDLE_FILE, REMAKE
+from torchscript_bundle.serving.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class ModeOptions:
+    """Options of a mode that stores none; the others are subclasses, one field for each key."""
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        """Read `Bundle.mode_options`; unknown keys are ignored.
+
+        Raises:
+            ArtifactError: a key is missing, or its value is not of the field's type.
+        """
+        place, hints = f"{BUNDLE_FILE}: mode_options", get_type_hints(cls)
+        missing = [name for name in hints if name not in stored]
+        if missing:
+            raise ArtifactError(f"{place} lacks {', '.join(missing)}; {REMAKE}")
+        for name, hint in hints.items():
+            if not _fits(stored[name], hint):
+                words = ", ".join(get_args(hint)) if get_origin(hint) is Literal else ""
+                wanted = f"known are {words}" if words else f"not {cls.__annotations__[name]}"
+                raise ArtifactError(f"{place}.{name} is {stored[name]!r}; {wanted}; {REMAKE}")
+        return cls(**{name: stored[name] for name in hints})
+
+
+@dataclass(frozen=True)
+class SequenceClassificationOptions(ModeOptions):
+    """How logits become scores: the `problem_type` of transformers."""
+
+    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"]
+
+
+@dataclass(frozen=True)
+class FillMaskOptions(ModeOptions):
+    """The mask, and whether spaces before punctuation are removed from filled texts."""
+
+    mask_token: str
+    mask_token_id: int
+    clean_up_spaces: bool
+
+
+@dataclass(frozen=True)
+class QuestionAnsweringOptions(ModeOptions):
+    """Facts about the tokenizer.
+
+    Attributes:
+        null_token: the token whose scores are those of "no answer"; None where there is none.
+        has_words: whether the tokenizer splits a text into words, to which answers are rounded.
+    """
+
+    null_token: int | None
+    has_words: bool
+
+
+@dataclass(frozen=True)
+class ZeroShotOptions(ModeOptions):
+    """Indices of the logits for "the text entails it" and "the text contradicts it"."""
+
+    entailment: int
+    contradiction: int
+
+
+@dataclass(frozen=True)
+class FeatureExtractionOptions(ModeOptions):
+    """How token vectors become a text's vector.
+
+    Attributes:
+        pooling: done by a traced module itself, and by workers that run the model eagerly.
+        normalized: whether vectors are divided by their length in any case.
+        prompts: texts to put before a request's text, by name.
+        default_prompt: the one that a request gets that names none.
+    """
+
+    pooling: Literal["mean", "cls", "last"]
+    normalized: bool
+    prompts: dict[str, str]
+    default_prompt: str
+
+
+@dataclass(frozen=True)
+class RerankingOptions(ModeOptions):
+    """What turns a logit into a score."""
+
+    activation: Literal["sigmoid", "identity"]
+
+
+@dataclass(frozen=True)
+class GenerationOptions(ModeOptions):
+    """Facts of a model that generates text; the ids are attributes of its module too.
+
+    Attributes:
+        eos_ids: tokens that end an answer.
+        pad_id: fills rows that ended before others.
+        start_id: the decoder's first token; -1 without an encoder.
+        first_id: token that every answer begins with; -1 for none.
+        last_id: token that ends an answer cut at its length; -1 for none.
+        max_source_length: most tokens that the encoder reads; 0 without one.
+        defaults: the model's own sampling parameters.
+        chat_template: Jinja source that renders messages; None where there is none.
+        special_tokens: the tokenizer's, by role, which the template may print.
+        clean_up_spaces: whether spaces before punctuation are removed.
+        default_max_new_tokens: for requests that set no `max_new_tokens`.
+    """
+
+    eos_ids: list[int]
+    pad_id: int
+    start_id: int
+    first_id: int
+    last_id: int
+    max_source_length: int
+    defaults: dict[str, Any]
+    chat_template: str | None
+    special_tokens: dict[str, Any]
+    clean_up_spaces: bool
+    default_max_new_tokens: int
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Return whether a value read from JSON has a type; true is not a number."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return value in inner
+    if kind is UnionType:
+        return any(_fits(value, each) for each in inner)
+    if kind is dict:
+        return isinstance(value, dict) and all(_fits(each, inner[1]) for each in value.values())
+    if kind is list:
+        return isinstance(value, list) and all(_fits(each, inner[0]) for each in value)
+    return hint is Any or type(value) is hint
