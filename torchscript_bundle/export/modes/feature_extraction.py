@@ -23,7 +23,7 @@ from torchscript_bundle.export.sentence_folder import (
     read_prompts,
 )
 from torchscript_bundle.serving.artifact import Output
-from torchscript_bundle.serving.modes.options import FeatureExtractionOptions
+from torchscript_bundle.serving.modes.options import FeatureExtractionOptions, Pooling
 
 if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: What sentence-transformers calls the poolings that there are here, in its new and old files.
-OURS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
+OURS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
 OLD_KEY = "pooling_mode_"
 OLD_NAMES = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "lasttoken"}
 #: The least cosine of a vector at a lower precision with the same in float32.
@@ -42,8 +42,6 @@ NORMALIZE_KEYS = ("module_input_name", "module_output_name")
 
 
 class FeatureExtraction(ExportMode):
-    """Exports models for this task."""
-
     artifacts_dir = "Embedding_artifacts"
     auto_class = "AutoModel"
     outputs = (Output("embedding"),)
@@ -121,7 +119,7 @@ def _prompts(source: Source, modules: Sequence[Module]) -> tuple[dict[str, str],
     return {}, ""
 
 
-def _pooling(source: Source, config: SetupConfig, modules: Sequence[Module]) -> str:
+def _pooling(source: Source, config: SetupConfig, modules: Sequence[Module]) -> Pooling:
     """The config's, else the folder's, else the mean of the tokens."""
     named = _named_poolings(modules[1].config) if modules else ("mean",)
     own = OURS.get(named[0]) if len(named) == 1 else None

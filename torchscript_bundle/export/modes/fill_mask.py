@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 
 class FillMask(ExportMode):
-    """Exports models for this task."""
-
     artifacts_dir = "Fill_mask_artifacts"
     auto_class = "AutoModelForMaskedLM"
     outputs = (Output("logits", per_token=True),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,22 +17,17 @@ from torchscript_bundle.export.sentence_folder import (
     read_modules,
     read_prompts,
 )
-from torchscript_bundle.serving.modes.options import RerankingOptions
+from torchscript_bundle.serving.modes.options import Activation, RerankingOptions
 
 if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
     from torchscript_bundle.export.source import Source
 
 #: torch's classes, as folders name them.
-ACTIVATIONS: dict[str, Literal["sigmoid", "identity"]] = {
-    "Sigmoid": "sigmoid",
-    "Identity": "identity",
-}
+ACTIVATIONS: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identity"}
 
 
 class Reranking(ExportMode):
-    """Exports models for this task."""
-
     artifacts_dir = "Reranking_artifacts"
     auto_class = "AutoModelForSequenceClassification"
     pairs = "always"
@@ -68,7 +63,7 @@ class Reranking(ExportMode):
         return compare_order(before, after)
 
 
-def _activation(source: Source) -> Literal["sigmoid", "identity"]:
+def _activation(source: Source) -> Activation:
     """Return the folder's activation, else a sigmoid, as for every model with one label.
 
     Source: sentence_transformers' CrossEncoder._parse_model_config and get_default_activation_fn.

@@ -5,26 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.labels import resolve_labels
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.comparison import BY_PROBLEM, Comparison, Item
-from torchscript_bundle.serving.modes.options import SequenceClassificationOptions
+from torchscript_bundle.serving.modes.options import ProblemType, SequenceClassificationOptions
 
 if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
     from torchscript_bundle.export.source import Source
 
 #: Problem types: one label out of several, and labels that may all apply.
-SINGLE: Literal["single_label_classification"] = "single_label_classification"
-MULTI: Literal["multi_label_classification"] = "multi_label_classification"
+SINGLE: ProblemType = "single_label_classification"
+MULTI: ProblemType = "multi_label_classification"
 
 
 class SequenceClassification(ExportMode):
-    """Exports models for this task."""
-
     artifacts_dir = "Seq_classification_artifacts"
     auto_class = "AutoModelForSequenceClassification"
     pairs = "offered"

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 
 class TokenClassification(ExportMode):
-    """Exports models for this task."""
-
     artifacts_dir = "Token_classification_artifacts"
     auto_class = "AutoModelForTokenClassification"
     outputs = (Output("logits", per_token=True),)

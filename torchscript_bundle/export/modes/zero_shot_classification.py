@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 
 class ZeroShotClassification(ExportMode):
-    """Exports models for this task."""
-
     artifacts_dir = "Zero_shot_artifacts"
     auto_class = "AutoModelForSequenceClassification"
     pairs = "always"

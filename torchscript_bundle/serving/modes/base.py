@@ -1,4 +1,4 @@
-"""What a mode is, at serve time."""
+"""The base of modes, at serve time."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torchscript_bundle.serving.api.fields import Field, read_values
 from torchscript_bundle.serving.api.json_schema import JsonSchema
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.engine.runtime import Outputs
+from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.text.tokenizer import Row, TextInput, Truncation
 
@@ -25,11 +26,7 @@ class Parameters:
 
     @classmethod
     def read(cls, fields: Mapping[str, Field], sent: Mapping[str, object]) -> Self:
-        """Check what a request sets and take defaults for the rest.
-
-        Raises:
-            RequestError: a value is wrong or missing.
-        """
+        """Check the values that a request sets, and take defaults for the rest."""
         return cls(**read_values(fields, sent))
 
 
@@ -77,11 +74,7 @@ class Mode(ABC):
 
     @abstractmethod
     def __init__(self, bundle: Bundle) -> None:
-        """Read the artifact's facts.
-
-        Raises:
-            ArtifactError: a fact that this mode needs is missing or wrong.
-        """
+        """Read the artifact's facts; an ArtifactError names one that is missing or wrong."""
 
     def set_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Take the artifact's tokenizer, before the first request."""
@@ -89,14 +82,9 @@ class Mode(ABC):
 
     @abstractmethod
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        """Read one item of a request: a string, or an object with some of `item_keys`.
+        """Read one item of a request, and the parameters that the request sets.
 
-        Args:
-            item: as parsed from JSON, its type unchecked; an object has known keys only.
-            parameters: those that the request sets, their values unchecked.
-
-        Raises:
-            RequestError: 422 or 413; the sentence says what to send.
+        Nothing is checked yet but the parameters' names. A RequestError says what to send instead.
         """
 
     @abstractmethod
@@ -118,14 +106,11 @@ class ForwardMode(Mode):
     truncation = Truncation()
 
     def check(self, query: Query, rows: Sequence[Sequence[Row]]) -> None:
-        """Refuse an item that only its tokens show to be wrong.
+        """Refuse an item by its tokens, with 413 or 422.
 
         Args:
             query: from `decode`.
             rows: the rows of each text: one, or one for each window.
-
-        Raises:
-            RequestError: 413 or 422.
         """
 
     def select_outputs(self, row: Row, outputs: Outputs) -> Outputs:
@@ -134,35 +119,46 @@ class ForwardMode(Mode):
 
     @abstractmethod
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
-        """Return the answer to an item, ready for JSON.
-
-        Args:
-            query: from `decode`.
-            computed: the rows of each text, as in `check`, with their outputs.
-        """
+        """Return the answer to an item, ready for JSON; `computed` has the rows as in `check`."""
 
     def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
-        """Refuse a target of an explanation that does not exist, before anything is run.
-
-        Args:
-            query: from `decode`.
-            wanted: the value of each of `target_parameters`.
-
-        Raises:
-            RequestError: 422.
-        """
+        """Refuse a target that cannot exist with 422; `wanted` has all `target_parameters`."""
 
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
         """Return the outputs to explain: those asked for, or those behind the answer.
 
-        Raises:
-            RequestError: 422 for a target that the text's tokens do not have.
+        A target that the text's tokens do not have is refused with 422.
         """
         return []
 
+    def _check_leaves_room(self, text: str, most: int, what: str) -> None:
+        """Refuse with 413 an uncut text of more than `most` tokens; `what` names it in the message.
 
-def cut_note(rows: Sequence[Row]) -> dict[str, bool]:
-    """Return the member of an answer that tells that a text was cut; empty if none was."""
-    return {"truncated": True} if any(row.truncated for row in rows) else {}
+        The tokenizer makes all windows of the other text before they can be counted, each with the
+        whole uncut text: with room for one token of the other, they would fill the memory.
+        """
+        try:
+            count = len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        except Exception:  # tokenizers raises a bare Exception where its truncation cannot cut
+            count = most + 1
+        if count > most:
+            raise RequestError(
+                413, f"{what} is over {most} tokens, half of what a row holds; send a shorter one"
+            )
+
+    def _check_token_index(self, token: int, windows: Sequence[Computed]) -> None:
+        """Refuse with 422 an index past the tokens of a text's first window."""
+        count = len(windows[0].row)
+        if token >= count:
+            window = "the text" if len(windows) == 1 else "the first window of the text"
+            raise RequestError(
+                422,
+                f"target names a token by its place, and {window} has {count} (special tokens "
+                f"included); send a place from 0 to {count - 1}",
+            )
+
+    def _cut_note(self, *rows: Row) -> dict[str, bool]:
+        """Return the member of an answer that tells that a text was cut; empty if none was."""
+        return {"truncated": True} if any(row.truncated for row in rows) else {}

@@ -34,16 +34,12 @@ POOLINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class EmbeddingParameters(Parameters):
-    """The values of a request's parameters."""
-
     normalize: bool
     prompt_name: str | None
     truncate: bool
 
 
 class FeatureExtraction(ForwardMode):
-    """Serves feature extraction."""
-
     item_keys = fields.named(fields.TEXT)
     answer_schema = array(NUMBER, minItems=1)
 

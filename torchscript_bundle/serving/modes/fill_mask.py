@@ -26,7 +26,7 @@ from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.engine.runtime import Outputs
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
-from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query, cut_note
+from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
 from torchscript_bundle.serving.modes.options import FillMaskOptions
 from torchscript_bundle.serving.text.detokenizer import clean_up
 from torchscript_bundle.serving.text.tokenizer import Row
@@ -49,8 +49,6 @@ PROPOSALS = array(
 
 @dataclass(frozen=True)
 class FillMaskParameters(Parameters):
-    """The values of a request's parameters."""
-
     top_k: int
     targets: list[str] | None
 
@@ -64,8 +62,6 @@ class Candidates:
 
 
 class FillMask(ForwardMode):
-    """Serves fill mask."""
-
     parameters = fields.named(
         fields.Whole("top_k", "How many tokens for each mask.", least=1, most=MAX_TOP_K, default=5),
         fields.Texts(
@@ -107,7 +103,7 @@ class FillMask(ForwardMode):
         transformers takes the first of several tokens, and with it the score of another word.
         """
         known = self._tokenizer.token_to_id(target)
-        ids = [known]
+        ids: list[int] = [] if known is None else [known]
         if known is None:
             ids = self._tokenizer.encode(target, add_special_tokens=False).ids
         if len(ids) != 1 or (known is None and ids[0] == self._unknown_id):
@@ -116,7 +112,7 @@ class FillMask(ForwardMode):
                 f"{what} is not one token of the model's vocabulary; send words that are, or "
                 "leave targets out to get the best of all tokens",
             )
-        return int(ids[0])
+        return ids[0]
 
     def check(self, query: Query, rows: Sequence[Sequence[Row]]) -> None:
         [[row]] = rows
@@ -176,7 +172,7 @@ class FillMask(ForwardMode):
                 "token": token,
                 "token_str": self._spell([token], skip_special_tokens=False),
                 "sequence": self._spell(ids, skip_special_tokens=single),
-                **cut_note([row]),
+                **self._cut_note(row),
             }
             for token, score, ids in zip(tokens, scores, kept, strict=True)
         ]

@@ -10,18 +10,18 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 from torchscript_bundle.serving.artifact import BUNDLE_FILE, REMAKE
 from torchscript_bundle.serving.errors import ArtifactError
 
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+Pooling = Literal["mean", "cls", "last"]
+Activation = Literal["sigmoid", "identity"]
+
 
 @dataclass(frozen=True)
 class ModeOptions:
-    """Options of a mode that stores none; the others are subclasses, one field for each key."""
+    """The options of a mode that stores none; a subclass has a field for each key."""
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Self:
-        """Read `Bundle.mode_options`; unknown keys are ignored.
-
-        Raises:
-            ArtifactError: a key is missing, or its value is not of the field's type.
-        """
+        """Read `Bundle.mode_options`; an ArtifactError names a key that is missing or wrong."""
         place, hints = f"{BUNDLE_FILE}: mode_options", get_type_hints(cls)
         missing = [name for name in hints if name not in stored]
         if missing:
@@ -38,7 +38,7 @@ class ModeOptions:
 class SequenceClassificationOptions(ModeOptions):
     """How logits become scores: the `problem_type` of transformers."""
 
-    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"]
+    problem_type: ProblemType
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,7 @@ class FillMaskOptions(ModeOptions):
 
 @dataclass(frozen=True)
 class QuestionAnsweringOptions(ModeOptions):
-    """Facts about the tokenizer.
-
-    Attributes:
-        null_token: the token whose scores are those of "no answer"; None where there is none.
-        has_words: whether the tokenizer splits a text into words, to which answers are rounded.
-    """
+    """The token for "no answer", if any, and whether the tokenizer splits a text into words."""
 
     null_token: int | None
     has_words: bool
@@ -73,16 +68,9 @@ class ZeroShotOptions(ModeOptions):
 
 @dataclass(frozen=True)
 class FeatureExtractionOptions(ModeOptions):
-    """How token vectors become a text's vector.
+    """How token vectors become a text's vector; prompts by name are put before the text."""
 
-    Attributes:
-        pooling: done by a traced module itself, and by workers that run the model eagerly.
-        normalized: whether vectors are divided by their length in any case.
-        prompts: texts to put before a request's text, by name.
-        default_prompt: the one that a request gets that names none.
-    """
-
-    pooling: Literal["mean", "cls", "last"]
+    pooling: Pooling
     normalized: bool
     prompts: dict[str, str]
     default_prompt: str
@@ -92,25 +80,19 @@ class FeatureExtractionOptions(ModeOptions):
 class RerankingOptions(ModeOptions):
     """What turns a logit into a score."""
 
-    activation: Literal["sigmoid", "identity"]
+    activation: Activation
 
 
 @dataclass(frozen=True)
 class GenerationOptions(ModeOptions):
-    """Facts of a model that generates text; the ids are attributes of its module too.
+    """Facts of a model that generates text; ids and lengths are those of its module.
 
     Attributes:
-        eos_ids: tokens that end an answer.
-        pad_id: fills rows that ended before others.
         start_id: the decoder's first token; -1 without an encoder.
-        first_id: token that every answer begins with; -1 for none.
-        last_id: token that ends an answer cut at its length; -1 for none.
-        max_source_length: most tokens that the encoder reads; 0 without one.
         defaults: the model's own sampling parameters.
         chat_template: Jinja source that renders messages; None where there is none.
         special_tokens: the tokenizer's, by role, which the template may print.
         clean_up_spaces: whether spaces before punctuation are removed.
-        default_max_new_tokens: for requests that set no `max_new_tokens`.
     """
 
     eos_ids: list[int]

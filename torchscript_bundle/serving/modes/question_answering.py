@@ -22,7 +22,6 @@ from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Index, Target
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
-from torchscript_bundle.serving.modes.checks import check_leaves_room, check_token_index
 from torchscript_bundle.serving.modes.options import QuestionAnsweringOptions
 from torchscript_bundle.serving.text.tokenizer import Truncation
 
@@ -42,8 +41,6 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class QaParameters(Parameters):
-    """The values of a request's parameters."""
-
     top_k: int
     max_answer_len: int
     handle_impossible_answer: bool
@@ -59,8 +56,6 @@ class WindowAnswers:
 
 
 class QuestionAnswering(ForwardMode):
-    """Serves question answering."""
-
     item_keys = fields.named(
         fields.Text("question", "What is asked.", required=True, example="How long does it last?"),
         fields.Text("context", "Where the answer is.", required=True, example="It lasts two days."),
@@ -92,7 +87,7 @@ class QuestionAnswering(ForwardMode):
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
         read = fields.read_item(self.item_keys, item)
-        check_leaves_room(self._tokenizer, read["question"], self._half, "the question")
+        self._check_leaves_room(read["question"], self._half, "the question")
         wanted = QaParameters.read(self.parameters, parameters)
         if wanted.handle_impossible_answer and self._options.null_token is None:
             raise RequestError(
@@ -135,7 +130,7 @@ class QuestionAnswering(ForwardMode):
         sent = dict(zip(self._names, texts, strict=True))
         token: int | None = wanted["target"]
         if token is not None:
-            check_token_index(token, windows)
+            self._check_token_index(token, windows)
             window, edges = windows[0], {"start": token, "end": token}
         else:
             window, edges = self._best_edges(windows, sent["context"], query.parameters)

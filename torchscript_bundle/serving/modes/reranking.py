@@ -18,7 +18,7 @@ from torchscript_bundle.serving.api.json_schema import COUNT, NUMBER, STRING, TR
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
-from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query, cut_note
+from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
 from torchscript_bundle.serving.modes.options import RerankingOptions
 
 #: Logits `[passages]` -> scores `[passages]` in the same order.
@@ -43,8 +43,6 @@ class RerankingParameters(Parameters):
 
 
 class Reranking(ForwardMode):
-    """Serves reranking."""
-
     item_keys = fields.named(
         fields.Text("query", "What is searched for.", required=True, example="battery life"),
         fields.Texts(
@@ -108,7 +106,7 @@ class Reranking(ForwardMode):
                 "index": index,
                 "score": scores[index].item(),
                 **({"text": query.texts[index][1]} if wanted.return_documents else {}),
-                **cut_note([rows[index]]),
+                **self._cut_note(rows[index]),
             }
             for index in best
         ]

@@ -24,7 +24,7 @@ from torchscript_bundle.serving.api.json_schema import (
 )
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.explanations.target import Label, Target
-from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query, cut_note
+from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
 from torchscript_bundle.serving.modes.options import SequenceClassificationOptions
 from torchscript_bundle.serving.text.pairs import no_pairs
 
@@ -59,8 +59,6 @@ class ClassificationParameters(Parameters):
 
 
 class SequenceClassification(ForwardMode):
-    """Serves sequence classification."""
-
     def __init__(self, bundle: Bundle) -> None:
         options = SequenceClassificationOptions.read(bundle.mode_options)
         self._activation = ACTIVATIONS[options.problem_type]
@@ -90,7 +88,7 @@ class SequenceClassification(ForwardMode):
         scores = self._activation(text.outputs[0].float().cpu())
         best = torch.sort(scores, descending=True, stable=True).indices.tolist()[: top_k or 1]
         entries = [
-            {"label": self._labels[at], "score": scores[at].item(), **cut_note([text.row])}
+            {"label": self._labels[at], "score": scores[at].item(), **self._cut_note(text.row)}
             for at in best
         ]
         return entries[0] if top_k is None else entries

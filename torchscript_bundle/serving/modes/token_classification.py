@@ -28,7 +28,6 @@ from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import LabelOfToken, Target, TokenLabel
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
-from torchscript_bundle.serving.modes.checks import check_token_index
 from torchscript_bundle.serving.modes.entities import (
     WORD_STRATEGIES,
     Entity,
@@ -48,16 +47,12 @@ OUTSIDE = "O"
 
 @dataclass(frozen=True)
 class NerParameters(Parameters):
-    """The values of a request's parameters."""
-
     aggregation_strategy: str
     stride: int
     ignore_labels: Sequence[str]
 
 
 class TokenClassification(ForwardMode):
-    """Serves token classification."""
-
     item_keys = fields.named(fields.TEXT, fields.UNREAD_TARGET)
     truncation = Truncation(windows=True)
 
@@ -185,7 +180,7 @@ class TokenClassification(ForwardMode):
         [text] = query.texts
         target: LabelOfToken | None = wanted["target"]
         if target is not None and target.token is not None:
-            check_token_index(target.token, windows)
+            self._check_token_index(target.token, windows)
             return [self._target(windows[0], str(text), target.token, target.label)]
         tokens = [(each, token) for each in windows for token in self._tokens(each, str(text))]
         position = wanted["position"]

@@ -24,8 +24,7 @@ from torchscript_bundle.serving.api.json_schema import (
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
-from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query, cut_note
-from torchscript_bundle.serving.modes.checks import check_leaves_room
+from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
 from torchscript_bundle.serving.modes.options import ZeroShotOptions
 from torchscript_bundle.serving.text.tokenizer import Truncation
 
@@ -41,8 +40,6 @@ MOST_CHARACTERS = 250_000
 
 @dataclass(frozen=True)
 class ZeroShotParameters(Parameters):
-    """The values of a request's parameters."""
-
     candidate_labels: list[str]
     multi_label: bool
     hypothesis_template: str
@@ -62,8 +59,6 @@ class Labels(fields.Texts):
 
 
 class ZeroShotClassification(ForwardMode):
-    """Serves zero-shot classification."""
-
     item_keys = fields.named(fields.TEXT)
     parameters = fields.named(
         Labels(
@@ -113,7 +108,7 @@ class ZeroShotClassification(ForwardMode):
         before, after = wanted.hypothesis_template.split("{}")
         hypotheses = [before + label + after for label in labels]
         for hypothesis in hypotheses:
-            check_leaves_room(self._tokenizer, hypothesis, self._half, "a label in its template")
+            self._check_leaves_room(hypothesis, self._half, "a label in its template")
         return Query([(text, hypothesis) for hypothesis in hypotheses], wanted)
 
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
@@ -125,7 +120,7 @@ class ZeroShotClassification(ForwardMode):
             "sequence": query.texts[0][0],
             "labels": [wanted.candidate_labels[index] for index in ranked.indices.tolist()],
             "scores": ranked.values.tolist(),
-            **cut_note([row.row for row in rows]),
+            **self._cut_note(*(row.row for row in rows)),
         }
 
     def _scores(self, logits: torch.Tensor, wanted: ZeroShotParameters) -> torch.Tensor:
