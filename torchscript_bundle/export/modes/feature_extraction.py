@@ -1,6 +1,6 @@
-"""Feature extraction: one vector for each text, pooled and normalised inside a traced module.
+"""Feature extraction: a vector for each text, pooled and normalised inside the traced module.
 
-A sentence-transformers folder says how; a plain base model is pooled by the mean of its tokens.
+A sentence-transformers folder says how; the tokens of a plain base model are averaged.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: What sentence-transformers calls the poolings that there are here, in its new and old files.
+#: Names of the poolings in new and old files of sentence-transformers.
 OURS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
 OLD_KEY = "pooling_mode_"
 OLD_NAMES = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "lasttoken"}
-#: The least cosine of a vector at a lower precision with the same in float32.
+#: Least cosine between the vectors of a text in float32 and at a lower precision.
 SAME_DIRECTION = 0.99
-#: What a Normalize module may be told of: the vector of the whole text.
+#: Keys of a Normalize module, which may name the vector of the whole text alone.
 NORMALIZE_KEYS = ("module_input_name", "module_output_name")
 
 
@@ -84,7 +84,7 @@ class FeatureExtraction(ExportMode):
 
 
 def _check_steps(source: Source, modules: Sequence[Module]) -> None:
-    """Refuses what is more, or in another order, than Transformer, Pooling and Normalize."""
+    """Refuse other modules, or another order, than Transformer, Pooling and Normalize."""
     kinds = [module.kind for module in modules]
     if kinds not in ([], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ExportError(
@@ -104,7 +104,7 @@ def _check_steps(source: Source, modules: Sequence[Module]) -> None:
 
 
 def _prompts(source: Source, modules: Sequence[Module]) -> tuple[dict[str, str], str]:
-    """Prompts by name, and the default one, as far as they can be followed."""
+    """Return the prompts by name and the default one, or none where pooling leaves them out."""
     prompts, default = read_prompts(source) if modules else ({}, "")
     if not prompts or modules[1].config.get("include_prompt", True):
         return prompts, default
@@ -120,7 +120,7 @@ def _prompts(source: Source, modules: Sequence[Module]) -> tuple[dict[str, str],
 
 
 def _pooling(source: Source, config: SetupConfig, modules: Sequence[Module]) -> Pooling:
-    """The config's, else the folder's, else the mean of the tokens."""
+    """Return the config's pooling, else the folder's, else the mean."""
     named = _named_poolings(modules[1].config) if modules else ("mean",)
     own = OURS.get(named[0]) if len(named) == 1 else None
     if config.pooling is None and own is None:
@@ -134,7 +134,7 @@ def _pooling(source: Source, config: SetupConfig, modules: Sequence[Module]) -> 
 
 
 def _named_poolings(pooling: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the config of a Pooling module says, in the words of today's files.
+    """Return the poolings of a Pooling module, by the names in new files.
 
     Source: sentence_transformers' Pooling.load_config.
     """
@@ -147,7 +147,7 @@ def _named_poolings(pooling: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _normalized(source: Source, config: SetupConfig, modules: Sequence[Module]) -> bool:
-    """The config's, else whether the folder ends in Normalize."""
+    """Return the config's setting, else whether the folder ends in Normalize."""
     own = any(module.kind == "Normalize" for module in modules)
     wanted = config.normalize_embeddings
     if wanted is not None and modules and wanted != own:
@@ -156,10 +156,5 @@ def _normalized(source: Source, config: SetupConfig, modules: Sequence[Module]) 
 
 
 def _warn(source: Source, key: str, wanted: str, own: str) -> None:
-    logger.warning(
-        "%s %s is applied, %s itself says %s: vectors differ from the model's own",
-        key,
-        wanted,
-        source.name,
-        own,
-    )
+    sentence = "%s %s is applied, %s itself says %s: vectors differ from the model's own"
+    logger.warning(sentence, key, wanted, source.name, own)
