@@ -100,12 +100,7 @@ def _given(layer: torch.nn.Module, embeddings: torch.Tensor) -> Iterator[list[No
 
 
 def embedded(wrapped: torch.nn.Module, inputs: int) -> Embedded:
-    """Return a wrapped model with `embed` and `forward_embeddings` beside `forward`.
-
-    Args:
-        wrapped: takes `inputs` tensors `[batch, length]`, the ids first, and returns a tuple.
-        inputs: 2 (ids and mask) or 3 (and token types).
-    """
+    """Return a wrapped model of 2 inputs (ids and mask) or 3 (and token types) with all methods."""
     return {2: _TwoInputs, 3: _ThreeInputs}[inputs](wrapped).eval()
 
 

@@ -23,9 +23,7 @@ MOST_ROWS = 2
 def gradients(eager: Any, cases: Sequence[Case]) -> list[Case]:
     """Return cases of `forward_embeddings` with the eager model's outputs and gradients.
 
-    Args:
-        eager: has `embed` and `forward_embeddings`.
-        cases: of `forward`; those in small batches are used.
+    Their texts are those of cases of `forward` in small batches.
     """
     grid: list[tuple[Shape, Tensors]] = []
     for case in cases:

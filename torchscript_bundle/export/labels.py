@@ -25,8 +25,7 @@ def resolve_labels(model_config: Any, num_labels: int | None, artifacts: Path) -
         artifacts: folder that may hold `index_to_name.json`.
 
     Raises:
-        ExportError: `num_labels` or `index_to_name.json` contradicts the model, or that file is
-            not an object of names by index.
+        ExportError: `num_labels` or `index_to_name.json` contradicts the model or is malformed.
     """
     size = int(model_config.num_labels)
     if num_labels is not None and num_labels != size:

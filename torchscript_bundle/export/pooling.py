@@ -48,10 +48,7 @@ POOLINGS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 class Pooled(torch.nn.Module):
     """A base model with pooling: int64 `[batch, length]` by name -> float `([batch, dim],)`.
 
-    Args:
-        tokens: takes the inputs by name and returns `([batch, length, dim],)`.
-        pooling: a key of `POOLINGS`.
-        normalize: whether to divide the vector by its length.
+    `tokens` takes the inputs by name and returns `([batch, length, dim],)`.
     """
 
     def __init__(self, tokens: torch.nn.Module, pooling: str, *, normalize: bool) -> None:

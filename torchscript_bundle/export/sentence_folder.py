@@ -36,12 +36,7 @@ UNLIMITED = 10**6
 
 @dataclass(frozen=True)
 class Module:
-    """One step of a sentence-transformers model.
-
-    Attributes:
-        kind: `Transformer`, `Pooling`, `Normalize`, ...
-        config: its own config.json; empty for one that has none.
-    """
+    """A step of a sentence-transformers model, such as `Pooling`, and its config.json, if any."""
 
     kind: str
     config: dict[str, Any]
@@ -140,11 +135,7 @@ def read_model_config(source: Source) -> dict[str, Any]:
 
 
 def read_prompts(source: Source) -> tuple[dict[str, str], str]:
-    """Return the prompts by name, and the default prompt or "".
-
-    Raises:
-        ExportError: they are not strings by name, or the default is none of them.
-    """
+    """Return the prompts by name, and the default prompt or ""."""
     settings = read_model_config(source)
     prompts = settings.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(v, str) for v in prompts.values()):

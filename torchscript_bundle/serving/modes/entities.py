@@ -78,14 +78,9 @@ def _word(tokens: list[Token], strategy: str, labels: Sequence[str], spell: Spel
 
 
 def group(entities: Iterable[Entity], rename: Callable[[str], str], spell: Spell) -> list[Entity]:
-    """Join neighbours of one kind; a `B-` label begins a new group.
+    """Join neighbouring tokens or words of one kind; a `B-` label begins a new group.
 
-    Source: group_entities and group_sub_entities.
-
-    Args:
-        entities: tokens or words, in order.
-        rename: a label -> the name of a group.
-        spell: returns a group's text.
+    Source: group_entities and group_sub_entities. `rename` makes a group's name of a label.
     """
     groups: list[list[Entity]] = []
     for entity in entities:

@@ -72,11 +72,7 @@ class GenerationParameters:
 
 
 class TextGeneration(Mode):
-    """Serves the modes whose answers `GenerationService` generates.
-
-    Attributes:
-        options: the model's facts.
-    """
+    """The modes whose answers `GenerationService` generates; `options` are the model's facts."""
 
     item_keys = fields.named(
         replace(fields.TEXT, description="The text that the answer follows.", example="Once upon"),
@@ -127,12 +123,8 @@ class TextGeneration(Mode):
 
 def describe_token(piece: Piece) -> dict[str, Any]:
     """Return a token as Hugging Face's task describes it."""
-    return {
-        "id": piece.token,
-        "text": piece.text,
-        "logprob": piece.logprob,
-        "special": piece.special,
-    }
+    token = {"id": piece.token, "text": piece.text}
+    return {**token, "logprob": piece.logprob, "special": piece.special}
 
 
 def _details(answer: Answer) -> dict[str, Any]:
