@@ -93,12 +93,14 @@ def test_handler_knows_serving_only() -> None:
 
 
 def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
-    """But for the archive, which has what the serving code says of itself (its OpenAPI document);
+    """The artifact's contract is in three files. But for the archive, which has what the serving code says of itself (its OpenAPI document);
     a model's own settings of generation, which are held to the bounds of requests; and three files
     that have a worker compute: a lower precision is tried on what workers run, and int8 calibrated
     there, not on something like it.
     """
-    shared = {"torchscript_bundle.serving.artifact", "torchscript_bundle.serving.errors"}
+    shared = {
+        f"torchscript_bundle.serving.{name}" for name in ("artifact", "errors", "modes.options")
+    }
     ours = {"torchscript_bundle.export", "torchscript_bundle.jit", "torchscript_bundle.disk"}
     names = [
         (path.relative_to(PACKAGE).as_posix(), name)

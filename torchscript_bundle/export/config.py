@@ -26,7 +26,6 @@ from pydantic_core import ErrorDetails
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.modes.base import Writes
 from torchscript_bundle.export.names import OTHER_KEYS, meant_mode, near
 from torchscript_bundle.export.naming import RESERVED, read_config, served_name
 from torchscript_bundle.export.rules import contradictions
@@ -364,7 +363,7 @@ def _settle(values: dict[str, Any]) -> Iterator[str]:
         A sentence for each change.
     """
     mode = _underscored(values.get("mode"))
-    if not isinstance(mode, str) or not isinstance(MODES.get(mode), Writes):
+    if mode not in [name for name in MODES if MODES[name].generates]:
         return
     if values.get("save_mode") == "pretrained":
         values["save_mode"] = "torchscript"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.modes.base import Writes
 
 if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
@@ -53,7 +52,7 @@ def _settings_of_other_modes(config: SetupConfig) -> Iterator[Contradiction]:
 def _what_cannot_be_written(config: SetupConfig) -> Iterator[Contradiction]:
     """What a model that writes cannot do."""
     mode = MODES[config.mode]
-    if not isinstance(mode, Writes):
+    if not mode.generates:
         return
     if config.precision not in mode.precisions:
         yield Contradiction(
@@ -84,7 +83,7 @@ def _precision_that_workers_lack(config: SetupConfig) -> Iterator[Contradiction]
     """A precision that workers of this config could not have."""
     asked = config.precision
     mode = MODES[config.mode]
-    if asked == "float32" or (isinstance(mode, Writes) and asked not in mode.precisions):
+    if asked == "float32" or asked not in mode.precisions:
         return
     device = ONLY_ON.get(asked, config.device.partition(":")[0])
     needed = {"save_mode": "torchscript", "packed_weights": True, "device": device}

@@ -25,7 +25,6 @@ from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError, one_line
 from torchscript_bundle.export.heads import other_mode
 from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.modes.base import Writes
 from torchscript_bundle.export.tokenizer import highest_id, lower_cases, set_lower_case
 
 logger = logging.getLogger(__name__)
@@ -229,7 +228,7 @@ def _load_tokenizer(folder: Path, config: SetupConfig) -> PreTrainedTokenizerBas
             "tokenizer.save_pretrained(...)"
         )
     # Where a model writes, padding is masked in every pass: any token will do.
-    if tokenizer.pad_token_id is None and not isinstance(MODES[config.mode], Writes):
+    if tokenizer.pad_token_id is None and not MODES[config.mode].generates:
         raise ExportError(
             f"the tokenizer of {config.model_name} has no padding token; set one "
             "(tokenizer.pad_token, and pad_token_id in the model's config) and save both"

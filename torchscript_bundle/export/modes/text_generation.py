@@ -1,4 +1,4 @@
-"""Text generation: a decoder-only model writes on where a text ends."""
+"""Text generation: a decoder continues a text, or writes from what an encoder read."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from torchscript_bundle.export.generation.writer import Writer
 
 
 class TextGeneration(Writer):
-    """See the module."""
-
     artifacts_dir = "Text_generation_artifacts"
     auto_class = "AutoModelForCausalLM"
     reads_source = False
+
+
+class Text2TextGeneration(Writer):
+    artifacts_dir = "Text2text_generation_artifacts"
+    auto_class = "AutoModelForSeq2SeqLM"
+    reads_source = True
