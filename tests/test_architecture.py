@@ -114,25 +114,34 @@ def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
             "export/generation/facts.py",
             "torchscript_bundle.serving.api.sampling.wrong_defaults",
         ),
-        ("export/quality/calibration.py", "torchscript_bundle.serving.engine.batching.pad_batch"),
-        ("export/quality/calibration.py", "torchscript_bundle.serving.engine.onednn.calibrate"),
         (
-            "export/quality/calibration.py",
-            "torchscript_bundle.serving.engine.comparison.NotPackedError",
+            "export/quality/int8_calibration.py",
+            "torchscript_bundle.serving.engine.comparison.UnavailableError",
         ),
-        ("export/quality/calibration.py", "torchscript_bundle.serving.engine.loaders.load_torchscript"),
+        (
+            "export/quality/int8_calibration.py",
+            "torchscript_bundle.serving.engine.loaders.load_torchscript",
+        ),
+        (
+            "export/quality/int8_calibration.py",
+            "torchscript_bundle.serving.engine.onednn.calibrate",
+        ),
+        (
+            "export/quality/int8_calibration.py",
+            "torchscript_bundle.serving.engine.padding.pad_batch",
+        ),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.api.http.HttpRequest"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.api.http.HttpResponse"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.engine.precisions.Running"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Service"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Tokenized"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.text.tokenizer.Row"),
+        ("export/quality/writing.py", "torchscript_bundle.serving.api.http.HttpResponse"),
+        ("export/quality/writing.py", "torchscript_bundle.serving.engine.precisions.Running"),
         (
             "export/quality/writing.py",
             "torchscript_bundle.serving.generation.generation_service.GenerationService",
         ),
-        ("export/quality/writing.py", "torchscript_bundle.serving.api.http.HttpResponse"),
-        ("export/quality/writing.py", "torchscript_bundle.serving.engine.precisions.Running"),
     ]
 
 

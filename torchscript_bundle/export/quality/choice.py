@@ -1,4 +1,4 @@
-"""Config -> the precision that an artifact is served in, tried beside float32."""
+"""Choose the precision that an artifact is served in, tried beside float32."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.modes.base import Writes
-from torchscript_bundle.export.quality.calibration import write_calibration
 from torchscript_bundle.export.quality.comparison import Comparison
 from torchscript_bundle.export.quality.gate import LEAST_KEPT, MEAN_CHANGE, Findings, judge
-from torchscript_bundle.export.quality.material import Material, gather
+from torchscript_bundle.export.quality.int8_calibration import write_calibration
+from torchscript_bundle.export.quality.material import AUTO, Material, gather
 from torchscript_bundle.export.quality.rehearsal import (
     AnsweringRehearsal,
     CannotRunError,
@@ -26,25 +26,27 @@ from torchscript_bundle.export.quality.rehearsal import (
 )
 from torchscript_bundle.export.quality.speed import fastest, measure
 from torchscript_bundle.export.quality.writing import WritingRehearsal
-from torchscript_bundle.serving.artifact import CALIBRATION_FILE, FLOAT32, INT8, Bundle
+from torchscript_bundle.serving.artifact import (
+    CALIBRATION_FILE,
+    FLOAT32,
+    PRECISIONS,
+    Bundle,
+    lower_precisions,
+)
 
 logger = logging.getLogger(__name__)
 
-AUTO = "auto"
-#: Kind of device -> what `auto` tries there.
-LOWER = {"cpu": ("bfloat16", INT8), "cuda": ("bfloat16", "float16")}
-
 
 def settle_precision(config: SetupConfig, folder: Path, bundle: Bundle) -> Bundle:
-    """Tries the config's precision on the artifact in a folder; of `auto` the fastest that passes.
+    """Try the config's precision on an artifact; for `auto`, choose the fastest that passes.
 
     Args:
-        config: says what is asked for, and on which texts it is tried.
-        folder: the artifact's, whole but for `bundle.json`, which is written over.
+        config: has the precision, and the texts to try it on.
+        folder: the artifact's, complete but for `bundle.json`, which is overwritten.
         bundle: describes the folder's files.
 
     Returns:
-        The bundle with its precision and, unless that was not asked for, the report.
+        The bundle with its precision and, if that is below float32 or was chosen, the report.
 
     Raises:
         ExportError: the precision changes answers, or cannot be tried; the message has the figures.
@@ -67,7 +69,7 @@ def settle_precision(config: SetupConfig, folder: Path, bundle: Bundle) -> Bundl
 
 
 class _Trial:
-    """The workers of one artifact, at float32 and below."""
+    """Compares the workers of one artifact at float32 and below."""
 
     def __init__(self, config: SetupConfig, folder: Path, bundle: Bundle) -> None:
         self._config = config
@@ -81,7 +83,7 @@ class _Trial:
         self._material: Material = gather(config, self._reference)
 
     def run(self, precision: str) -> Findings:
-        """How a precision does.
+        """Try one precision.
 
         Raises:
             ExportError: it cannot be tried.
@@ -95,10 +97,10 @@ class _Trial:
             ) from error
 
     def choose(self) -> Bundle:
-        """The fastest of those that pass."""
+        """Choose the fastest of the precisions that pass."""
         passed: dict[str, Rehearsal] = {FLOAT32: self._reference}
         tried: list[dict[str, Any]] = []
-        for precision in LOWER[self._device.type]:
+        for precision in lower_precisions(self._device.type):
             try:
                 rehearsal = self._start(precision)
             except CannotRunError as error:
@@ -113,7 +115,7 @@ class _Trial:
                 passed[precision] = rehearsal
         times = measure(passed, self._material.calls(self._config.batch_size))
         chosen = fastest(times)
-        if chosen != INT8:
+        if not PRECISIONS[chosen].calibrated:
             (self._folder / CALIBRATION_FILE).unlink(missing_ok=True)
         for precision, milliseconds in times.items():
             logger.info("      %s: %.2f ms a text", precision, milliseconds)
@@ -122,7 +124,7 @@ class _Trial:
         return replace(self._bundle, precision=chosen, quality=report)
 
     def report(self, tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """What `bundle.json` keeps."""
+        """Return the report as `bundle.json` keeps it."""
         return {
             "asked": self._config.precision,
             **self._material.as_dict(),
@@ -133,7 +135,7 @@ class _Trial:
 
     def _start(self, precision: str) -> Rehearsal:
         gc.collect()  # the last one's weights
-        if precision == INT8:
+        if PRECISIONS[precision].calibrated:
             write_calibration(self._folder, self._bundle, self._material)
         return self._rehearse(self._folder, self._bundle, precision, self._device)
 
@@ -141,7 +143,7 @@ class _Trial:
         return judge(precision, zip(self._material.numbers, self._compared(worker), strict=True))
 
     def _compared(self, worker: Rehearsal) -> Iterator[list[Comparison]]:
-        """Of each line how its items compare; call by call, since outputs may be large."""
+        """Compare the items of each line; call by call, since outputs may be large."""
         options = self._bundle.mode_options
         for call in self._material.calls(self._config.batch_size):
             both = self._reference.compute(call), worker.compute(call)

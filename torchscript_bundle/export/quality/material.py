@@ -1,4 +1,4 @@
-"""The requests that a trial is made of: which were understood, which calibrate, which are tried."""
+"""Split the texts of a trial: refused, calibrated on, tried on."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.quality.rehearsal import Rehearsal, Request
 from torchscript_bundle.export.quality.texts import FEWEST_LINES, read_lines, spread
+from torchscript_bundle.serving.artifact import PRECISIONS
 
 logger = logging.getLogger(__name__)
 
-#: Values of `precision` that int8 is tried for.
-CALIBRATED = ("int8", "auto")
-#: Most refused lines that are told.
+#: The config's `precision` that tries every one.
+AUTO = "auto"
+#: Most refused lines in the log.
 MOST_TOLD = 3
-#: Most requests that calibrate: ranges are known by then.
+#: Most requests to calibrate on: ranges are known by then.
 MOST_CALIBRATING = 256
 
 
 @dataclass(frozen=True)
 class Material:
-    """Requests by their lines.
+    """The requests of a trial.
 
     Attributes:
-        source: where they are from.
-        numbers: of the lines that are tried.
-        requests: those lines, read.
-        calibrating: what int8 is calibrated on.
-        held_apart: whether those are others than the ones that are tried.
+        source: name of their file.
+        numbers: of the lines to try on.
+        requests: those lines, as a worker read them.
+        calibrating: requests to calibrate int8 on.
+        held_apart: whether these are others than the ones to try on.
         refused: numbers of lines that a worker would not answer.
     """
 
@@ -43,11 +44,11 @@ class Material:
     refused: tuple[int, ...]
 
     def calls(self, size: int) -> list[Sequence[Request]]:
-        """The requests that are tried, as many in a call as a worker may get."""
+        """Return the requests to try on, `size` in a call, as many as a worker may get."""
         return [self.requests[at : at + size] for at in range(0, len(self.requests), size)]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `bundle.json` says of them."""
+        """Return the part of the report in `bundle.json`."""
         return {
             "texts_from": self.source,
             "lines_tried": len(self.requests),
@@ -58,9 +59,9 @@ class Material:
 
 
 def gather(config: SetupConfig, worker: Rehearsal) -> Material:
-    """Reads the config's texts as a worker reads requests.
+    """Read the config's texts as a worker reads requests.
 
-    Where int8 is tried and there are enough, some calibrate it and the others are tried.
+    Where int8 is tried and there are enough, it is calibrated on some and tried on the others.
 
     Raises:
         ExportError: there is none that a worker would answer.
@@ -76,7 +77,7 @@ def gather(config: SetupConfig, worker: Rehearsal) -> Material:
             f"precision: none of the {len(refused)} texts of {source} can be answered "
             f"({refused[0][1]}); give a calibration_file, one text or one JSON request a line"
         )
-    calibrates = config.precision in CALIBRATED
+    calibrates = config.precision == AUTO or PRECISIONS[config.precision].calibrated
     apart = calibrates and len(requests) >= 2 * FEWEST_LINES
     chosen = {*spread(len(requests), min(MOST_CALIBRATING, len(requests) // (2 if apart else 1)))}
     if len(requests) < FEWEST_LINES:

@@ -15,7 +15,7 @@ import torch
 from torchscript_bundle.serving.api import fields
 from torchscript_bundle.serving.api.json_schema import NUMBER, array
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
-from torchscript_bundle.serving.engine.runtime import Outputs
+from torchscript_bundle.serving.engine.padding import Outputs
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.text.tokenizer import Row, Truncation

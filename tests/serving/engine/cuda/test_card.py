@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from tests.serving.helpers import CPU, ask, change
-from torchscript_bundle.serving.engine.cuda.card import NotCapturedError, NvidiaCard
+from torchscript_bundle.serving.engine.comparison import UnavailableError
+from torchscript_bundle.serving.engine.cuda.card import NvidiaCard
 from torchscript_bundle.serving.service import Service
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
@@ -54,7 +55,7 @@ def test_what_waits_for_the_card_is_refused_and_nothing_is_harmed(card: NvidiaCa
     def waits() -> None:
         result.fill_(given.sum().item())
 
-    with pytest.raises(NotCapturedError, match="synchronizing"):
+    with pytest.raises(UnavailableError, match="synchronizing"):
         card.capture(waits)
     assert card.alive()
     assert torch.cuda.current_stream() == stream

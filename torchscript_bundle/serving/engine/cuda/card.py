@@ -1,4 +1,4 @@
-"""The few things that only a GPU can do; all else here runs, and is tested, on any device."""
+"""What only a GPU can do; the rest of this folder runs, and is tested, on any device."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import Protocol
 
 import torch
 
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 from torchscript_bundle.serving.engine.devices import make_current
 
-#: Runs on the side stream before a capture: libraries make their handles and workspaces in the
-#: first; the others must not wait for the GPU.
+#: Runs on the side stream before a capture: in the first, libraries make their handles and
+#: workspaces; the others must not wait for the GPU.
 WARM_UP_RUNS = 3
-
-
-class NotCapturedError(Exception):
-    """Why a computation cannot be a CUDA graph. The message is for the log."""
 
 
 class Card(Protocol):
@@ -24,31 +21,31 @@ class Card(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where tensors are made."""
+        """The torch device of its tensors."""
 
     def host(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Memory of the host, not filled, that the card copies from and to by itself."""
+        """Return page-locked memory of the host, not filled, for asynchronous copies."""
 
     def wait(self) -> None:
-        """Returns once all that was asked for is done."""
+        """Wait until all queued work is done."""
 
     def alive(self) -> bool:
-        """Whether the card still computes; after some errors it never does in this process."""
+        """Return whether the card computes; after some errors it never does in this process."""
 
     def free(self) -> int:
-        """Bytes that can still be had; caches are given back first."""
+        """Return the bytes that are free once caches are emptied."""
 
     def peak(self, run: Callable[[], object]) -> int:
-        """Most bytes that a call held at a time, beyond what was held before."""
+        """Return the most bytes that a call held at a time, beyond those held before."""
 
     def capture(self, body: Callable[[], None]) -> Callable[[], None]:
-        """What repeats a computation: its every kernel, at the same addresses.
+        """Return what replays a computation: all its kernels, at the same addresses.
 
         Args:
             body: computes from and into tensors that stay.
 
         Raises:
-            NotCapturedError: it cannot be repeated without Python.
+            UnavailableError: it cannot be replayed without Python.
         """
 
 
@@ -62,8 +59,8 @@ class NvidiaCard:
     def __init__(self, device: torch.device) -> None:
         make_current(device)
         self._device = device
-        # One stream and one pool for all captures, as sharing memory asks for. No two graphs run
-        # at once, and none needs what another left, so that they may share it in any order.
+        # Graphs share memory, which takes one stream and one pool for all captures. They may be
+        # replayed in any order: no two run at once, and none needs what another left.
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
@@ -113,13 +110,13 @@ class NvidiaCard:
                 with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                     body()
         except RuntimeError as error:
-            raise NotCapturedError(said(error)) from None
+            raise UnavailableError(said(error)) from None
         return graph.replay
 
     def _warm_up(self, body: Callable[[], None]) -> None:
-        """Runs on the side stream, and raises RuntimeError for what waits for the GPU.
+        """Run on the side stream; raise RuntimeError if that waits for the GPU.
 
-        To find that out before a capture is begun is safer than to have a capture fail.
+        This is safer to find out before a capture than by a capture that fails.
         """
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
@@ -138,9 +135,9 @@ class NvidiaCard:
 
 
 def said(error: RuntimeError) -> str:
-    """Why a capture failed, in a line.
+    """Return in one line why a capture failed.
 
-    TorchScript puts its traceback before what the operator said, and CUDA its advice after. Where
+    TorchScript puts its traceback before the operator's message, and CUDA its advice after. Where
     the end of the capture fails as well, the first error says why.
     """
     first = error.__context__ if isinstance(error.__context__, RuntimeError) else error

@@ -1,4 +1,4 @@
-"""CUDA graphs of a module, one for each bucket, each compared with the module."""
+"""CUDA graphs of a module, one per bucket, each compared with the module."""
 
 from __future__ import annotations
 
@@ -9,28 +9,19 @@ from dataclasses import dataclass
 
 import torch
 
-from torchscript_bundle.serving.engine.comparison import difference
+from torchscript_bundle.serving.engine.comparison import UnavailableError, difference
 from torchscript_bundle.serving.engine.cuda.buckets import Shape, bucket
-from torchscript_bundle.serving.engine.cuda.card import Card, NotCapturedError
-from torchscript_bundle.serving.engine.cuda.copies import Outputs, to_card
+from torchscript_bundle.serving.engine.cuda.card import Card
+from torchscript_bundle.serving.engine.cuda.copies import to_card
+from torchscript_bundle.serving.engine.padding import Outputs
+from torchscript_bundle.serving.engine.torchscript import Forward
 
 logger = logging.getLogger(__name__)
-
-Forward = Callable[..., Outputs]
-
-#: Largest difference from the module, of the outputs' scale: by precision, since a library may
-#: take another algorithm. It catches errors; most graphs are equal to the last bit.
-TOLERANCES = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What all graphs together may take.
-
-    Attributes:
-        bytes: of the card's memory.
-        seconds: of a worker's start.
-    """
+    """Bytes of the card's memory, and seconds of a worker's start, that all graphs may take."""
 
     bytes: int
     seconds: float
@@ -38,11 +29,11 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Graph:
-    """One shape's.
+    """The CUDA graph of one shape.
 
     Attributes:
-        inputs: int64 `[arguments, rows, length]`, which it reads.
-        outputs: which it writes, and so does the next graph: they are to be read at once.
+        inputs: read by it, int64 `[arguments, rows, length]`.
+        outputs: written by it, and by the next graph: read them at once.
         replay: computes.
     """
 
@@ -51,19 +42,19 @@ class Graph:
     replay: Callable[[], None]
 
     def __call__(self, host: torch.Tensor) -> Outputs:
-        """The module's outputs for arguments that `to_host` joined."""
+        """Return the module's outputs for arguments that `to_host` joined."""
         self.inputs.copy_(host, non_blocking=True)
         self.replay()
         return self.outputs
 
 
 class Buffers:
-    """Memory that all graphs read and write, each from its beginning.
+    """The memory that all graphs read and write, each from its beginning.
 
     Args:
-        device: where.
+        device: of the memory.
         hosts: arguments of each shape.
-        outputs: what the module gives for them; of these only shapes and dtypes are read.
+        outputs: the module's for them; only shapes and dtypes are read.
     """
 
     def __init__(
@@ -77,21 +68,17 @@ class Buffers:
         ]
 
     def inputs(self, host: torch.Tensor) -> torch.Tensor:
-        """As large as a shape's arguments."""
+        """Return a view as large as a shape's arguments."""
         return self._inputs[: host.numel()].view(host.shape)
 
     def outputs(self, outputs: Outputs) -> Outputs:
-        """As large as a shape's outputs."""
+        """Return a view as large as a shape's outputs."""
         pairs = zip(self._outputs, outputs, strict=True)
         return tuple(buffer[: each.numel()].view(each.shape) for buffer, each in pairs)
 
 
 class Graphs:
-    """Those that were found right.
-
-    Args:
-        graphs: rows and length -> its graph.
-    """
+    """The graphs that were found right, by shape."""
 
     def __init__(self, graphs: Mapping[Shape, Graph]) -> None:
         self._graphs = graphs
@@ -102,12 +89,12 @@ class Graphs:
         return len(self._graphs)
 
     def shape(self, rows: int, length: int) -> Shape:
-        """What a batch runs in: the bucket that holds it, if that has a graph, else as it is."""
+        """Return the bucket that holds a batch if that has a graph, else the batch's own shape."""
         found = bucket(rows, self._rows), bucket(length, self._lengths)
         return found if found in self._graphs else (rows, length)  # type: ignore[return-value]
 
     def get(self, shape: Shape) -> Graph | None:
-        """The graph of exactly this shape."""
+        """Return the graph of exactly this shape."""
         return self._graphs.get(shape)
 
 
@@ -118,24 +105,24 @@ def capture_graphs(
     tolerance: float,
     bounds: Bounds,
 ) -> Graphs:
-    """Captures a module at each shape, and keeps what gives the module's outputs.
+    """Capture a module at each shape, and keep the graphs that give its outputs.
 
-    TorchScript runs its graph as it is meanwhile: its own optimizations compile at the first calls
-    of a shape, which nothing may do during a capture.
+    TorchScript's own optimizations are off meanwhile: they compile at the first calls of a shape,
+    and nothing may compile during a capture.
 
     Args:
         card: where the module is.
         forward: the module.
-        examples: rows and length -> arguments to compare outputs on, at least two that differ, as
+        examples: arguments of each shape to compare outputs on, at least two that differ, as
             `to_host` joins them; the most wanted shapes first.
-        tolerance: largest difference, of the outputs' scale.
-        bounds: at which it ends, with the graphs that it has.
+        tolerance: largest difference, relative to the outputs' scale.
+        bounds: beyond which no further shape is captured.
     """
     if not examples:
         return Graphs({})
     with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
         graphs = _capture_all(card, forward, examples, bounds)
-        # Once all are there: a graph must not be harmed by those that share its memory.
+        # Compared once all are there: graphs that share memory must not harm each other.
         right = {
             shape: graph
             for shape, graph in graphs.items()
@@ -162,14 +149,14 @@ def _capture_all(
             break
         try:
             graphs[shape] = _capture(card, forward, buffers, host, outputs[shape])
-        except NotCapturedError as error:
+        except UnavailableError as error:
             logger.warning("no graph of %d x %d tokens, nor any later: %s", *shape, error)
             break
     return graphs
 
 
 def _like(outputs: Outputs) -> Outputs:
-    """Shapes and dtypes without memory."""
+    """Return the shapes and dtypes without memory."""
     return tuple(torch.empty_like(each, device="meta") for each in outputs)
 
 
@@ -181,7 +168,7 @@ def _capture(
     arguments = inputs.unbind(0)
 
     def body() -> None:
-        # Into memory of our own: what the module gives lies in memory that graphs share.
+        # Copied to memory of our own: the module's outputs lie in memory that graphs share.
         for result, given in zip(results, forward(*arguments), strict=True):
             result.copy_(given)
 
@@ -195,7 +182,7 @@ def _is_right(
     batches: Sequence[torch.Tensor],
     tolerance: float,
 ) -> bool:
-    """Whether a graph gives what the module does, for each batch and for the first once more."""
+    """Return whether a graph gives the module's outputs for each batch, and the first once more."""
     for host in (*batches, batches[0]):
         expected = list(forward(*to_card(card, host)))
         found = difference(expected, list(graph(host)))

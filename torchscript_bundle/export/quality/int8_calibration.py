@@ -1,4 +1,4 @@
-"""What int8 numbers stand for: the ranges that a model's layers read on real texts."""
+"""Calibrate int8: find the ranges of what a model's layers read on real texts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torchscript_bundle.export.quality.material import Material
 from torchscript_bundle.export.quality.rehearsal import CannotRunError
 from torchscript_bundle.export.quality.texts import FEWEST_LINES, spread
 from torchscript_bundle.serving.artifact import CALIBRATION_FILE, Bundle
-from torchscript_bundle.serving.engine.batching import pad_batch
-from torchscript_bundle.serving.engine.comparison import NotPackedError
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 from torchscript_bundle.serving.engine.loaders import load_torchscript
 from torchscript_bundle.serving.engine.onednn import calibrate
+from torchscript_bundle.serving.engine.padding import pad_batch
 
 #: Most rows that are run: a request may hold many.
 MOST_ROWS = 512
 
 
 def write_calibration(folder: Path, bundle: Bundle, material: Material) -> None:
-    """Runs texts through an artifact's module and writes its calibration beside it.
+    """Run texts through an artifact's module, and write its calibration beside it.
 
     Rows run one by one: padding would be measured as if it were text.
 
@@ -44,7 +44,7 @@ def write_calibration(folder: Path, bundle: Bundle, material: Material) -> None:
     module = load_torchscript(folder, bundle, torch.device("cpu"))
     try:
         found = calibrate(module, [pad_batch([row], bundle) for row in taken])
-    except NotPackedError as error:
+    except UnavailableError as error:
         raise CannotRunError(str(error)) from error
     path = folder / CALIBRATION_FILE
     path.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")
