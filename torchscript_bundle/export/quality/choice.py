@@ -15,7 +15,7 @@ from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.modes.base import Writes
-from torchscript_bundle.export.quality.comparison import Comparison
+from torchscript_bundle.export.quality.decisions import Comparison
 from torchscript_bundle.export.quality.gate import LEAST_KEPT, MEAN_CHANGE, Findings, judge
 from torchscript_bundle.export.quality.material import AUTO, gather, write_calibration
 from torchscript_bundle.export.quality.rehearsal import (
