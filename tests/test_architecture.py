@@ -93,7 +93,7 @@ def test_handler_knows_serving_only() -> None:
 
 
 def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
-    """The artifact's contract is in three files. But for the archive, which has what the serving code says of itself (its OpenAPI document);
+    """Except the archive, which holds what the serving code says of itself (its OpenAPI document);
     a model's own settings of generation, which are held to the bounds of requests; and three files
     that have a worker compute: a lower precision is tried on what workers run, and int8 calibrated
     there, not on something like it.
@@ -116,25 +116,34 @@ def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
             "export/generation/facts.py",
             "torchscript_bundle.serving.api.sampling.wrong_defaults",
         ),
-        ("export/quality/calibration.py", "torchscript_bundle.serving.engine.batching.pad_batch"),
-        ("export/quality/calibration.py", "torchscript_bundle.serving.engine.onednn.calibrate"),
         (
-            "export/quality/calibration.py",
-            "torchscript_bundle.serving.engine.comparison.NotPackedError",
+            "export/quality/material.py",
+            "torchscript_bundle.serving.engine.comparison.UnavailableError",
         ),
-        ("export/quality/calibration.py", "torchscript_bundle.serving.engine.loaders.load_torchscript"),
+        (
+            "export/quality/material.py",
+            "torchscript_bundle.serving.engine.loaders.load_torchscript",
+        ),
+        (
+            "export/quality/material.py",
+            "torchscript_bundle.serving.engine.onednn.calibrate",
+        ),
+        (
+            "export/quality/material.py",
+            "torchscript_bundle.serving.engine.padding.pad_batch",
+        ),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.api.http.HttpRequest"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.api.http.HttpResponse"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.engine.precisions.Running"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Service"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Tokenized"),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.text.tokenizer.Row"),
+        ("export/quality/writing.py", "torchscript_bundle.serving.api.http.HttpResponse"),
+        ("export/quality/writing.py", "torchscript_bundle.serving.engine.precisions.Running"),
         (
             "export/quality/writing.py",
             "torchscript_bundle.serving.generation.generation_service.GenerationService",
         ),
-        ("export/quality/writing.py", "torchscript_bundle.serving.api.http.HttpResponse"),
-        ("export/quality/writing.py", "torchscript_bundle.serving.engine.precisions.Running"),
     ]
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchscript_bundle.export.modes import MODES
+from torchscript_bundle.serving.artifact import PRECISIONS
 
 if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
 
 #: Precisions that workers have on one kind of device alone.
-ONLY_ON = {"float16": "cuda", "int8": "cpu"}
+ONLY_ON = {name: each.devices[0] for name, each in PRECISIONS.items() if len(each.devices) == 1}
 #: The least max_length of a model that writes: what its proof needs for its texts and answers.
 SHORTEST_WRITTEN = 16
 

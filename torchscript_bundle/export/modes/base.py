@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from torchscript_bundle.export.inputs import input_names
-from torchscript_bundle.export.quality.comparison import Comparison, Item
+from torchscript_bundle.export.quality.decisions import Comparison, Item
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
 from torchscript_bundle.serving.modes.options import ModeOptions

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import ExportMode
-from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
+from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer import DECODING, check_methods, cleans_up_spaces
 from torchscript_bundle.serving.artifact import Output
 from torchscript_bundle.serving.modes.options import FillMaskOptions

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.labels import resolve_labels
 from torchscript_bundle.export.modes.base import ExportMode
-from torchscript_bundle.export.quality.comparison import BY_PROBLEM, Comparison, Item
+from torchscript_bundle.export.quality.decisions import BY_PROBLEM, Comparison, Item
 from torchscript_bundle.serving.modes.options import ProblemType, SequenceClassificationOptions
 
 if TYPE_CHECKING:

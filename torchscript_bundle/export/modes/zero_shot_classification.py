@@ -12,7 +12,7 @@ import torch
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.labels import resolve_labels
 from torchscript_bundle.export.modes.base import ExportMode
-from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
+from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
 from torchscript_bundle.serving.modes.options import ZeroShotOptions
 
 if TYPE_CHECKING:
