@@ -5,8 +5,9 @@ Source: https://spec.openapis.org/oas/v3.1.1.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,10 @@ from torchscript_bundle.serving.api.json_schema import (
     record,
 )
 from torchscript_bundle.serving.api.openai.messages import MESSAGES
-from torchscript_bundle.serving.api.protocols.call import PARAMETERS, Form
-from torchscript_bundle.serving.api.protocols.kserve import INSTANCES
-from torchscript_bundle.serving.api.protocols.open_inference import VERSION
+from torchscript_bundle.serving.api.protocols import PROTOCOLS, schemas
+from torchscript_bundle.serving.api.protocols.call import PARAMETERS, VERSION, RequestFields
+from torchscript_bundle.serving.api.protocols.schemas import ref, required_keys
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle, ServingOptions
-from torchscript_bundle.serving.describe.request_schemas import (
-    prefixed,
-    ref,
-    reply_schemas,
-    request_schemas,
-    takes_tensors,
-    takes_text,
-)
-from torchscript_bundle.serving.engine.precisions import Running
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.request import EXPLANATION, explained_form
 from torchscript_bundle.serving.modes import load_mode
@@ -46,10 +38,10 @@ PAGE = "text/html"
 STREAM = "text/event-stream"
 FORM = "multipart/form-data"
 
-#: Our own errors, and those of TorchServe around us.
+#: The schemas of our own errors, and of those of TorchServe around us.
 OURS, THEIRS = "Error", "TorchServeError"
 
-#: status -> what it means, and whose errors it has.
+#: Status -> what it means, and the schemas of its errors.
 FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     400: ("No body, not UTF-8, not JSON; or no key, a wrong or an expired one.", (OURS, THEIRS)),
     404: ("No such model.", (OURS, THEIRS)),
@@ -65,12 +57,18 @@ FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
-    """The document of an artifact that no worker has loaded.
+#: The native protocol, which is recognized last, is described first.
+DOCUMENTED = (PROTOCOLS[-1], *PROTOCOLS[:-1])
+#: OpenAPI operation id -> address; `{}` stands for the model's name.
+ADDRESSES = {
+    operation: path
+    for protocol in PROTOCOLS
+    for operation, path in (*protocol.predict_paths.items(), *protocol.explain_paths.items())
+}
 
-    Args:
-        folder: the artifact's.
-        model_name: as it will be served.
+
+def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
+    """Return the OpenAPI document of an artifact that no worker has loaded.
 
     Raises:
         ArtifactError: the artifact cannot be served.
@@ -88,12 +86,12 @@ def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
 def describe_api(
     bundle: Bundle, mode: Mode, model_name: str, options: ServingOptions
 ) -> dict[str, Any]:
-    """The document of a model.
+    """Return the OpenAPI document of a model.
 
     Args:
         bundle: the artifact's facts.
         mode: made from them; it has its tokenizer, if it reads one.
-        model_name: what the model is called in URLs.
+        model_name: the model's name in URLs.
         options: bounds on requests.
     """
     parts = [_predictions(mode, model_name, options)]
@@ -131,7 +129,7 @@ def describe_api(
 
 @dataclass(frozen=True)
 class _Part:
-    """Addresses that take and give the same, with the components that they refer to."""
+    """Addresses with the same requests and answers, and the components that they refer to."""
 
     paths: dict[str, Any]
     schemas: dict[str, Any]
@@ -139,29 +137,20 @@ class _Part:
     answers: dict[str, Any]
 
 
-def _joined(members: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _joined(members: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for each in members for name, value in each.items()}
 
 
 def _predictions(mode: Mode, model_name: str, options: ServingOptions) -> _Part:
-    addresses = {
-        "predict": f"/predictions/{model_name}",
-        "predict_version": f"/predictions/{model_name}/{VERSION}",
-        "kserve_predict": f"/v1/models/{model_name}:predict",
-        "kserve_infer": f"/v2/models/{model_name}/infer",
-    }
-    schemas = {
-        **request_schemas(mode, options.max_client_batch),
-        **reply_schemas(mode.answer_schema, takes_tensors(mode)),
-    }
-    part = _part("", addresses, mode, schemas, PLAIN)
+    operations = _joined(each.predict_paths for each in DOCUMENTED)
+    part = _part("", operations, model_name, mode, mode.answer_schema, PLAIN, options)
     if isinstance(mode, Streams):
         _add_stream(part, mode, mode)
     return part
 
 
 def _add_stream(part: _Part, mode: Mode, streams: Streams) -> None:
-    """Adds events to the answers and, where the model takes them, messages to the requests."""
+    """Add events to the answers and, where the model takes them, messages to the requests."""
     part.schemas["Event"] = streams.event_schema
     part.answers["Answer"]["content"][STREAM] = {
         "schema": {**STRING, "description": "Where stream is true; the data of each is an Event."},
@@ -169,39 +158,70 @@ def _add_stream(part: _Part, mode: Mode, streams: Streams) -> None:
     }
     if streams.message_schema is not None:
         part.schemas["Request"] = either(*part.schemas["Request"]["anyOf"], ref("ChatRequest"))
-        beside = {name: field.schema() for name, field in mode.parameters.items()}
-        request = record(
-            {MESSAGES: streams.message_schema}, {**beside, PARAMETERS: ref("Parameters")}
-        )
-        part.schemas.update(prefixed({"ChatRequest": request}, ""))
+        beside = {**schemas.members(mode.parameters), PARAMETERS: ref("Parameters")}
+        part.schemas["ChatRequest"] = record({MESSAGES: streams.message_schema}, beside)
 
 
 def _explanations(
     mode: Mode, explains: Explains, model_name: str, options: ServingOptions
 ) -> _Part:
-    addresses = {
-        "explain": f"/explanations/{model_name}",
-        "kserve_explain": f"/v1/models/{model_name}:explain",
-    }
-    form = explained_form(mode, explains, options.explanation_steps)
+    operations = _joined(each.explain_paths for each in DOCUMENTED)
+    fields = explained_form(mode, explains, options.explanation_steps)
     answer = record({"answer": mode.answer_schema, "explanations": array(EXPLANATION, minItems=1)})
-    schemas = {
-        **request_schemas(form, options.max_client_batch),
-        **reply_schemas(answer, takes_tensors(form)),
-    }
-    return _part("Explained", addresses, form, schemas, PAGE)
+    return _part("Explained", operations, model_name, fields, answer, PAGE, options)
 
 
 def _part(
-    prefix: str, addresses: dict[str, str], form: Form, schemas: dict[str, JsonSchema], other: str
+    prefix: str,
+    operations: Mapping[str, str],
+    model_name: str,
+    fields: RequestFields,
+    answer: JsonSchema,
+    other_type: str,
+    options: ServingOptions,
 ) -> _Part:
-    """Args: see `_Part`; `other` is the media type of answers that are not JSON."""
+    """Return the part for predictions or explanations.
+
+    Args:
+        prefix: begins the names of its components.
+        operations: addresses by operation id.
+        model_name: the model's name in URLs.
+        fields: what requests may hold.
+        answer: schema of the answer to one item.
+        other_type: media type of answers that are not JSON.
+        options: bounds on requests.
+    """
+    most = options.max_client_batch
+    described = [each.describe(fields, most) for each in DOCUMENTED]
+    protocols = [each for each in described if each is not None]
+    components = {
+        "Request": either(*(ref(f"{each.name}Request") for each in protocols)),
+        "Item": schemas.item(fields),
+        "Items": array(ref("Item"), minItems=1, maxItems=most),
+        "Parameters": schemas.optional(schemas.members(fields.parameters)),
+    }
+    for each in protocols:
+        components |= {**each.parts, f"{each.name}Request": each.request}
+    replies = {f"{each.name}Reply": each.reply for each in protocols}
+    components |= {"Answer": answer, "Reply": either(*map(ref, replies)), **replies}
+    examples = _joined(each.examples for each in protocols)
     return _Part(
-        {path: {"post": _operation(name, prefix)} for name, path in addresses.items()},
-        prefixed(schemas, prefix),
-        {f"{prefix}Request": _request_body(form, prefix)},
-        {f"{prefix}Answer": _answer(prefix, other)},
+        {
+            path.format(model_name): {"post": _operation(name, prefix)}
+            for name, path in operations.items()
+        },
+        _prefixed(components, prefix),
+        {f"{prefix}Request": _request_body(fields, examples, prefix)},
+        {f"{prefix}Answer": _answer(prefix, other_type)},
     )
+
+
+def _prefixed(components: dict[str, JsonSchema], prefix: str) -> dict[str, JsonSchema]:
+    """Return the same schemas by other names, so that two sets of them fit into one document."""
+    text = json.dumps(components)
+    for name in components:
+        text = text.replace(json.dumps(ref(name)), json.dumps(ref(prefix + name)))
+    return {prefix + name: schema for name, schema in json.loads(text).items()}
 
 
 def _operation(name: str, prefix: str) -> dict[str, Any]:
@@ -213,33 +233,17 @@ def _operation(name: str, prefix: str) -> dict[str, Any]:
     }
 
 
-def _request_body(mode: Form, prefix: str) -> dict[str, Any]:
-    request = ref(f"{prefix}Request")
-    content: dict[str, Any] = {JSON: {"schema": request, "examples": _examples(mode)}}
-    if takes_text(mode):
-        text = mode.item_keys[TEXT.name]
+def _request_body(
+    fields: RequestFields, examples: Mapping[str, object], prefix: str
+) -> dict[str, Any]:
+    shown = {name: {"value": value} for name, value in examples.items()}
+    content: dict[str, Any] = {JSON: {"schema": ref(f"{prefix}Request"), "examples": shown}}
+    if required_keys(fields.item_keys) == [TEXT.name] and not required_keys(fields.parameters):
+        # A text alone is a request.
+        text = fields.item_keys[TEXT.name]
         content[PLAIN] = {"schema": text.bounds(), "example": text.example}
         content[FORM] = {"schema": {**record({"data": text.bounds()}), "additionalProperties": {}}}
     return {"required": True, "content": content}
-
-
-def _examples(mode: Form) -> dict[str, Any]:
-    """A request of each form."""
-    item = {field.name: field.example for field in mode.item_keys.values() if field.required}
-    needed = {field.name: field.example for field in mode.parameters.values() if field.required}
-    parameters = {PARAMETERS: needed} if needed else {}
-    examples: dict[str, Any] = {
-        "an input": {**item, **needed},
-        "a list": {"inputs": [item, item], **parameters},
-        "KServe": {INSTANCES: [item], **parameters},
-    }
-    if takes_tensors(mode):
-        tensors = [
-            {"name": name, "shape": [1], "datatype": "BYTES", "data": [value]}
-            for name, value in item.items()
-        ]
-        examples["Open Inference"] = {"id": "7", "inputs": tensors, **parameters}
-    return {name: {"value": value} for name, value in examples.items()}
 
 
 def _answer(prefix: str, other: str) -> dict[str, Any]:
@@ -255,15 +259,3 @@ def _failure(status: int) -> dict[str, Any]:
 
 def _component(kind: str, name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/{kind}/{name}"}
-
-
-DESCRIBED = ("mode", "save_mode", "labels", "max_length", "precision", "versions", "source")
-
-
-def describe_bundle(bundle: Bundle, running: Running) -> dict[str, Any]:
-    """What was exported, and in which precision it runs here."""
-    facts = asdict(bundle)
-    return {
-        **{name: facts[name] for name in DESCRIBED},
-        "running": {"precision": running.precision, "reason": running.reason},
-    }

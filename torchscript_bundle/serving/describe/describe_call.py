@@ -1,0 +1,57 @@
+"""The answer to TorchServe's describe call: the artifact's facts and its OpenAPI document."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torchscript_bundle.serving.artifact import API_FILE, REMAKE, Bundle, read_json_object
+from torchscript_bundle.serving.describe.openapi import ADDRESSES, describe_folder
+from torchscript_bundle.serving.engine.precisions import Running
+from torchscript_bundle.serving.errors import ArtifactError
+
+#: The facts of `bundle.json` in the answer.
+DESCRIBED = ("mode", "save_mode", "labels", "max_length", "precision", "versions", "source")
+
+
+def describe_bundle(
+    bundle: Bundle, running: Running, api: dict[str, Any], **live: object
+) -> dict[str, Any]:
+    """Return the answer to a describe call.
+
+    Args:
+        bundle: what was exported.
+        running: in which precision it runs here.
+        api: the OpenAPI document.
+        live: what else is to be told, as it is now.
+    """
+    facts = asdict(bundle)
+    return {
+        **{name: facts[name] for name in DESCRIBED},
+        "running": {"precision": running.precision, "reason": running.reason},
+        **live,
+        "openapi": api,
+    }
+
+
+def load_api(folder: Path, model_name: str) -> dict[str, Any]:
+    """Return the OpenAPI document that an archive holds, for the name it was registered under.
+
+    The folder of an artifact holds none: there it is made.
+
+    Raises:
+        ArtifactError: the document is damaged.
+    """
+    path = folder / API_FILE
+    if not path.exists():
+        return describe_folder(folder, model_name)
+    api = read_json_object(path)
+    try:
+        paths = {
+            ADDRESSES[item["post"]["operationId"]].format(model_name): item
+            for item in api["paths"].values()
+        }
+        return {**api, "info": {**api["info"], "title": model_name}, "paths": paths}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is not the document of this version; {REMAKE}") from error
