@@ -57,15 +57,11 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
-    """Pack an artifact; the same artifact and samples give the same bytes.
-
-    Args:
-        artifact: folder that `export` wrote; its files are checked against `bundle.json` first.
-        model_store: folder for the archive, made if needed.
-        config: what the artifact was made from.
+    """Pack an artifact into `model_store`; the same artifact and samples give the same bytes.
 
     Raises:
-        ExportError: the artifact is damaged, or torch-model-archiver fails.
+        ExportError: the artifact is damaged or was made from another config, or
+            torch-model-archiver fails.
     """
     try:
         bundle = Bundle.load(artifact)
@@ -112,9 +108,7 @@ def model_config(config: SetupConfig) -> str:
 def _run_archiver(temporary: Path, staging: Path, module: Path | None, config: SetupConfig) -> Path:
     """Run torch-model-archiver over a staging folder, whose contents become the archive's root.
 
-    Raises:
-        ExportError: it failed; with its last line.
-        OSError: it failed for lack of room.
+    Raises OSError where it fails for lack of room, else ExportError with its last line.
     """
     (temporary / MODEL_CONFIG).write_text(model_config(config), encoding="utf-8")
     # The manifest of an archive with a ScriptModule names it.
@@ -141,8 +135,8 @@ def _run_archiver(temporary: Path, staging: Path, module: Path | None, config: S
         return made
     # It is another program: only its output says what stopped it.
     for number in FULL:
-        if os.strerror(number) in done.stderr:
-            raise OSError(number, os.strerror(number))
+        if (reason := os.strerror(number)) in done.stderr:
+            raise OSError(number, reason)
     words = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
     raise ExportError(f"torch-model-archiver failed: {words[-1]}")
 
@@ -171,9 +165,9 @@ def _stage(
         (staging / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, staging / name)
     # A start sends the samples first, without the config's folder or its modes.
-    for name, value in ((API_FILE, api), (SAMPLES_FILE, config.samples)):
+    for file, value in ((API_FILE, api), (SAMPLES_FILE, config.samples)):
         text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-        (staging / name).write_text(text, encoding="utf-8")
+        (staging / file).write_text(text, encoding="utf-8")
 
 
 def _rewrite(made: Path, fresh: Path) -> None:

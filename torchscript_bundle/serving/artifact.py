@@ -43,7 +43,7 @@ MOST_EXPLANATIONS = 8
 REQUESTS_PER_ROW = 8
 #: Requests that such a worker is given beyond those, so that it can refuse them.
 REFUSED_AT_ONCE = 100
-#: Later keys, which older artifacts of this format lack, with the values that stand for them.
+#: Keys that older artifacts of this format lack, with the values that stand for them.
 ADDED: dict[str, object] = {"pairs": None}
 
 REMAKE = "make the artifact again with download_Transformer_models.py"
@@ -142,11 +142,7 @@ class Bundle:
 
     @staticmethod
     def load(folder: Path) -> Bundle:
-        """Read `bundle.json` from `folder`.
-
-        Raises:
-            ArtifactError: the file is missing, not JSON, of another format version or incomplete.
-        """
+        """Read `bundle.json`; raise ArtifactError if missing, of another version or incomplete."""
         path = folder / BUNDLE_FILE
         raw = {**ADDED, **read_json_object(path)}
         version = raw.get("format_version")
@@ -181,11 +177,7 @@ class Bundle:
         return tuple(dict.fromkeys((*needed, *self.sha256)))
 
     def check_files(self, folder: Path) -> None:
-        """Compare the files beside `bundle.json` with the digests in it.
-
-        Raises:
-            ArtifactError: a file is missing or differs; the message names it.
-        """
+        """Raise ArtifactError if a file is missing or differs from its digest in `bundle.json`."""
         for name in self.files:
             path = folder / name
             if not path.is_file():
@@ -213,11 +205,7 @@ class ServingOptions:
 
     @staticmethod
     def load(folder: Path) -> ServingOptions:
-        """Read the options from `folder`.
-
-        Raises:
-            ArtifactError: the file is missing, not JSON, or lacks one of the keys.
-        """
+        """Read the options; raise ArtifactError if the file is missing or lacks a key."""
         path = folder / CONFIG_FILE
         return ServingOptions(**_known_keys(ServingOptions, read_json_object(path), path))
 
@@ -240,11 +228,7 @@ def file_sha256(path: Path) -> str:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file of the artifact.
-
-    Raises:
-        ArtifactError: no such file, or not a JSON object.
-    """
+    """Return the JSON object in a file of the artifact; raise ArtifactError if there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

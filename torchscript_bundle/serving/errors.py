@@ -24,9 +24,9 @@ class RequestError(Exception):
     """A request that cannot be served; others in its batch are not affected.
 
     Args:
-        status: the HTTP status, a key of `REASONS`.
+        status: a key of `REASONS`.
         message: one sentence for the client that says what to send instead.
-        retry_after: seconds after which the same request may be served; None: never.
+        retry_after: seconds after which the same request may be served, if ever.
     """
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:

@@ -28,13 +28,7 @@ LISTED = 20
 class Field(ABC):
     """A member of an item, or a parameter.
 
-    Attributes:
-        name: its key.
-        description: for people.
-        required: every request has it.
-        default: its value where a request leaves it out.
-        aliases: other keys for it.
-        example: a typical value.
+    `default` is its value where a request leaves it out; `aliases` are other keys for it.
     """
 
     name: str
@@ -45,7 +39,7 @@ class Field(ABC):
     aliases: tuple[str, ...] = ()
     example: Any = "It works as described."
 
-    #: How a value looks in an error.
+    #: How errors show a value.
     form = '"..."'
 
     @property
@@ -55,11 +49,7 @@ class Field(ABC):
 
     @abstractmethod
     def check(self, value: object) -> Any:
-        """Return the valid value.
-
-        Raises:
-            RequestError: 422 that says what to send.
-        """
+        """Return the value if it is valid; raise RequestError that says what to send."""
 
     @abstractmethod
     def bounds(self) -> JsonSchema:
@@ -73,10 +63,9 @@ class Field(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Text(Field):
-    """A text that is not blank.
+    """A text that is not blank, of up to `most` characters.
 
     Attributes:
-        most: most characters, if limited.
         pattern: a regular expression that is found in it, the same in Python and JSON Schema.
         must: what the pattern demands, for the error.
         called: what errors call it, if not by its name.
@@ -104,11 +93,7 @@ TEXT = Text("text", "The text.", required=True, called="the text")
 
 @dataclass(frozen=True, kw_only=True)
 class Whole(Field):
-    """An integer from `least` to `most`.
-
-    Attributes:
-        null: the value of null, where it may be sent: the number of all that there are.
-    """
+    """An integer from `least` to `most`; null, where it may be sent, means `null`, all of them."""
 
     least: int
     most: int | None = None
@@ -207,14 +192,10 @@ class Choices(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Texts(Field):
-    """A list of texts.
+    """A list of up to `most` texts of up to `longest` characters.
 
-    Attributes:
-        each: what errors call one of them.
-        most: most texts.
-        longest: most characters of one, if limited.
-        too_many: status of a longer list.
-        otherwise: what else may be sent, for the error.
+    For errors: `each` is what one of them is called, `too_many` the status of a longer list, and
+    `otherwise` what else may be sent.
     """
 
     each: str
@@ -263,11 +244,7 @@ def named(*fields: Field) -> dict[str, Field]:
 
 
 def read_values(fields: Mapping[str, Field], given: Mapping[str, object]) -> dict[str, Any]:
-    """Return the value of each field, by its name.
-
-    Args:
-        fields: by their keys.
-        given: the request's members; unknown keys were refused before.
+    """Return the value of each field by its name; the keys given are known to be right.
 
     Raises:
         RequestError: a value is wrong, missing, or sent under two keys.

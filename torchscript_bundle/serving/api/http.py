@@ -32,9 +32,6 @@ class HttpRequest:
     Attributes:
         fields: form fields by name, or the whole body under `"body"`; over gRPC the input map.
         content_types: content type of each field, where one was sent.
-        accept: the Accept header.
-        purpose: the endpoint.
-        client: who asks.
         json_size: bytes of the JSON before binary tensors, as the client wrote it; else "".
         path: what follows the model and its version in the URL.
     """
@@ -55,12 +52,7 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """What the client gets.
-
-    Attributes:
-        status: a key of `errors.REASONS`.
-        headers: further headers, ASCII without line breaks.
-    """
+    """What the client gets; `headers` are ASCII without line breaks."""
 
     status: int
     content_type: str
@@ -76,11 +68,7 @@ def retry_headers(error: RequestError) -> dict[str, str]:
 def json_response(
     status: int, value: Any, headers: Mapping[str, str] | None = None
 ) -> HttpResponse:
-    """Return a response with a value as strict JSON, in UTF-8.
-
-    Raises:
-        ValueError: a number in it is not finite.
-    """
+    """Return a response with a value as JSON in UTF-8; raise ValueError for NaN and infinity."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return HttpResponse(status, JSON, text.encode("utf-8"), headers or {})
 

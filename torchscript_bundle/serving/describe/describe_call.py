@@ -18,14 +18,7 @@ DESCRIBED = ("mode", "save_mode", "labels", "max_length", "precision", "versions
 def describe_bundle(
     bundle: Bundle, running: Running, api: dict[str, Any], **live: object
 ) -> dict[str, Any]:
-    """Return the answer to a describe call.
-
-    Args:
-        bundle: what was exported.
-        running: in which precision it runs here.
-        api: the OpenAPI document.
-        live: what else is to be told, as it is now.
-    """
+    """Return the answer to a describe call; `live` is what else the service tells of itself."""
     facts = asdict(bundle)
     return {
         **{name: facts[name] for name in DESCRIBED},
@@ -39,9 +32,6 @@ def load_api(folder: Path, model_name: str) -> dict[str, Any]:
     """Return the OpenAPI document that an archive holds, for the name it was registered under.
 
     The folder of an artifact holds none: there it is made.
-
-    Raises:
-        ArtifactError: the document is damaged.
     """
     path = folder / API_FILE
     if not path.exists():

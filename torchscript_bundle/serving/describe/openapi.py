@@ -48,10 +48,7 @@ FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     413: ("Too many texts, or too long; without a body where it is TorchServe's.", (OURS,)),
     415: ("A content type, or a charset, that is not served.", (OURS,)),
     422: ("A value that is not what the schema or the model takes.", (OURS,)),
-    500: (
-        "A bad form, the server's fault, or a worker that died with this.",
-        (OURS, THEIRS),
-    ),
+    500: ("A bad form, the server's fault, or a worker that died with this.", (OURS, THEIRS)),
     503: ("The queue is full, or no worker is ready; or explaining took long.", (OURS, THEIRS)),
     507: ("The worker was killed with this request.", (THEIRS,)),
 }
@@ -68,11 +65,7 @@ ADDRESSES = {
 
 
 def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
-    """Return the OpenAPI document of an artifact that no worker has loaded.
-
-    Raises:
-        ArtifactError: the artifact cannot be served.
-    """
+    """Return the OpenAPI document of an artifact that no worker has loaded."""
     bundle = Bundle.load(folder)
     try:
         mode = load_mode(bundle)
@@ -86,14 +79,7 @@ def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
 def describe_api(
     bundle: Bundle, mode: Mode, model_name: str, options: ServingOptions
 ) -> dict[str, Any]:
-    """Return the OpenAPI document of a model.
-
-    Args:
-        bundle: the artifact's facts.
-        mode: made from them; it has its tokenizer, if it reads one.
-        model_name: the model's name in URLs.
-        options: bounds on requests.
-    """
+    """Return the OpenAPI document of a model whose mode has its tokenizer, if it reads one."""
     parts = [_predictions(mode, model_name, options)]
     if bundle.explanations and isinstance(mode, Explains):
         parts.append(_explanations(mode, mode, model_name, options))
@@ -159,7 +145,8 @@ def _add_stream(part: _Part, mode: Mode, streams: Streams) -> None:
     if streams.message_schema is not None:
         part.schemas["Request"] = either(*part.schemas["Request"]["anyOf"], ref("ChatRequest"))
         beside = {**schemas.members(mode.parameters), PARAMETERS: ref("Parameters")}
-        part.schemas["ChatRequest"] = record({MESSAGES: streams.message_schema}, beside)
+        request = record({MESSAGES: streams.message_schema}, beside)
+        part.schemas.update(_prefixed({"ChatRequest": request}, ""))
 
 
 def _explanations(

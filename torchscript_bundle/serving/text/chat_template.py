@@ -26,14 +26,10 @@ Message = Mapping[str, str]
 
 
 class ChatTemplate:
-    """A model's chat template.
-
-    Args:
-        source: as the model's files have it.
-        special_tokens: spellings by role, such as `bos_token`.
+    """A model's chat template; `special_tokens` are spellings by role, such as `bos_token`.
 
     Raises:
-        ArtifactError: it is no template.
+        ArtifactError: the source is no template.
     """
 
     def __init__(self, source: str, special_tokens: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ class Detokenizer:
 
     Args:
         tokenizer: the artifact's.
-        prompt: token ids that the answer continues; empty where it is a text of its own.
+        prompt: token ids that the answer continues, if any.
         clean_up: remove spaces before punctuation, as some models' tokenizers do.
     """
 

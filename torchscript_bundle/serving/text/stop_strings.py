@@ -12,10 +12,8 @@ class StopStringMatcher:
     several that are complete at the same character, the longest. Special tokens are searched as
     they are spelled, though they are not shown.
 
-    Args:
-        stops: the stop strings.
-        keep: keep the one that was found in the text. Otherwise what may be the beginning of one is
-            held back until it is known not to be.
+    With `keep` the text keeps the one that was found. Otherwise what may be the beginning of one is
+    held back until it is known not to be.
     """
 
     def __init__(self, stops: Sequence[str], *, keep: bool) -> None:

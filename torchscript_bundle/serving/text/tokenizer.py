@@ -70,15 +70,11 @@ class Row:
 class TextEncoder:
     """Tokenizes as the model's own tokenizer does; export proves the two equal.
 
-    Args:
-        folder: the artifact's folder.
-        bundle: its `bundle.json`.
-        truncate: cut long texts to `max_length`; otherwise only mark them.
-        truncation: how they are cut.
-        max_windows: most windows of one text.
+    Texts over `max_length` tokens are cut if `truncate`, else only marked; a text may have up to
+    `max_windows` windows.
 
     Raises:
-        ArtifactError: tokenizer.json cannot be read by the installed tokenizers.
+        ArtifactError: the installed tokenizers cannot read tokenizer.json.
     """
 
     def __init__(
@@ -178,9 +174,7 @@ class TextEncoder:
     def _check_windows(self, encoding: Encoding, stride: int) -> None:
         """Refuse too many windows before they are made, and windows without new tokens.
 
-        Args:
-            encoding: the text in windows that do not overlap.
-            stride: tokens in which they are to overlap.
+        `encoding` has the text in windows that do not overlap yet.
         """
         owner = 0 if self._truncation.strategy == "only_first" else encoding.n_sequences - 1
         sizes = [each.sequence_ids.count(owner) for each in (encoding, *encoding.overflowing)]

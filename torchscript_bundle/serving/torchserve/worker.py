@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -20,17 +20,11 @@ from torchscript_bundle.serving.torchserve.context import (
     read_request,
     write_response,
 )
+from torchscript_bundle.serving.torchserve.continuous import ContinuousWorker
 from torchscript_bundle.serving.torchserve.generation_worker import GenerationWorker
 
 #: Environment variable: 1 lets all workers of a model map one copy of its weights.
 SHARE_WEIGHTS = "SHARE_WEIGHTS"
-
-
-class Worker(Protocol):
-    """Answers the handler's calls."""
-
-    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Return the body for each row of data; set statuses and headers on the context."""
 
 
 class BatchWorker:
@@ -40,7 +34,7 @@ class BatchWorker:
         self._service = service
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Return the body for each row of data."""
+        """Return the body for each row of data; set statuses and headers on the context."""
         requests = [read_request(row, context, at) for at, row in enumerate(data)]
         before = self._service.tokens
         pairs = zip(requests, self._service.answer(requests), strict=True)
@@ -48,16 +42,12 @@ class BatchWorker:
         return [write_response(*pair, context, at) for at, pair in enumerate(pairs)]
 
 
-def load_worker(folder: Path, device: torch.device, model_name: str) -> Worker:
+def load_worker(
+    folder: Path, device: torch.device, model_name: str
+) -> BatchWorker | ContinuousWorker:
     """Load, check and warm up the artifact in an unpacked archive; its mode decides what serves it.
 
-    Args:
-        folder: the unpacked archive.
-        device: where the module runs.
-        model_name: the model's name in URLs.
-
-    Raises:
-        ArtifactError: the archive cannot be served.
+    `model_name` is the model's name in URLs. Raises ArtifactError where it cannot be served.
     """
     limit_caches()
     make_current(device)

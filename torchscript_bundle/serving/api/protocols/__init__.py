@@ -35,16 +35,10 @@ def first_keys(fields: RequestFields) -> frozenset[str]:
 def read_call(
     payload: object, fields: RequestFields, model_name: str, client: Client = "http"
 ) -> Call:
-    """Return what a request asks for, whichever protocol it is written in.
-
-    Args:
-        payload: a string, or parsed JSON.
-        fields: the keys and parameters that there are.
-        model_name: stands in answers of the Open Inference Protocol.
-        client: who asks.
+    """Return what a request, a string or parsed JSON, asks for in whichever protocol.
 
     Raises:
-        RequestError: 422 for a request of no protocol, or one that is wrong in its protocol.
+        RequestError: 422 for what is wrong in its protocol.
     """
     protocol = next(each for each in PROTOCOLS if each.recognizes(payload, client))
     return protocol.read(payload, fields, model_name)

@@ -20,9 +20,7 @@ LENGTH = 4
 def join(payload: object, tail: bytes) -> object:
     """Return the payload with the texts of the tail as the `data` of its inputs.
 
-    Args:
-        payload: the JSON before the tail.
-        tail: the elements of each input that has a `binary_data_size`, in the order of the inputs.
+    The tail has the elements of each input with a `binary_data_size`, in the order of the inputs.
 
     Raises:
         RequestError: 400 for sizes that do not fit the bytes, or texts that are not UTF-8.
@@ -68,7 +66,7 @@ def _texts(content: bytes) -> list[str]:
     while at < len(content):
         start = at + LENGTH
         end = start + int.from_bytes(content[at:start], "little")
-        if end > len(content) or start > len(content):
+        if end > len(content):
             raise _wrong_size()
         try:
             texts.append(content[start:end].decode("utf-8"))

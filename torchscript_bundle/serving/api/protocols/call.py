@@ -19,15 +19,15 @@ VERSION = "1.0"
 
 
 class RequestFields(Protocol):
-    """What a request may hold: the fields of a mode, or of its explanations."""
+    """What a request to a mode, or to its explanations, may hold: fields by their keys."""
 
     @property
     def item_keys(self) -> Mapping[str, Field]:
-        """Members of an item that is an object, by their keys."""
+        """Members of an item that is an object."""
 
     @property
     def parameters(self) -> Mapping[str, Field]:
-        """The parameters, by their names."""
+        """Members of `parameters`."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,9 @@ class Call:
     """Items to answer, and how their answers are put together.
 
     Attributes:
-        items: strings or objects, not checked yet.
-        parameters: by name, not checked yet.
+        items: strings or objects; neither these nor the parameters are checked yet.
         reply: makes the response's JSON of the answers to the items, in order.
-        listed: whether the client sent a list, so that an error names the item that it is about.
+        listed: the client sent a list, so an error names the item that it is about.
     """
 
     items: Sequence[object]
@@ -53,8 +52,7 @@ class ProtocolSchemas:
 
     Attributes:
         name: prefix of the names of its schemas.
-        request: schema of a request.
-        reply: schema of its answer; refers to `Answer`, the answer to one item.
+        reply: refers to `Answer`, the answer to one item.
         examples: requests, by what they show.
         parts: further schemas that these refer to.
     """
@@ -70,10 +68,10 @@ class RequestProtocol(ABC):
     """One way to write requests and their answers: an entry of `protocols.PROTOCOLS`.
 
     Attributes:
-        keys: keys of its objects beside those of the model and `parameters`.
-        predict_paths: addresses of its predictions by their OpenAPI operation ids; `{}` stands for
-            the model's name. TorchServe routes them.
-        explain_paths: the same of explanations.
+        keys: of its objects, beside those of the model and `parameters`.
+        predict_paths: addresses of predictions by their OpenAPI operation ids, as TorchServe routes
+            them; `{}` stands for the model's name.
+        explain_paths: the same for explanations.
     """
 
     keys: tuple[str, ...] = ()
@@ -86,25 +84,17 @@ class RequestProtocol(ABC):
 
     @abstractmethod
     def read(self, payload: Any, fields: RequestFields, model_name: str) -> Call:
-        """Return what a request asks for.
-
-        Raises:
-            RequestError: 422 for what is wrong in the protocol itself, such as an unknown key.
-        """
+        """Return what a request asks for; raise RequestError for what the protocol excludes."""
 
     def describe(self, fields: RequestFields, most_items: int) -> ProtocolSchemas | None:
-        """Return its part of the OpenAPI document, if it has one of its own for these fields."""
+        """Return its own part of the OpenAPI document, if any for these fields."""
         return None
 
 
 def read_parameters(
     holders: Iterable[Mapping[str, object]], fields: RequestFields
 ) -> dict[str, object]:
-    """Return the parameters of a request from all objects that may have a key `parameters`.
-
-    Raises:
-        RequestError: 422 for an unknown parameter, or one that is given twice.
-    """
+    """Return the parameters in all objects that may have a key `parameters`, each given once."""
     found: dict[str, object] = {}
     for holder in holders:
         parameters = holder.get(PARAMETERS, {})
