@@ -1,7 +1,7 @@
 """The class that TorchServe calls.
 
-TorchServe wants exactly one class in this file; everything else is in `torchscript_bundle/serving/`,
-which travels in the same archive.
+TorchServe wants exactly one class in this file; everything else is in
+`torchscript_bundle/serving/`, which travels in the same archive.
 """
 
 from __future__ import annotations
