@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torchscript_bundle.serving.artifact import API_FILE, REMAKE, Bundle, read_json_object
-from torchscript_bundle.serving.describe.openapi import ADDRESSES, describe_folder
+from torchscript_bundle.serving.describe.openapi import describe_folder, with_name
 from torchscript_bundle.serving.engine.precisions import Running
 from torchscript_bundle.serving.errors import ArtifactError
 
@@ -38,10 +38,6 @@ def load_api(folder: Path, model_name: str) -> dict[str, Any]:
         return describe_folder(folder, model_name)
     api = read_json_object(path)
     try:
-        paths = {
-            ADDRESSES[item["post"]["operationId"]].format(model_name): item
-            for item in api["paths"].values()
-        }
-        return {**api, "info": {**api["info"], "title": model_name}, "paths": paths}
+        return with_name(api, model_name)
     except (AttributeError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path} is not the document of this version; {REMAKE}") from error

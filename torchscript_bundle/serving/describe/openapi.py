@@ -59,8 +59,8 @@ DOCUMENTED = (PROTOCOLS[-1], *PROTOCOLS[:-1])
 #: OpenAPI operation id -> address; `{}` stands for the model's name.
 ADDRESSES = {
     operation: path
-    for protocol in PROTOCOLS
-    for operation, path in (*protocol.predict_paths.items(), *protocol.explain_paths.items())
+    for each in PROTOCOLS
+    for operation, path in {**each.predict_paths, **each.explain_paths}.items()
 }
 
 
@@ -80,17 +80,17 @@ def describe_api(
     bundle: Bundle, mode: Mode, model_name: str, options: ServingOptions
 ) -> dict[str, Any]:
     """Return the OpenAPI document of a model whose mode has its tokenizer, if it reads one."""
-    parts = [_predictions(mode, model_name, options)]
+    parts = [_predictions(mode, options)]
     if bundle.explanations and isinstance(mode, Explains):
-        parts.append(_explanations(mode, mode, model_name, options))
+        parts.append(_explanations(mode, mode, options))
     errors = {
         OURS: record({"error": {**STRING, "description": "What to send instead."}}),
         THEIRS: record({"code": COUNT, "type": STRING, "message": STRING}),
     }
-    return {
+    api = {
         "openapi": "3.1.0",
         "info": {
-            "title": model_name,
+            "title": "",
             "version": VERSION,
             "description": "Every address takes every form of request.",
             "x-mode": bundle.mode,
@@ -111,6 +111,16 @@ def describe_api(
             },
         },
     }
+    return with_name(api, model_name)
+
+
+def with_name(api: dict[str, Any], model_name: str) -> dict[str, Any]:
+    """Return a document with the name under which the model is registered, and its addresses."""
+    paths = {
+        ADDRESSES[item["post"]["operationId"]].format(model_name): item
+        for item in api["paths"].values()
+    }
+    return {**api, "info": {**api["info"], "title": model_name}, "paths": paths}
 
 
 @dataclass(frozen=True)
@@ -127,9 +137,9 @@ def _joined(members: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for each in members for name, value in each.items()}
 
 
-def _predictions(mode: Mode, model_name: str, options: ServingOptions) -> _Part:
-    operations = _joined(each.predict_paths for each in DOCUMENTED)
-    part = _part("", operations, model_name, mode, mode.answer_schema, PLAIN, options)
+def _predictions(mode: Mode, options: ServingOptions) -> _Part:
+    operations = [operation for each in DOCUMENTED for operation in each.predict_paths]
+    part = _part("", operations, mode, mode.answer_schema, PLAIN, options)
     if isinstance(mode, Streams):
         _add_stream(part, mode, mode)
     return part
@@ -149,19 +159,16 @@ def _add_stream(part: _Part, mode: Mode, streams: Streams) -> None:
         part.schemas.update(_prefixed({"ChatRequest": request}, ""))
 
 
-def _explanations(
-    mode: Mode, explains: Explains, model_name: str, options: ServingOptions
-) -> _Part:
-    operations = _joined(each.explain_paths for each in DOCUMENTED)
+def _explanations(mode: Mode, explains: Explains, options: ServingOptions) -> _Part:
+    operations = [operation for each in DOCUMENTED for operation in each.explain_paths]
     fields = explained_form(mode, explains, options.explanation_steps)
     answer = record({"answer": mode.answer_schema, "explanations": array(EXPLANATION, minItems=1)})
-    return _part("Explained", operations, model_name, fields, answer, PAGE, options)
+    return _part("Explained", operations, fields, answer, PAGE, options)
 
 
 def _part(
     prefix: str,
-    operations: Mapping[str, str],
-    model_name: str,
+    operations: Iterable[str],
     fields: RequestFields,
     answer: JsonSchema,
     other_type: str,
@@ -169,14 +176,8 @@ def _part(
 ) -> _Part:
     """Return the part for predictions or explanations.
 
-    Args:
-        prefix: begins the names of its components.
-        operations: addresses by operation id.
-        model_name: the model's name in URLs.
-        fields: what requests may hold.
-        answer: schema of the answer to one item.
-        other_type: media type of answers that are not JSON.
-        options: bounds on requests.
+    `prefix` begins the names of its components, `answer` is the schema of the answer to one item,
+    and `other_type` the media type of answers that are not JSON.
     """
     most = options.max_client_batch
     described = [each.describe(fields, most) for each in DOCUMENTED]
@@ -193,10 +194,7 @@ def _part(
     components |= {"Answer": answer, "Reply": either(*map(ref, replies)), **replies}
     examples = _joined(each.examples for each in protocols)
     return _Part(
-        {
-            path.format(model_name): {"post": _operation(name, prefix)}
-            for name, path in operations.items()
-        },
+        {ADDRESSES[each]: {"post": _operation(each, prefix)} for each in operations},
         _prefixed(components, prefix),
         {f"{prefix}Request": _request_body(fields, examples, prefix)},
         {f"{prefix}Answer": _answer(prefix, other_type)},
@@ -240,7 +238,7 @@ def _answer(prefix: str, other: str) -> dict[str, Any]:
 
 def _failure(status: int) -> dict[str, Any]:
     description, names = FAILURES[status]
-    schema: JsonSchema = ref(names[0]) if len(names) == 1 else either(*map(ref, names))
+    schema = ref(names[0]) if len(names) == 1 else either(*map(ref, names))
     return {"description": description, "content": {JSON: {"schema": schema}}}
 
 
