@@ -37,7 +37,7 @@ from torchscript_bundle.serving.describe.request_schemas import (
 )
 from torchscript_bundle.serving.engine.precisions import Running
 from torchscript_bundle.serving.errors import ArtifactError
-from torchscript_bundle.serving.explanations.request import EXPLANATION, explained_form
+from torchscript_bundle.serving.explanations.request import EXPLANATION, explanation_fields
 from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.base import Explains, Mode, ReadsTokens, Streams
 
@@ -183,7 +183,7 @@ def _explanations(
         "explain": f"/explanations/{model_name}",
         "kserve_explain": f"/v1/models/{model_name}:explain",
     }
-    form = explained_form(mode, explains, options.explanation_steps)
+    form = explanation_fields(mode, explains, options.explanation_steps)
     answer = record({"answer": mode.answer_schema, "explanations": array(EXPLANATION, minItems=1)})
     schemas = {
         **request_schemas(form, options.max_client_batch),

@@ -1,4 +1,4 @@
-"""How long passes take on this machine at present, learned from those that ran."""
+"""How long forward passes take on this machine at present, learned from those that ran."""
 
 from __future__ import annotations
 
@@ -15,52 +15,56 @@ RENEWED, FULL_WEIGHT = 0.2, 1000
 TIMES, ENOUGH_SECONDS = 5, 0.5
 
 
-class Pace:
-    """Estimates seconds from numbers of tokens.
+class FadingMean:
+    """A weighted mean of observations in which old ones fade; 0 before the first."""
 
-    A token is taken to cost the same in rows of any length: the first pass seen should be one of
-    the longest row, whose tokens cost most, since each attends to all others.
+    def __init__(self) -> None:
+        self._sum = self._weight = 0.0
+
+    def add(self, value: float, weight: float, *, keep: float) -> None:
+        """Add an observation; the weights of earlier ones are multiplied by `keep`."""
+        self._sum = keep * self._sum + weight * value
+        self._weight = keep * self._weight + weight
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+        return self._sum / self._weight if self._weight else 0.0
+
+
+class Pace:
+    """Estimates the seconds of a pass from its number of tokens, whatever the length of its rows.
+
+    The first pass should have a row of the maximum length, whose tokens cost most.
     """
 
     def __init__(self) -> None:
-        self._now = 0.0
+        self._token_seconds = FadingMean()
         self._best = float("inf")
 
     def saw(self, tokens: int, seconds: float) -> None:
-        """Learn from a pass.
-
-        Args:
-            tokens: that it took in, padding included.
-            seconds: that it took.
-        """
-        found = seconds / (START + tokens)
-        weight = RENEWED * min(1.0, tokens / FULL_WEIGHT) if self._now else 1.0
-        self._now += weight * (found - self._now)
-        self._best = min(self._best, self._now)
+        """Learn from a pass over so many tokens, padding included."""
+        is_first = self._best == float("inf")
+        renewed = 1.0 if is_first else RENEWED * min(1.0, tokens / FULL_WEIGHT)
+        self._token_seconds.add(seconds / (START + tokens), renewed, keep=1 - renewed)
+        self._best = min(self._best, self._token_seconds.value)
 
     def seconds(self, lengths: Iterable[int]) -> float:
-        """Return what rows of these padded lengths take together, at the present pace."""
-        return self._now * _units(lengths)
+        """Return the seconds of a pass over rows of these padded lengths, at the present pace."""
+        return self._token_seconds.value * (START + sum(lengths))
 
     def least_seconds(self, lengths: Iterable[int]) -> float:
-        """Return what they take at the best pace so far: on a machine with nothing else to do."""
-        return min(self._now, self._best) * _units(lengths)
+        """Return its seconds at the best pace so far: on a machine with nothing else to do."""
+        return min(self._token_seconds.value, self._best) * (START + sum(lengths))
 
     def tokens(self, seconds: float) -> float:
-        """Return how many tokens a pass of so many seconds takes in at the present pace."""
-        return seconds / self._now - START if self._now else float("inf")
-
-
-def _units(lengths: Iterable[int]) -> int:
-    return START + sum(lengths)
+        """Return how many tokens fit in a pass of so many seconds, at the present pace."""
+        token_seconds = self._token_seconds.value
+        return seconds / token_seconds - START if token_seconds else float("inf")
 
 
 def fastest(timed: Callable[[], float]) -> float:
-    """Return the shortest of several timings, which others on the machine disturbed least.
-
-    Args:
-        timed: does something once and returns the seconds that it took.
-    """
+    """Return the shortest of several timings: the one least disturbed by other processes."""
     started = time.monotonic()
     least = timed()
     for _ in range(TIMES - 1):

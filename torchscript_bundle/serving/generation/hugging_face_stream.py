@@ -1,7 +1,4 @@
-"""Answers as Hugging Face's text-generation endpoints give them, whole and streamed.
-
-Source: https://huggingface.github.io/text-generation-inference
-"""
+"""Responses as Text Generation Inference gives them, to clients of any protocol but OpenAI's."""
 
 from __future__ import annotations
 
@@ -19,21 +16,14 @@ from torchscript_bundle.serving.api.http import (
 )
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
-from torchscript_bundle.serving.generation.response_stream import Exchange, event
+from torchscript_bundle.serving.generation.response_stream import ResponseStream, event
 from torchscript_bundle.serving.modes.base import Mode, Query
 from torchscript_bundle.serving.modes.text_generation import Wanted, Written, describe_token
 from torchscript_bundle.serving.text.tokenizer import Row
 
 
-class HuggingFaceExchange(Exchange):
-    """See the module.
-
-    Args:
-        request, answers, streamed: see `Exchange`.
-        mode: forms the answers.
-        queries: what it has understood of each text.
-        reply: the value of the response, from the answers.
-    """
+class HuggingFaceStream(ResponseStream):
+    """Encodes answers by the mode, and sends a token in each event; `reply` makes the body."""
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 from torchscript_bundle.serving.api.guards import guard
 from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse
 from torchscript_bundle.serving.artifact import MOST_EXPLANATIONS
-from torchscript_bundle.serving.explanations.running import Turns
+from torchscript_bundle.serving.explanations.running import RunningExplanations
 from torchscript_bundle.serving.service import Service
 from torchscript_bundle.serving.torchserve import context as torchserve
 from torchscript_bundle.serving.torchserve.continuous import (
@@ -37,7 +37,9 @@ class ExplainingWorker:
 
     def __init__(self, service: Service, deadline: float) -> None:
         self._service = service
-        self._turns = Turns(MOST_EXPLANATIONS, seconds=deadline / 2, deadline=deadline)
+        self._turns = RunningExplanations(
+            MOST_EXPLANATIONS, seconds=deadline / 2, deadline=deadline
+        )
         self._describe_watch = DescribeWatch()
         self._requests: dict[str, HttpRequest] = {}
         self._next_turn = 0.0

@@ -11,7 +11,7 @@ from typing import Any
 
 from torchscript_bundle.serving.api.http import EVENTS, HttpRequest, HttpResponse
 from torchscript_bundle.serving.generation.generation_service import GenerationService
-from torchscript_bundle.serving.generation.response_stream import Exchange
+from torchscript_bundle.serving.generation.response_stream import ResponseStream
 from torchscript_bundle.serving.torchserve import context as torchserve
 from torchscript_bundle.serving.torchserve.continuous import (
     DescribeWatch,
@@ -34,7 +34,7 @@ class GenerationWorker:
 
     def __init__(self, service: GenerationService) -> None:
         self._service = service
-        self._open: dict[str, Exchange] = {}
+        self._open: dict[str, ResponseStream] = {}
         self._begun: set[str] = set()
         self._describe_watch = DescribeWatch()
 
@@ -94,7 +94,7 @@ class GenerationWorker:
     def _stream(
         self,
         request_id: str,
-        exchange: Exchange,
+        exchange: ResponseStream,
         context: Any,
         at: int,
         stopping: dict[int, Stopping],
