@@ -1,4 +1,4 @@
-"""What the modes have in common whose models write: all but the head and where samples are."""
+"""The behaviour that the export of all generative modes has in common."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.generation.facts import GeneratorFacts, read_facts
-from torchscript_bundle.export.generation.generation_proof import WritingProof, writing_proof
-from torchscript_bundle.export.generation.maker import make_generator
+from torchscript_bundle.export.generation.maker import GeneratorProof, make_generator
 from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer import check_decoding, cleans_up_spaces
@@ -22,13 +21,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+FACTS = ("pad_id", "start_id", "first_id", "last_id", "max_source_length")
+
 
 class Writer:
-    """A mode as `export.modes.base.Writes` has it; a subclass names its head.
-
-    Attributes:
-        reads_source: whether an encoder reads the text, so that the answer has places of its own.
-    """
+    """A mode as `export.modes.base.Writes` has it; a subclass names its head."""
 
     reads_source: bool
 
@@ -41,12 +38,12 @@ class Writer:
     unused_weights = ()
 
     def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
-        """None: the vocabulary takes their place."""
+        """Return none: the vocabulary takes their place."""
         return ()
 
     @property
     def padding_side(self) -> Literal["left", "right"]:
-        """See `Writes`: what is written on ends its row."""
+        """See `Writes`: a decoder continues its row, so it pads on the left."""
         return "right" if self.reads_source else "left"
 
     def request_tokens(self, max_length: int) -> int:
@@ -54,11 +51,7 @@ class Writer:
         return 2 * max_length if self.reads_source else max_length
 
     def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
-        """Where answers begin and end, how they are drawn and spelled, how messages become a text.
-
-        Raises:
-            ExportError: the model cannot write, or its tokenizer cannot spell without transformers.
-        """
+        """Return the mode's options in the artifact: token ids, defaults, chat template."""
         model, tokenizer = source.model, source.tokenizer
         if getattr(model, "generation_config", None) is None:
             raise ExportError(
@@ -66,14 +59,10 @@ class Writer:
             )
         check_decoding(tokenizer, config.samples)
         facts = self._facts(model, config, source.pad_id)
-        _tell(facts, source.name)
+        _warn(facts, source.name)
         return {
             "eos_ids": list(facts.eos_ids),
-            "pad_id": facts.pad_id,
-            "start_id": facts.start_id,
-            "first_id": facts.first_id,
-            "last_id": facts.last_id,
-            "max_source_length": facts.max_source_length,
+            **{name: getattr(facts, name) for name in FACTS},
             "defaults": dict(facts.defaults),
             "chat_template": _chat_template(tokenizer.chat_template),
             "special_tokens": dict(tokenizer.special_tokens_map),
@@ -81,15 +70,15 @@ class Writer:
             "default_max_new_tokens": min(config.default_max_new_tokens, config.max_length - 1),
         }
 
-    def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> WritingProof:
+    def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> GeneratorProof:
         """See `Writes`."""
         facts = self._facts(model, config, options["pad_id"])
-        # What is saved then writes into its memory without a torch.no_grad() around it.
+        # So the saved module writes into its memory without a torch.no_grad() around it.
         model.requires_grad_(False)
-        return writing_proof(model, make_generator(model, facts))
+        return make_generator(model, facts)
 
     def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
-        """The best next token after a prompt and after each token that float32 writes there."""
+        """Compare the best next token after a prompt and each token that float32 generates."""
         [before], [after] = expected, actual
         return compare_choices(before.outputs[0], after.outputs[0])
 
@@ -97,8 +86,8 @@ class Writer:
         return read_facts(model, config.max_length, config.max_length, pad_id)
 
 
-def _tell(facts: GeneratorFacts, name: str) -> None:
-    """Says where answers will differ from those of transformers' own `generate`."""
+def _warn(facts: GeneratorFacts, name: str) -> None:
+    """Warn where answers will differ from those of transformers' own `generate`."""
     if facts.ignored:
         logger.warning(
             "%s: its generation_config.json sets %s, which this bundle does not follow: its "
@@ -115,9 +104,6 @@ def _tell(facts: GeneratorFacts, name: str) -> None:
 
 
 def _chat_template(given: Any) -> str | None:
-    """The template that transformers takes where none is named; None where there is none.
-
-    Source: PreTrainedTokenizerBase.get_chat_template.
-    """
+    """Return the default template, as PreTrainedTokenizerBase.get_chat_template does."""
     chosen = given.get("default") if isinstance(given, dict) else given
     return None if chosen is None else str(chosen)
