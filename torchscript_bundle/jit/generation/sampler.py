@@ -14,8 +14,8 @@ from torchscript_bundle.jit.generation.top_p import TopP
 class Sampler(torch.nn.Module):
     """Penalty, temperature, top-k, top-p and the draw, in transformers' order.
 
-    A row's token depends on that row's arguments alone. The arguments that each row has one value
-    of have the names of the serving side's table of parameters.
+    A row's token depends on that row's arguments alone. Arguments with a value for each row have
+    the names of the serving side's parameters.
     """
 
     def __init__(self) -> None:

@@ -53,7 +53,7 @@ class Explanation:
 
 
 class Explainer:
-    """Explains the answers of a mode, which is given twice; `most_steps` is the default."""
+    """Explains the answers of a mode; `explains` is the same mode, `most_steps` the default."""
 
     def __init__(
         self, mode: Mode, explains: Explains, attributor: Attributor, most_steps: int

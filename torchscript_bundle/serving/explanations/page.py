@@ -121,7 +121,7 @@ def _joined(spans: Sequence[Span]) -> Span:
 
 
 def _at_letters(text: str, spans: Iterable[Span]) -> list[Span]:
-    """Widen spans to whole grapheme clusters (Unicode TR 29), and join those that overlap."""
+    """Widen spans to grapheme clusters (https://unicode.org/reports/tr29/), and join overlaps."""
     begins, ends = [0] * (len(text) + 1), [0] * (len(text) + 1)
     for cluster in regex.finditer(r"\X", text):
         for at in range(cluster.start(), cluster.end()):

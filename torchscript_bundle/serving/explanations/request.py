@@ -49,7 +49,7 @@ class ExplanationFields:
 
 
 def explanation_fields(mode: Mode, explains: Explains, most_steps: int) -> ExplanationFields:
-    """Return the fields of a mode, given twice, with `most_steps` as bound and default."""
+    """Return the fields of a mode; `explains` is the same mode, `most_steps` the default."""
     own = fields.named(
         fields.Whole(
             "n_steps",

@@ -84,7 +84,7 @@ class GenerationService:
         self.generator, self._running = self._load_generator(folder, device)
         patience = self._options.response_timeout
         self._scheduler = Scheduler(self.generator, device, limits, patience)
-        self._warm_up()
+        self._warm_up(limits.tokens)
 
     @property
     def running(self) -> Running:
@@ -116,16 +116,16 @@ class GenerationService:
         warn_of_float32(wanted, reason)
         return generator, Running(generator.prefill, FLOAT32, reason)
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, most_tokens: int) -> None:
         """Generate a little, alone and with an answer that joins; then measure the pace."""
         started = time.perf_counter()
         for _ in range(2):
             self._scheduler.add([self._prompts.start("a", WARM_UP)])
             self._scheduler.step()
         self._run_all()
-        # A longer prompt, which the pace of reading is known from until requests come.
+        # A longer prompt that fits the batch measures the pace of reading.
         answer = self._prompts.start("a", WARM_UP)
-        room = self._bundle.max_length - answer.most
+        room = min(self._bundle.max_length, most_tokens - 1) - answer.most
         answer.prompt = (list(answer.prompt) * PACE_TOKENS)[: min(PACE_TOKENS, room)]
         self._scheduler.pace = GenerationPace()
         self._scheduler.add([answer])

@@ -1,4 +1,4 @@
-"""Responses as Text Generation Inference gives them, to clients of any protocol but OpenAI's."""
+"""Responses as https://huggingface.github.io/text-generation-inference gives them."""
 
 from __future__ import annotations
 

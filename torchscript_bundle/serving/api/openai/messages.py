@@ -1,4 +1,4 @@
-"""The messages of a chat, and unsupported fields that may be sent with a neutral value."""
+"""Messages of a chat (https://platform.openai.com/docs/api-reference/chat)."""
 
 from __future__ import annotations
 
