@@ -1,60 +1,57 @@
-"""What a config is served as, for commands that only talk to a server and should start at once.
-
-Importing torch and transformers takes seconds, and what else a config says was checked when its
-archive was made.
-"""
+"""Read a config file, and tell everything that is wrong with it at once."""
 
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
+from torchscript_bundle.export.config.rules import contradictions
+from torchscript_bundle.export.config.settings import SetupConfig, hub_spelling
+from torchscript_bundle.export.config.spelling import OTHER_KEYS, near
+from torchscript_bundle.export.config.torchserve_keys import (
+    RENAMED,
+    UNUSED,
+    UNUSED_BY_ARCHIVE,
+    translate,
+)
 from torchscript_bundle.export.errors import ExportError, one_line
-from torchscript_bundle.export.torchserve_keys import translate
-
-#: TorchServe asks for its API key wherever a path has `/token`, so that such a model cannot be
-#: described or scaled with the management key.
-RESERVED = "token"
+from torchscript_bundle.export.tasks import TASKS
 
 
-def served_name(archive_name: str | None, model_name: str, mode: str) -> str:
-    """Name of the archive and of the model in TorchServe's URLs.
-
-    Args:
-        archive_name: what the config says, if it does.
-        model_name: Hub model or folder; its last part is the name.
-        mode: the name where that has no letter.
-    """
-    if archive_name:
-        return archive_name
-    last = Path(model_name).name
-    name = re.sub(r"[^A-Za-z0-9_.-]", "_", last).lstrip("_.-") or mode
-    return f"model_{name}" if name.startswith(RESERVED) else name
-
-
-def read_served_name(path: Path) -> str:
-    """The name that a config file is served by.
+def load_config(path: Path) -> SetupConfig:
+    """Read and validate a config file: `setup_config.json`, or TorchServe's `model-config.yaml`.
 
     Raises:
-        ExportError: no such file, not a JSON object, or no names in it.
+        ExportError: no such file, not an object, or wrong keys: one line for each of them.
     """
-    values = translate(read_config(path)).values
-    archive_name, model_name, mode = map(values.get, ("archive_name", "model_name", "mode"))
-    if not isinstance(model_name, str) or not isinstance(mode, str):
-        raise ExportError(f"{path}: model_name and mode must be texts; `make archive` says more")
-    return served_name(archive_name and str(archive_name), model_name, mode)
+    given = translate(_read_file(path))
+    notes = [*given.notes, *_drop_what_generation_lacks(given.values)]
+    faults: list[ErrorDetails] = []
+    try:
+        config = SetupConfig.model_validate(given.values)
+    except ValidationError as error:
+        faults = error.errors()
+        config = _without_faults(given.values, faults)
+    wrong = {str(fault["loc"][0]) for fault in faults}
+    complaints = [
+        *given.faults,
+        *_describe_all(faults, given.written),
+        *(each.says for each in contradictions(config) if wrong.isdisjoint(each.keys)),
+    ]
+    if complaints:
+        raise ExportError("\n".join(f"{path}: {each}" for each in complaints))
+    config._folder, config._notes = path.resolve().parent, tuple(notes)
+    return config
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The keys and values of a config file, unchecked: YAML by its suffix, else JSON.
-
-    Raises:
-        ExportError: no such file, or not an object.
-    """
+def _read_file(path: Path) -> dict[str, Any]:
+    """Return the unchecked keys and values of a file: YAML by its suffix, else JSON."""
     in_yaml = path.suffix in (".yaml", ".yml")
     try:
         text = path.read_text(encoding="utf-8")
@@ -77,16 +74,74 @@ def read_config(path: Path) -> dict[str, Any]:
     return raw
 
 
-def content_type(sample: str) -> str:
-    """What a sample is sent as: JSON where it is an object or a list, and text else.
+def _drop_what_generation_lacks(values: dict[str, Any]) -> Iterator[str]:
+    """Replace values of the TorchServe example that modes which generate text cannot have.
 
-    What only looks like JSON, as one of the TorchServe example's samples does, is sent as that
-    example sends it, without a type; the server knows its form.
+    Yields:
+        A sentence for each change.
     """
-    if sample[:1] not in ("{", "["):
-        return "text/plain; charset=utf-8"
+    mode = hub_spelling(values.get("mode"))
+    if mode not in [name for name, task in TASKS.items() if task.generates]:
+        return
+    if values.get("save_mode") == "pretrained":
+        values["save_mode"] = "torchscript"
+        yield (
+            f'save_mode "pretrained" is taken as "torchscript": {mode} is served from the traced '
+            "file alone"
+        )
+    if _is_true(values.get("captum_explanation")):
+        values["captum_explanation"] = False
+        yield (
+            f"captum_explanation is taken as false: answers of {mode} have no score to explain, "
+            "so /explanations answers 404"
+        )
+
+
+def _is_true(value: Any) -> bool:
     try:
-        json.loads(sample)
-    except ValueError:
-        return "application/octet-stream"
-    return "application/json"
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        return False  # validation of the whole config reports it
+
+
+def _without_faults(values: dict[str, Any], faults: Sequence[ErrorDetails]) -> SetupConfig:
+    """Make a config of the valid keys alone, to see whether those contradict each other."""
+    while True:
+        wrong = {fault["loc"][0] for fault in faults if fault["type"] != "missing"}
+        values = {key: value for key, value in values.items() if key not in wrong}
+        values = {"model_name": "-", "mode": next(iter(TASKS)), **values}
+        try:
+            return SetupConfig.model_validate(values)
+        except ValidationError as error:  # a value that was valid beside one that was not
+            faults = error.errors()
+
+
+def _describe_all(faults: Sequence[ErrorDetails], written: Mapping[str, str]) -> list[str]:
+    """Return a line for each fault; the first unknown key lists the known ones."""
+    known = [field.alias or name for name, field in SetupConfig.model_fields.items()]
+    lines = []
+    listed = False
+    for fault in faults:
+        key = str(fault["loc"][0])
+        name = written.get(key, key)
+        if fault["type"] != "extra_forbidden":
+            lines.append(_describe(fault, name))
+            continue
+        meant = near(key, [*known, *UNUSED, *UNUSED_BY_ARCHIVE, *RENAMED], OTHER_KEYS)
+        if meant:
+            lines.append(f"{name}: unknown key; did you mean {meant!r}?")
+        else:
+            keys = "" if listed else f"; known keys: {', '.join(known)}"
+            lines.append(f"{name}: unknown key{keys}")
+            listed = True
+    return lines
+
+
+def _describe(fault: ErrorDetails, name: str) -> str:
+    """Return the key as the file spells it, and what is allowed."""
+    if fault["type"] == "missing":
+        return f"{name}: missing; {SetupConfig.model_fields[name].description}"
+    place = ".".join(str(part) for part in fault["loc"][1:])
+    key = f"{name}.{place}" if place else name
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{key}: {message} (got {json.dumps(fault['input'], default=str)[:80]})"

@@ -1,22 +1,17 @@
-"""What keys of a config may not say together."""
+"""Keys of a config that contradict each other."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.modes.base import Writes
+from torchscript_bundle.export.config.settings import SetupConfig
+from torchscript_bundle.export.tasks import TASKS
+from torchscript_bundle.serving.artifact import FLOAT32, PRECISIONS
 
-if TYPE_CHECKING:
-    from torchscript_bundle.export.config import SetupConfig
-
-#: Precisions that workers have on one kind of device alone.
-ONLY_ON = {"float16": "cuda", "int8": "cpu"}
-#: The least max_length of a model that writes: what its proof needs for its texts and answers.
-SHORTEST_WRITTEN = 16
+#: The least max_length of a mode that generates: its proof needs room for prompts and answers.
+SHORTEST_GENERATED = 16
 
 
 @dataclass(frozen=True)
@@ -33,45 +28,48 @@ class Contradiction:
 
 
 def contradictions(config: SetupConfig) -> Iterator[Contradiction]:
-    """Find every pair of keys that contradict each other."""
-    for rule in RULES:
-        yield from rule(config)
+    """Find every set of keys that contradict each other."""
+    yield from _settings_of_other_modes(config)
+    yield from _what_cannot_be_generated(config)
+    yield from _precision_that_workers_lack(config)
+    if config.captum_explanation and not config.task.explained:
+        yield Contradiction(
+            ("mode", "captum_explanation"),
+            f"captum_explanation: answers of {config.mode} have no score to explain; set it to "
+            "false",
+        )
 
 
 def _settings_of_other_modes(config: SetupConfig) -> Iterator[Contradiction]:
-    """A key that only other modes read."""
-    own = MODES[config.mode].settings
-    for key in {key: None for mode in MODES.values() for key in mode.settings}:
+    for key in {key: None for task in TASKS.values() for key in task.settings}:
         default = type(config).model_fields[key].default
-        if key not in own and getattr(config, key) != default:
-            readers = " and ".join(name for name in MODES if key in MODES[name].settings)
+        if key not in config.task.settings and getattr(config, key) != default:
+            readers = " and ".join(name for name, task in TASKS.items() if key in task.settings)
             yield Contradiction(
                 ("mode", key), f"{key} is for the mode {readers}; remove it for {config.mode}"
             )
 
 
-def _what_cannot_be_written(config: SetupConfig) -> Iterator[Contradiction]:
-    """What a model that writes cannot do."""
-    mode = MODES[config.mode]
-    if not isinstance(mode, Writes):
+def _what_cannot_be_generated(config: SetupConfig) -> Iterator[Contradiction]:
+    if not config.task.generates:
         return
-    if config.precision not in mode.precisions:
+    if config.precision not in config.task.precisions:
         yield Contradiction(
             ("mode", "precision"),
-            f"precision: {config.mode} is served in {' or '.join(mode.precisions)}, not in "
+            f"precision: {config.mode} is served in {' or '.join(config.task.precisions)}, not in "
             f"{config.precision}",
         )
     if config.padding != "longest":
         yield Contradiction(
             ("mode", "padding"), f'padding: {config.mode} has no other than "longest"'
         )
-    if config.max_length < SHORTEST_WRITTEN:
+    if config.max_length < SHORTEST_GENERATED:
         yield Contradiction(
             ("mode", "max_length"),
-            f"max_length is {config.max_length}; {config.mode} needs at least {SHORTEST_WRITTEN}, "
-            "for a text and its answer",
+            f"max_length is {config.max_length}; {config.mode} needs at least "
+            f"{SHORTEST_GENERATED}, for a text and its answer",
         )
-    needed = mode.request_tokens(config.max_length)
+    needed = config.task.request_tokens(config.max_length)
     if config.max_batch_tokens < needed:
         yield Contradiction(
             ("mode", "max_length", "max_batch_tokens"),
@@ -81,12 +79,12 @@ def _what_cannot_be_written(config: SetupConfig) -> Iterator[Contradiction]:
 
 
 def _precision_that_workers_lack(config: SetupConfig) -> Iterator[Contradiction]:
-    """A precision that workers of this config could not have."""
     asked = config.precision
-    mode = MODES[config.mode]
-    if asked == "float32" or (isinstance(mode, Writes) and asked not in mode.precisions):
+    if asked == FLOAT32 or asked not in config.task.precisions:
         return
-    device = ONLY_ON.get(asked, config.device.partition(":")[0])
+    own = config.device.partition(":")[0]
+    kinds = PRECISIONS[asked].devices if asked in PRECISIONS else (own,)
+    device = own if own in kinds else kinds[0]
     needed = {"save_mode": "torchscript", "packed_weights": True, "device": device}
     for key, value in needed.items():
         mine = getattr(config, key)
@@ -96,20 +94,3 @@ def _precision_that_workers_lack(config: SetupConfig) -> Iterator[Contradiction]
                 f'precision: "{asked}" needs {key} {json.dumps(value)}, and it is '
                 f'{json.dumps(mine)}; change one of the two ("float32" works everywhere)',
             )
-
-
-def _nothing_to_explain(config: SetupConfig) -> Iterator[Contradiction]:
-    if config.captum_explanation and not MODES[config.mode].explained:
-        yield Contradiction(
-            ("mode", "captum_explanation"),
-            f"captum_explanation: answers of {config.mode} have no score to explain; set it to "
-            "false",
-        )
-
-
-RULES: tuple[Callable[[SetupConfig], Iterator[Contradiction]], ...] = (
-    _settings_of_other_modes,
-    _what_cannot_be_written,
-    _precision_that_workers_lack,
-    _nothing_to_explain,
-)

@@ -1,10 +1,9 @@
-"""`setup_config.json`: its keys, their limits, and what is said about a wrong one."""
+"""The keys of `setup_config.json` and their limits."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,43 +14,56 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetPydanticSchema,
     PrivateAttr,
-    TypeAdapter,
-    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import core_schema
 
-from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.modes.base import Writes
-from torchscript_bundle.export.names import OTHER_KEYS, meant_mode, near
-from torchscript_bundle.export.naming import RESERVED, read_config, served_name
-from torchscript_bundle.export.rules import contradictions
-from torchscript_bundle.export.torchserve_keys import (
-    RENAMED,
-    UNUSED,
-    UNUSED_BY_ARCHIVE,
-    translate,
-)
+from torchscript_bundle.export.config.spelling import meant_mode
+from torchscript_bundle.export.tasks import TASKS, Task
+from torchscript_bundle.serving.artifact import FLOAT32, PRECISIONS
 
-#: Folders of samples by other names, in the TorchServe example.
-OLDER_FOLDERS = {"Text_generation_artifacts": "Text_gen_artifacts"}
+#: TorchServe asks for its API key wherever a path contains `/token`, so a model of such a name
+#: could not be described or scaled with the management key.
+RESERVED = "token"
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How requests are batched where the config does not say.
+
+    Attributes:
+        batch_size: most requests in one call of a worker.
+        max_batch_delay: how long a request waits for others (milliseconds).
+    """
+
+    batch_size: int
+    max_batch_delay: int
+
+
+#: A lone request waits out the whole delay, so where latency counts it is the least that TorchServe
+#: accepts: it reads 0 as its default, 100. The values for CPUs were measured (docs/speed.md), those
+#: for GPUs were not: there, many rows take little longer than one.
+BATCHING = {
+    "cpu": {"latency": Batching(16, 1), "throughput": Batching(32, 10)},
+    "cuda": {"latency": Batching(64, 1), "throughput": Batching(128, 10)},
+}
+
+
+def hub_spelling(mode: Any) -> Any:
+    """Accept `sequence classification`, as the TorchServe example once wrote, and hyphens."""
+    return re.sub("[ -]", "_", mode) if isinstance(mode, str) else mode
 
 
 def _known_mode(mode: str) -> str:
-    if mode in MODES:
+    if mode in TASKS:
         return mode
-    meant = meant_mode(mode, MODES)
+    meant = meant_mode(mode)
     hint = f'; did you mean "{meant}"?' if meant else ""
-    raise ValueError(f"allowed: {', '.join(MODES)}{hint}")
-
-
-def _underscored(mode: Any) -> Any:
-    """The TorchServe example once wrote `sequence classification`, the Hub writes hyphens."""
-    return re.sub("[ -]", "_", mode) if isinstance(mode, str) else mode
+    raise ValueError(f"allowed: {', '.join(TASKS)}{hint}")
 
 
 def _not_boolean(value: Any) -> Any:
@@ -60,44 +72,25 @@ def _not_boolean(value: Any) -> Any:
     return value
 
 
-@dataclass(frozen=True)
-class Batching:
-    """How requests share calls of a worker, where the config does not say.
-
-    Attributes:
-        batch_size: most requests in one call.
-        max_batch_delay: how long one waits for others (milliseconds).
-    """
-
-    batch_size: int
-    max_batch_delay: int
-
-
-#: A request that is alone waits out the delay, so where latency counts it is the least there is:
-#: TorchServe reads 0 as its default, 100. Those of CPUs were measured
-#: (docs/speed.md). Those of GPUs were not: there, many rows take little longer than one.
-BATCHING = {
-    "cpu": {"latency": Batching(16, 1), "throughput": Batching(32, 10)},
-    "cuda": {"latency": Batching(64, 1), "throughput": Batching(128, 10)},
-}
-
-
-def _planned(value: Any, info: ValidationInfo) -> Any:
-    """What `device` and `optimize_for` make of null."""
+def _default_batching(value: Any, info: ValidationInfo) -> Any:
+    """Replace null by the value for the config's `device` and `optimize_for`."""
     kind = str(info.data.get("device", "cpu")).partition(":")[0]  # absent where they are wrong
-    planned = BATCHING[kind][info.data.get("optimize_for", "latency")]
-    return getattr(planned, str(info.field_name)) if value is None else value
+    batching = BATCHING[kind][info.data.get("optimize_for", "latency")]
+    return getattr(batching, str(info.field_name)) if value is None else value
 
 
 ModeName = Annotated[
     str,
-    BeforeValidator(_underscored),
+    BeforeValidator(hub_spelling),
     AfterValidator(_known_mode),
-    WithJsonSchema({"type": "string", "enum": list(MODES)}),
+    WithJsonSchema({"type": "string", "enum": list(TASKS)}),
 ]
 Int = Annotated[int, BeforeValidator(_not_boolean)]
-#: A number, or null for what `optimize_for` makes of it.
-Planned = Annotated[Int, BeforeValidator(_planned)]
+#: A number, or null for the value of `BATCHING`.
+Planned = Annotated[Int, BeforeValidator(_default_batching)]
+Precision = Annotated[
+    str, GetPydanticSchema(lambda *_: core_schema.literal_schema([*PRECISIONS, "auto"]))
+]
 
 
 class SetupConfig(BaseModel):
@@ -222,8 +215,8 @@ class SetupConfig(BaseModel):
         description="On CPUs, repack the weights of linear layers when a worker loads them: "
         "faster, and equal but for rounding.",
     )
-    precision: Literal["float32", "bfloat16", "float16", "int8", "auto"] = Field(
-        "float32",
+    precision: Precision = Field(
+        FLOAT32,
         description="What workers compute in. A lower precision than float32 is tried beside it at "
         "export and refused where it changes answers; auto takes the fastest that passes.",
     )
@@ -278,8 +271,13 @@ class SetupConfig(BaseModel):
         return name
 
     @property
+    def task(self) -> Task:
+        """The facts of the mode."""
+        return TASKS[self.mode]
+
+    @property
     def folder(self) -> Path:
-        """The folder that paths in the config are relative to: the config file's own."""
+        """The config file's folder, which its paths are relative to."""
         return self._folder
 
     @property
@@ -299,13 +297,15 @@ class SetupConfig(BaseModel):
         """The folder with labels and samples; it need not exist."""
         if self.artifacts_dir:
             return self._folder / self.artifacts_dir
-        own = MODES[self.mode].artifacts_dir
-        older = self._folder / OLDER_FOLDERS.get(own, own)
-        return older if older.is_dir() and not (self._folder / own).is_dir() else self._folder / own
+        own = self._folder / self.task.artifacts_dir
+        if self.task.older_artifacts_dir and not own.is_dir():
+            older = self._folder / self.task.older_artifacts_dir
+            return older if older.is_dir() else own
+        return own
 
     @property
     def samples(self) -> list[str]:
-        """The sample texts of the artifacts folder, by file name; a stock one if it has none."""
+        """The sample texts of the artifacts folder by file name, or a stock one."""
         files = sorted(self.artifacts.glob("sample_text*.txt"))
         return [path.read_text(encoding="utf-8").strip() for path in files] or ["It works."]
 
@@ -318,7 +318,11 @@ class SetupConfig(BaseModel):
     @property
     def served_name(self) -> str:
         """Name of the archive and of the model in TorchServe's URLs."""
-        return served_name(self.archive_name, self.model_name, self.mode)
+        if self.archive_name:
+            return self.archive_name
+        last = Path(self.model_name).name
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", last).lstrip("_.-") or self.mode
+        return f"model_{name}" if name.startswith(RESERVED) else name
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -326,121 +330,5 @@ class SetupConfig(BaseModel):
         return tuple(sorted({*self.traced_lengths, self.max_length}))
 
     def dump(self) -> str:
-        """The config normalised: every key, numbers as numbers."""
+        """Return the normalised config as JSON: every key, numbers as numbers."""
         return json.dumps(self.model_dump(exclude={"schema_"}), indent=2, ensure_ascii=False) + "\n"
-
-
-def load_config(path: Path) -> SetupConfig:
-    """Read and validate a config file: `setup_config.json`, or TorchServe's `model-config.yaml`.
-
-    Raises:
-        ExportError: no such file, not an object, or keys that are wrong: a line for each, all at
-            once.
-    """
-    given = translate(read_config(path))
-    notes = [*given.notes, *_settle(given.values)]
-    faults: list[ErrorDetails] = []
-    try:
-        config = SetupConfig.model_validate(given.values)
-    except ValidationError as error:
-        faults = error.errors()
-        config = _without_faults(given.values, faults)
-    wrong = {str(fault["loc"][0]) for fault in faults}
-    complaints = [
-        *given.faults,
-        *_describe_all(faults, given.written),
-        *(each.says for each in contradictions(config) if wrong.isdisjoint(each.keys)),
-    ]
-    if complaints:
-        raise ExportError("\n".join(f"{path}: {each}" for each in complaints))
-    config._folder, config._notes = path.resolve().parent, tuple(notes)
-    return config
-
-
-def _settle(values: dict[str, Any]) -> Iterator[str]:
-    """Change what the TorchServe example asks of models that write and they cannot have.
-
-    Yields:
-        A sentence for each change.
-    """
-    mode = _underscored(values.get("mode"))
-    if not isinstance(mode, str) or not isinstance(MODES.get(mode), Writes):
-        return
-    if values.get("save_mode") == "pretrained":
-        values["save_mode"] = "torchscript"
-        yield (
-            f'save_mode "pretrained" is taken as "torchscript": {mode} is served from the traced '
-            "file alone"
-        )
-    if _is_true(values.get("captum_explanation")):
-        values["captum_explanation"] = False
-        yield (
-            f"captum_explanation is taken as false: answers of {mode} have no score to explain, "
-            "so /explanations answers 404"
-        )
-
-
-def _is_true(value: Any) -> bool:
-    try:
-        return TypeAdapter(bool).validate_python(value)
-    except ValidationError:
-        return False  # it is told as a wrong value
-
-
-def _without_faults(values: dict[str, Any], faults: Sequence[ErrorDetails]) -> SetupConfig:
-    """Make a config of the keys that are right, to see whether those contradict each other."""
-    values = {"model_name": "-", "mode": next(iter(MODES)), **values}
-    while faults:
-        wrong = {fault["loc"][0] for fault in faults if fault["type"] != "missing"}
-        values = {key: value for key, value in values.items() if key not in wrong}
-        values = {"model_name": "-", "mode": next(iter(MODES)), **values}
-        try:
-            return SetupConfig.model_validate(values)
-        except ValidationError as error:  # a value that was right beside one that was not
-            faults = error.errors()
-    return SetupConfig.model_validate(values)
-
-
-def _describe_all(faults: Sequence[ErrorDetails], written: Mapping[str, str]) -> list[str]:
-    """One line for each fault; the known keys are listed once."""
-    known = [field.alias or name for name, field in SetupConfig.model_fields.items()]
-    lines = []
-    listed = False
-    for fault in faults:
-        key = str(fault["loc"][0])
-        name = written.get(key, key)
-        if fault["type"] != "extra_forbidden":
-            lines.append(_describe(fault, name))
-            continue
-        meant = near(key, [*known, *UNUSED, *UNUSED_BY_ARCHIVE, *RENAMED], OTHER_KEYS)
-        if meant:
-            lines.append(f"{name}: unknown key; did you mean {meant!r}?")
-        else:
-            keys = "" if listed else f"; known keys: {', '.join(known)}"
-            lines.append(f"{name}: unknown key{keys}")
-            listed = True
-    return lines
-
-
-def _describe(fault: ErrorDetails, name: str) -> str:
-    """One line for one fault: the key as the file has it, and what is allowed."""
-    if fault["type"] == "missing":
-        return f"{name}: missing; {SetupConfig.model_fields[name].description}"
-    place = ".".join(str(part) for part in fault["loc"][1:])
-    key = f"{name}.{place}" if place else name
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{key}: {message} (got {json.dumps(fault['input'], default=str)[:80]})"
-
-
-def json_schema() -> str:
-    """The JSON Schema that `setup_config.json` refers to."""
-    schema = SetupConfig.model_json_schema(by_alias=True)
-    schema["properties"] |= {
-        key: {"description": f"Accepted; it does nothing: {why}.", "deprecated": True}
-        for key, why in UNUSED.items()
-    }
-    return json.dumps(schema, indent=2) + "\n"
-
-
-if __name__ == "__main__":
-    print(json_schema(), end="")

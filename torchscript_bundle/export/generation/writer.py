@@ -13,7 +13,7 @@ from torchscript_bundle.export.generation.generation_proof import WritingProof, 
 from torchscript_bundle.export.generation.maker import make_generator
 from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
-from torchscript_bundle.export.tokenizer import check_decoding, cleans_up_spaces
+from torchscript_bundle.export.tokenizer_file import check_decoding, cleans_up_spaces
 from torchscript_bundle.serving.artifact import Output
 
 if TYPE_CHECKING:
@@ -35,10 +35,6 @@ class Writer:
     inputs = ("input_ids", "attention_mask")
     outputs = (Output("logits"),)
     pairs: Pairs = "never"
-    explained = False
-    precisions = ("float32", "bfloat16")
-    settings = ("max_batch_tokens", "default_max_new_tokens")
-    unused_weights = ()
 
     def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
         """None: the vocabulary takes their place."""
@@ -48,10 +44,6 @@ class Writer:
     def padding_side(self) -> Literal["left", "right"]:
         """See `Writes`: what is written on ends its row."""
         return "right" if self.reads_source else "left"
-
-    def request_tokens(self, max_length: int) -> int:
-        """See `Writes`."""
-        return 2 * max_length if self.reads_source else max_length
 
     def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
         """Where answers begin and end, how they are drawn and spelled, how messages become a text.

@@ -24,32 +24,12 @@ class _Task(Protocol):
     """What every mode says of its task."""
 
     @property
-    def artifacts_dir(self) -> str:
-        """Folder with index_to_name.json and sample requests, beside the config."""
-
-    @property
-    def auto_class(self) -> str:
-        """Name of the transformers Auto class that loads a model with this task's head."""
-
-    @property
     def outputs(self) -> tuple[Output, ...]:
         """What the wrapped module returns, in order."""
 
     @property
     def pairs(self) -> Pairs:
         """Whether the model gets two texts together, such as a question and its context."""
-
-    @property
-    def explained(self) -> bool:
-        """Whether its answers have scores that can be explained."""
-
-    @property
-    def settings(self) -> Sequence[str]:
-        """Keys of setup_config.json that this mode reads and no other."""
-
-    @property
-    def unused_weights(self) -> Sequence[str]:
-        """How names of weights begin that the answers do not need, so that they may be missing."""
 
     def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
         """What this mode's serving code needs to know (`Bundle.mode_options`), ready for JSON.
@@ -103,15 +83,8 @@ class Writes(_Task, Protocol):
         """Names of what a text is given as, in order."""
 
     @property
-    def precisions(self) -> Sequence[str]:
-        """What `precision` may be: what its workers can compute in."""
-
-    @property
     def padding_side(self) -> Literal["left", "right"]:
         """Where its texts are padded, whatever the tokenizer does."""
-
-    def request_tokens(self, max_length: int) -> int:
-        """Most tokens that one request may hold, its text and its answer together."""
 
     def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> Proof:
         """Makes the module that the worker runs, and compares it with the model.

@@ -44,16 +44,9 @@ NORMALIZE_KEYS = ("module_input_name", "module_output_name")
 class FeatureExtraction:
     """See the module."""
 
-    artifacts_dir = "Embedding_artifacts"
-    auto_class = "AutoModel"
     outputs = (Output("embedding"),)
     model_outputs = (Output("last_hidden_state", per_token=True),)
     pairs: Pairs = "never"
-    explained = False
-    #: Keys of setup_config.json that are this mode's alone.
-    settings = ("pooling", "normalize_embeddings")
-    #: Weights that the vectors do not pass through, so that a checkpoint may lack them.
-    unused_weights = ("pooler.",)
 
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]

@@ -11,7 +11,7 @@ import torch
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
-from torchscript_bundle.export.tokenizer import DECODING, check_methods, cleans_up_spaces
+from torchscript_bundle.export.tokenizer_file import DECODING, check_methods, cleans_up_spaces
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
 
@@ -23,13 +23,8 @@ if TYPE_CHECKING:
 class FillMask:
     """See the module."""
 
-    artifacts_dir = "Fill_mask_artifacts"
-    auto_class = "AutoModelForMaskedLM"
     outputs = (Output("logits", per_token=True),)
     pairs: Pairs = "never"
-    explained = True
-    settings = ()
-    unused_weights = ()
 
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]

@@ -29,13 +29,8 @@ LEAST_ROOM = 8
 class QuestionAnswering:
     """See the module."""
 
-    artifacts_dir = "QA_artifacts"
-    auto_class = "AutoModelForQuestionAnswering"
     outputs = (Output("start_logits", per_token=True), Output("end_logits", per_token=True))
     pairs: Pairs = "always"
-    explained = True
-    settings = ()
-    unused_weights = ()
 
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]

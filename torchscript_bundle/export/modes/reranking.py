@@ -31,13 +31,8 @@ ACTIVATIONS = {"Sigmoid": "sigmoid", "Identity": "identity"}
 class Reranking:
     """See the module."""
 
-    artifacts_dir = "Reranking_artifacts"
-    auto_class = "AutoModelForSequenceClassification"
     outputs = (Output("logits"),)
     pairs: Pairs = "always"
-    explained = True
-    settings = ()
-    unused_weights = ()
 
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]

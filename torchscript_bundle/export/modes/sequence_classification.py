@@ -27,13 +27,8 @@ SINGLE, MULTI = "single_label_classification", "multi_label_classification"
 class SequenceClassification:
     """See the module."""
 
-    artifacts_dir = "Seq_classification_artifacts"
-    auto_class = "AutoModelForSequenceClassification"
     outputs = (Output("logits"),)
     pairs: Pairs = "offered"
-    explained = True
-    settings = ()
-    unused_weights = ()
 
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from torchscript_bundle.export.generation.writer import Writer
+from torchscript_bundle.export.tasks import TASKS
 
 
 class Text2TextGeneration(Writer):
     """See the module."""
 
-    artifacts_dir = "Text2text_generation_artifacts"
-    auto_class = "AutoModelForSeq2SeqLM"
-    reads_source = True
+    reads_source = TASKS["text2text_generation"].reads_source

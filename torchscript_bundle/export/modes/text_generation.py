@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from torchscript_bundle.export.generation.writer import Writer
+from torchscript_bundle.export.tasks import TASKS
 
 
 class TextGeneration(Writer):
     """See the module."""
 
-    artifacts_dir = "Text_generation_artifacts"
-    auto_class = "AutoModelForCausalLM"
-    reads_source = False
+    reads_source = TASKS["text_generation"].reads_source

@@ -11,7 +11,7 @@ import torch
 from torchscript_bundle.export.labels import resolve_labels
 from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
-from torchscript_bundle.export.tokenizer import check_methods
+from torchscript_bundle.export.tokenizer_file import check_methods
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
 
@@ -23,13 +23,8 @@ if TYPE_CHECKING:
 class TokenClassification:
     """See the module."""
 
-    artifacts_dir = "Token_classification_artifacts"
-    auto_class = "AutoModelForTokenClassification"
     outputs = (Output("logits", per_token=True),)
     pairs: Pairs = "never"
-    explained = True
-    settings = ()
-    unused_weights = ()
 
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]

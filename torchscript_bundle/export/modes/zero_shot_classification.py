@@ -26,13 +26,8 @@ logger = logging.getLogger(__name__)
 class ZeroShotClassification:
     """See the module."""
 
-    artifacts_dir = "Zero_shot_artifacts"
-    auto_class = "AutoModelForSequenceClassification"
     outputs = (Output("logits"),)
     pairs: Pairs = "always"
-    explained = True
-    settings = ()
-    unused_weights = ()
 
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
