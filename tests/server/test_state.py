@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from torchscript_bundle.server import Ports, Server, ServerError
-from torchscript_bundle.server.state import RunDirectory, State
+from torchscript_bundle.server.state import State, load_state, save_state
 
 STATE = State(
     model="a",
@@ -31,19 +31,18 @@ def test_the_last_word_on_a_property_counts(tmp_path: Path) -> None:
 
 
 def test_a_state_reads_back_the_same(tmp_path: Path) -> None:
-    RunDirectory(tmp_path).save(STATE)
+    save_state(STATE, tmp_path)
     assert Server(tmp_path, tmp_path).state == STATE
     assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
 
 @pytest.mark.parametrize("key", ["workers", "ports", "log_start"])
 def test_a_state_that_lacks_a_key_is_damaged(tmp_path: Path, key: str) -> None:
-    run = RunDirectory(tmp_path)
-    run.save(STATE)
+    save_state(STATE, tmp_path)
     file = tmp_path / "state.json"
     file.write_text(file.read_text().replace(f'"{key}"', '"other"'))
     with pytest.raises(ServerError, match="damaged"):
-        run.load()
+        load_state(tmp_path)
 
 
 def test_plan_is_told_in_words() -> None:

@@ -48,11 +48,7 @@ def grid(
 ) -> list[Shape]:
     """Return every shape that a claim may be tried at, cheapest first.
 
-    Args:
-        max_length: longest row.
-        traced_lengths: lengths that the config asks for.
-        shortest: tokens of the shortest text; tried unpadded if below the other lengths.
-        batches: numbers of rows.
+    The length of the shortest text is tried unpadded if it is below the others.
     """
     lengths = {length for length in LENGTHS if length <= max_length}
     lengths |= {max(4, max_length // 2), max_length, *traced_lengths}

@@ -165,10 +165,7 @@ def rows_apart(eager: torch.nn.Module, cases: Sequence[Case], tolerance: float) 
     A trace is the same program for every batch. Eager code may look at the whole batch, and then a
     row's output depends on its neighbours.
 
-    Args:
-        eager: the model.
-        cases: of any number of rows.
-        tolerance: largest difference, relative to each output's scale.
+    Differences up to `tolerance` of an output's scale are rounding.
     """
     for case in cases:
         if not case.expected:

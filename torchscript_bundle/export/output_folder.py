@@ -27,12 +27,8 @@ def check_output(output: Path) -> None:
 def written_whole(output: Path, needed: int) -> Iterator[Path]:
     """Give a temporary folder that replaces `output` if the block succeeds.
 
-    Args:
-        output: the artifact's folder.
-        needed: bytes that the artifact takes, about.
-
     Raises:
-        ExportError: it cannot be written; nothing is left behind.
+        ExportError: about `needed` bytes cannot be written; nothing is left behind.
     """
     output = output.resolve()
     remedy = "give another folder with --output"

@@ -37,11 +37,7 @@ def read_batching(archive: Path) -> ArchivedBatching:
 
 
 def read_samples(archive: Path) -> list[str]:
-    """Return the bodies of requests to try the archive with.
-
-    Raises:
-        ArchiveError: no such archive, or one without samples.
-    """
+    """Return the bodies of requests to try the archive with."""
     samples = _read_json(archive, SAMPLES_FILE)
     if not samples:
         raise ArchiveError(f"{archive} has no samples in it; remove it, and `make archive`")

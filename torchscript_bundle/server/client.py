@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torchscript_bundle.server.state import RunDirectory, ServerError, State
+from torchscript_bundle.server.state import KEYS, SETTINGS, ServerError, State, load_state
 
 #: Keys must never go to a proxy of the environment: the server is on this machine.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -30,24 +30,15 @@ class Answer:
 
 
 class Client:
-    """Talks to the TorchServe of a run directory.
-
-    Args:
-        run_dir: where its keys, settings and state are kept.
-    """
+    """Talks to the TorchServe of a run directory."""
 
     def __init__(self, run_dir: Path) -> None:
-        self._run = RunDirectory(run_dir)
-
-    @property
-    def run_dir(self) -> Path:
-        """Where keys, settings and state are kept."""
-        return self._run.path
+        self.run_dir = run_dir.resolve()
 
     @property
     def state(self) -> State:
         """The plan that the server was started by."""
-        return self._run.load()
+        return load_state(self.run_dir)
 
     @property
     def model(self) -> str:
@@ -61,7 +52,7 @@ class Client:
 
     def properties(self) -> dict[str, str]:
         """Return the settings that TorchServe was started with; the last line of a key counts."""
-        lines = self._run.settings.read_text().splitlines()
+        lines = (self.run_dir / SETTINGS).read_text().splitlines()
         pairs = (line.partition("=") for line in lines if not line.startswith("#"))
         return {name.strip(): value.strip() for name, _, value in pairs if name.strip()}
 
@@ -71,7 +62,13 @@ class Client:
         Raises:
             ServerError: TorchServe has not written its keys: it is not running.
         """
-        return self._run.key(kind)
+        path = self.run_dir / KEYS
+        try:
+            return str(json.loads(path.read_text())[kind]["key"])
+        except FileNotFoundError as error:
+            raise ServerError(f"{path} is not there: nothing is served; `make serve`") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServerError(f"{path} is damaged; `make serve` makes new keys") from error
 
     def predict(
         self,

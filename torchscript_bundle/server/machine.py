@@ -26,7 +26,7 @@ def plan_workers(
     Args:
         requested: workers that the user wants; None for one per GPU, or what the goal needs.
         gpus: GPUs that TorchServe assigns to workers.
-        cores: cores that may be used.
+        cores: usable cores.
         goal: a key of `GOALS`.
     """
     workers = requested or gpus or GOALS[goal](cores)

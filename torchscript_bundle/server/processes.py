@@ -27,12 +27,7 @@ def words(process: psutil.Process) -> list[str]:
 
 
 def find_server(settings: Path, pid: int | None = None) -> psutil.Process | None:
-    """Return the TorchServe that was started with a settings file.
-
-    Args:
-        settings: its `config.properties`.
-        pid: its probable id, tried first.
-    """
+    """Return the TorchServe that was started with a settings file; `pid` is tried first."""
     if pid is not None and psutil.pid_exists(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             known = psutil.Process(pid)
@@ -70,12 +65,7 @@ def is_stopped(process: psutil.Process) -> bool:
 
 
 def end(family: Sequence[psutil.Process], seconds: float) -> None:
-    """Ask the first process to end the others; kill those that do not end.
-
-    Args:
-        family: a process, then those that it started.
-        seconds: until they are killed.
-    """
+    """Ask the first process to end those that it started; after `seconds`, kill what is left."""
     with contextlib.suppress(psutil.NoSuchProcess):
         family[0].terminate()
     for process in family:

@@ -1,4 +1,4 @@
-"""What a start leaves in the run directory for later commands: the state and the keys."""
+"""What a start leaves in the run directory for later commands."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from torchscript_bundle.server import processes
+
+#: Files of a run directory, the working directory of a TorchServe: what `start` notes, TorchServe's
+#: settings, and the keys that it writes.
+STATE, SETTINGS, KEYS = "state.json", "config.properties", "key_file.json"
 
 
 class ServerError(Exception):
@@ -99,73 +103,33 @@ class State:
         )
 
 
-class RunDirectory:
-    """The working directory of a TorchServe, where it writes its keys beside our files."""
+def save_state(state: State, run_dir: Path) -> None:
+    """Write the state, whole or not at all."""
+    fresh = run_dir / f"{STATE}.new"
+    try:
+        fresh.write_text(json.dumps(asdict(state), indent=2, default=str))
+        fresh.replace(run_dir / STATE)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.resolve()
-        self.settings = self.path / "config.properties"
-        self._state = self.path / "state.json"
-        self._keys = self.path / "key_file.json"
 
-    def save(self, state: State) -> None:
-        """Write the state, whole or not at all."""
-        fresh = self._state.with_suffix(".new")
-        try:
-            fresh.write_text(json.dumps(asdict(state), indent=2, default=str))
-            fresh.replace(self._state)
-        except OSError:
-            fresh.unlink(missing_ok=True)
-            raise
+def load_state(run_dir: Path) -> State:
+    """Read the state.
 
-    def load(self) -> State:
-        """Read the state.
-
-        Raises:
-            NotRunningError: there is none.
-            ServerError: it is damaged.
-        """
-        try:
-            raw = json.loads(self._state.read_text())
-            known = {field.name: raw[field.name] for field in fields(State)}
-            places = {name: Path(known[name]) for name in ("temp", "java_home")}
-            return State(**{**known, **places, "ports": Ports(**known["ports"])})
-        except FileNotFoundError as error:
-            raise NotRunningError("nothing is served; `make serve` starts the server") from error
-        except (ValueError, TypeError, KeyError) as error:
-            raise ServerError(
-                f"{self._state} is damaged; `make stop` clears it away, and ends a TorchServe "
-                "that still runs"
-            ) from error
-
-    @property
-    def started(self) -> bool:
-        """Whether a server was started here and not stopped since."""
-        return self._state.is_file()
-
-    def temp(self) -> Path | None:
-        """Return the folder of temporary files, if the state is there and whole."""
-        try:
-            return self.load().temp
-        except ServerError:
-            return None
-
-    def key(self, kind: str) -> str:
-        """Return the `inference`, `management` or `API` key.
-
-        Raises:
-            ServerError: TorchServe has not written its keys: it is not running.
-        """
-        try:
-            return str(json.loads(self._keys.read_text())[kind]["key"])
-        except FileNotFoundError as error:
-            raise ServerError(
-                f"{self._keys} is not there: nothing is served; `make serve`"
-            ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise ServerError(f"{self._keys} is damaged; `make serve` makes new keys") from error
-
-    def clear(self) -> None:
-        """Remove the state and the keys."""
-        self._keys.unlink(missing_ok=True)
-        self._state.unlink(missing_ok=True)
+    Raises:
+        NotRunningError: there is none.
+        ServerError: it is damaged.
+    """
+    path = run_dir / STATE
+    try:
+        raw = json.loads(path.read_text())
+        known = {field.name: raw[field.name] for field in fields(State)}
+        places = {name: Path(known[name]) for name in ("temp", "java_home")}
+        return State(**{**known, **places, "ports": Ports(**known["ports"])})
+    except FileNotFoundError as error:
+        raise NotRunningError("nothing is served; `make serve` starts the server") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise ServerError(
+            f"{path} is damaged; `make stop` clears it away, and ends a TorchServe that still runs"
+        ) from error

@@ -18,7 +18,7 @@ from torchscript_bundle.disk import check_writable, writing
 from torchscript_bundle.server import launching, processes
 from torchscript_bundle.server.client import Answer, Client
 from torchscript_bundle.server.logs import TRACEBACK, Logs, tail, worker_error
-from torchscript_bundle.server.state import Ports, ServerError
+from torchscript_bundle.server.state import KEYS, SETTINGS, STATE, Ports, ServerError
 
 POLL_SECONDS = 0.2
 TOLD_EVERY_SECONDS = 5.0
@@ -32,12 +32,7 @@ ERROR_POLLS = 20
 
 
 class Server(Client):
-    """One TorchServe that serves one archive.
-
-    Args:
-        run_dir: where its keys, settings and state are kept.
-        log_dir: where its logs are written.
-    """
+    """One TorchServe that serves one archive, with its keys and state in `run_dir`."""
 
     def __init__(self, run_dir: Path, log_dir: Path) -> None:
         super().__init__(run_dir)
@@ -58,8 +53,7 @@ class Server(Client):
         Args:
             archive: the `.mar`; its name without suffix becomes the model's name.
             ports: where it listens.
-            workers: worker processes; by default one per GPU, or what the archive is optimized
-                for.
+            workers: by default one per GPU, or what the archive is optimized for.
             restart: stop this server first if it is running, once a start seems possible.
             python: interpreter whose environment has TorchServe.
 
@@ -77,10 +71,10 @@ class Server(Client):
             self.stop()  # also clears what a killed server has left
             state = replace(state, log_start=self._logs.worker_log_size())
             with self._writing_here():
-                launching.prepare(self._run, state)
-            launching.launch(self._run, state, self.log_dir)
+                launching.prepare(self.run_dir, state)
+            launching.launch(self.run_dir, state, self.log_dir)
         except BaseException:
-            if self._run.temp() == temp:
+            if self._recorded_temp() == temp:
                 self.stop()
             shutil.rmtree(temp, ignore_errors=True)
             raise
@@ -172,14 +166,15 @@ class Server(Client):
         A damaged state is cleared away as well.
         """
         family = self.family
-        temp = processes.temporary_folder(family[0]) if family else self._run.temp()
+        temp = processes.temporary_folder(family[0]) if family else self._recorded_temp()
         if temp is not None:
             family += [each for each in processes.orphans(temp) if each not in family]
         if family:
             processes.end(family, STOP_SECONDS)
         if temp is not None:
             shutil.rmtree(temp, ignore_errors=True)
-        self._run.clear()
+        (self.run_dir / KEYS).unlink(missing_ok=True)
+        (self.run_dir / STATE).unlink(missing_ok=True)
         return bool(family)
 
     @property
@@ -200,15 +195,22 @@ class Server(Client):
     @property
     def family(self) -> list[psutil.Process]:
         """TorchServe's Java process, then everything it started; empty if it is not alive."""
-        server = processes.find_server(self._run.settings, self._recorded_pid())
+        server = processes.find_server(self.run_dir / SETTINGS, self._recorded_pid())
         try:
             return [server, *server.children(recursive=True)] if server is not None else []
         except psutil.Error:
             return []
 
+    def _recorded_temp(self) -> Path | None:
+        """Return the folder of temporary files, if the state is there and whole."""
+        try:
+            return self.state.temp
+        except ServerError:
+            return None
+
     def _recorded_pid(self) -> int | None:
         """The process id that `torchserve --start` noted; by now it may be another process's."""
-        temp = self._run.temp()
+        temp = self._recorded_temp()
         try:
             return int((temp / ".model_server.pid").read_text()) if temp is not None else None
         except (OSError, ValueError):
@@ -223,7 +225,7 @@ class Server(Client):
 
     def _failure(self) -> str | None:
         """Return why no worker will become ready, if that is already certain."""
-        if not self._run.started:
+        if not (self.run_dir / STATE).is_file():
             return "it was stopped while it started"
         if not self.running:
             return f"TorchServe ended at once; see {self.log_dir}:\n{self._logs.last_words()}"

@@ -140,7 +140,8 @@ def _describe_all(faults: Sequence[ErrorDetails], written: Mapping[str, str]) ->
 def _describe(fault: ErrorDetails, name: str) -> str:
     """Return the key as the file spells it, and what is allowed."""
     if fault["type"] == "missing":
-        return f"{name}: missing; {SetupConfig.model_fields[name].description}"
+        meaning = SetupConfig.model_fields[name].description or ""
+        return f"{name}: missing; {' '.join(meaning.split())}"
     place = ".".join(str(part) for part in fault["loc"][1:])
     key = f"{name}.{place}" if place else name
     message = fault["msg"].removeprefix("Value error, ")

@@ -14,6 +14,8 @@ from torchscript_bundle.export.config.torchserve_keys import UNUSED
 def json_schema() -> str:
     """Return the schema of every key, those that do nothing marked as deprecated."""
     schema = SetupConfig.model_json_schema(by_alias=True)
+    for key in schema["properties"].values():
+        key["description"] = " ".join(key["description"].split())
     schema["properties"] |= {
         key: {"description": f"Accepted; it does nothing: {why}.", "deprecated": True}
         for key, why in UNUSED.items()

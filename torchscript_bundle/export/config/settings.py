@@ -96,157 +96,101 @@ Precision = Annotated[
 class SetupConfig(BaseModel):
     """What to serve and how. Numbers may be strings, as in the TorchServe example's files."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
 
-    schema_: str | None = Field(
-        None, alias="$schema", description="JSON Schema of this file, for editors."
-    )
-    model_name: str = Field(
-        min_length=1,
-        description="Hub model (`organisation/name`) or folder; a folder is looked for beside "
-        "this file and starts with `./`, `../`, `~` or `/`.",
-    )
-    revision: str | None = Field(None, description="Branch, tag or commit of a Hub model.")
-    trust_remote_code: bool = Field(
-        False, description="Run Python code that comes with the model. Only for authors you trust."
-    )
-    use_safetensors: bool = Field(
-        True, description="Load safetensors weights only; false also takes pickled weights."
-    )
-    mode: ModeName = Field(description="The task.")
-    save_mode: Literal["torchscript", "pretrained"] = Field(
-        "torchscript",
-        description="How the model is saved for the worker: traced, or as save_pretrained writes "
-        "it, for workers that have transformers and for models that cannot be traced.",
-    )
-    do_lower_case: bool | None = Field(
-        None, description="Lower-case the text; null leaves it to the tokenizer."
-    )
-    num_labels: Int | None = Field(
-        None,
-        ge=0,
-        description="Number of labels, checked against the model; null takes its own, and so does "
-        "0, which the TorchServe example writes for tasks without labels.",
-    )
-    max_length: Int = Field(
-        150, ge=4, le=100_000, description="Longest text, in tokens, special tokens included."
-    )
-    traced_lengths: list[Int] = Field(
-        [],
-        description="Further lengths to trace for a model that is exact only at traced lengths; "
-        "max_length is always one.",
-    )
-    on_too_long: Literal["truncate", "error"] = Field(
-        "truncate",
-        description="What a text over max_length gets: its first tokens classified and "
-        '`"truncated": true`, or a 413.',
-    )
-    pooling: Literal["mean", "cls", "last"] | None = Field(
-        None,
-        description="Feature extraction: which tokens make the vector; null takes what a "
-        "sentence-transformers folder says, else mean.",
-    )
-    normalize_embeddings: bool | None = Field(
-        None,
-        description="Feature extraction: give vectors the length 1; null takes what a "
-        "sentence-transformers folder says, else false.",
-    )
-    device: str = Field(
-        "cpu",
-        pattern=r"^(cpu|cuda(:\d+)?)$",
-        description="Where the model is traced and verified: cpu, cuda or cuda:<number>.",
-    )
-    artifacts_dir: str | None = Field(
-        None,
-        description="Folder with index_to_name.json and sample requests; null takes the mode's "
-        "own, beside this file.",
-    )
-    archive_name: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
-        max_length=100,
-        description="Name of the archive and of the served model; null takes the last part of "
-        "model_name.",
-    )
-    optimize_for: Literal["latency", "throughput"] = Field(
-        "latency",
-        description="What workers, threads and null in batch_size and max_batch_delay are planned "
-        "for: a request soon answered, or many.",
-    )
+    schema_: str | None = Field(None, alias="$schema")
+    """JSON Schema of this file, for editors."""
+    model_name: str = Field(min_length=1)
+    """Hub model (`organisation/name`) or folder; a folder is looked for beside this file and starts
+    with `./`, `../`, `~` or `/`."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hub model."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Only for authors you trust."""
+    use_safetensors: bool = True
+    """Load safetensors weights only; false also takes pickled weights."""
+    mode: ModeName
+    """The task."""
+    save_mode: Literal["torchscript", "pretrained"] = "torchscript"
+    """How the model is saved for the worker: traced, or as save_pretrained writes it, for workers
+    that have transformers and for models that cannot be traced."""
+    do_lower_case: bool | None = None
+    """Lower-case the text; null leaves it to the tokenizer."""
+    num_labels: Int | None = Field(None, ge=0)
+    """Number of labels, checked against the model; null takes its own, and so does 0, which the
+    TorchServe example writes for tasks without labels."""
+    max_length: Int = Field(150, ge=4, le=100_000)
+    """Longest text, in tokens, special tokens included."""
+    traced_lengths: list[Int] = []
+    """Further lengths to trace for a model that is exact only at traced lengths; max_length is
+    always one."""
+    on_too_long: Literal["truncate", "error"] = "truncate"
+    """What a text over max_length gets: its first tokens classified and `"truncated": true`, or a
+    413."""
+    pooling: Literal["mean", "cls", "last"] | None = None
+    """Feature extraction: which tokens make the vector; null takes what a sentence-transformers
+    folder says, else mean."""
+    normalize_embeddings: bool | None = None
+    """Feature extraction: give vectors the length 1; null takes what a sentence-transformers folder
+    says, else false."""
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    """Where the model is traced and verified: cpu, cuda or cuda:<number>."""
+    artifacts_dir: str | None = None
+    """Folder with index_to_name.json and sample requests; null takes the mode's own, beside this
+    file."""
+    archive_name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
+    """Name of the archive and of the served model; null takes the last part of model_name."""
+    optimize_for: Literal["latency", "throughput"] = "latency"
+    """What workers, threads and null in batch_size and max_batch_delay are planned for: a request
+    soon answered, or many."""
     batch_size: Planned = Field(
-        None,
-        ge=1,
-        le=1024,
-        validate_default=True,
-        json_schema_extra={"type": ["integer", "null"]},
-        description="Most requests in one call of a worker, and rows in a batch; null takes what "
-        "optimize_for needs on such a device.",
+        None, ge=1, le=1024, validate_default=True, json_schema_extra={"type": ["integer", "null"]}
     )
+    """Most requests in one call of a worker, and rows in a batch; null takes what optimize_for
+    needs on such a device."""
     max_batch_delay: Planned = Field(
         None,
         ge=1,
         le=60_000,
         validate_default=True,
         json_schema_extra={"type": ["integer", "null"]},
-        description="How long a request waits for others (milliseconds; TorchServe takes 0 for "
-        "100); null takes what optimize_for needs.",
     )
-    padding: Literal["longest", "max_length"] = Field(
-        "longest",
-        description="How far rows are padded: to the longest of their batch, or all to max_length, "
-        "as the TorchServe example does; for comparison.",
-    )
-    max_client_batch: Int = Field(64, ge=1, le=10_000, description="Most texts in one request.")
-    response_timeout: Int = Field(
-        120, ge=1, le=86_400, description="A worker that answers later is restarted (seconds)."
-    )
-    max_call_seconds: float = Field(
-        3.0,
-        ge=0.1,
-        le=3600,
-        description="Most seconds that the texts of one request, and the large requests of one "
-        "call of a worker, may take, as estimated: what a small request waits for beside them.",
-    )
-    startup_timeout: Int = Field(
-        120, ge=1, le=86_400, description="A worker that loads longer is restarted (seconds)."
-    )
-    packed_weights: bool = Field(
-        True,
-        description="On CPUs, repack the weights of linear layers when a worker loads them: "
-        "faster, and equal but for rounding.",
-    )
-    precision: Precision = Field(
-        FLOAT32,
-        description="What workers compute in. A lower precision than float32 is tried beside it at "
-        "export and refused where it changes answers; auto takes the fastest that passes.",
-    )
-    calibration_file: str | None = Field(
-        None,
-        description="What precision is tried on: a text file, one text or one JSON request a line, "
-        "beside this file; null takes the sample requests of the artifacts folder.",
-    )
-    captum_explanation: bool = Field(
-        False, description="Also explain answers, at /explanations; the worker then needs captum."
-    )
-    explanation_steps: Int = Field(
-        50, ge=2, le=1000, description="Most steps of an explanation, and how many it takes."
-    )
-    explanation_batch_size: Int = Field(
-        16, ge=1, le=1024, description="Most rows in one pass of an explanation."
-    )
-    max_batch_tokens: Int = Field(
-        4096,
-        ge=4,
-        le=10_000_000,
-        description="Text generation: most tokens, texts and answers together, that the rows of a "
-        "batch may hold; memory grows with it.",
-    )
-    default_max_new_tokens: Int = Field(
-        256,
-        ge=1,
-        le=100_000,
-        description="Text generation: most tokens of an answer whose request does not say.",
-    )
+    """How long a request waits for others (milliseconds; TorchServe takes 0 for 100); null takes
+    what optimize_for needs."""
+    padding: Literal["longest", "max_length"] = "longest"
+    """How far rows are padded: to the longest of their batch, or all to max_length, as the
+    TorchServe example does; for comparison."""
+    max_client_batch: Int = Field(64, ge=1, le=10_000)
+    """Most texts in one request."""
+    response_timeout: Int = Field(120, ge=1, le=86_400)
+    """A worker that answers later is restarted (seconds)."""
+    max_call_seconds: float = Field(3.0, ge=0.1, le=3600)
+    """Most seconds that the texts of one request, and the large requests of one call of a worker,
+    may take, as estimated: what a small request waits for beside them."""
+    startup_timeout: Int = Field(120, ge=1, le=86_400)
+    """A worker that loads longer is restarted (seconds)."""
+    packed_weights: bool = True
+    """On CPUs, repack the weights of linear layers when a worker loads them: faster, and equal but
+    for rounding."""
+    precision: Precision = FLOAT32
+    """What workers compute in. A lower precision than float32 is tried beside it at export and
+    refused where it changes answers; auto takes the fastest that passes."""
+    calibration_file: str | None = None
+    """What precision is tried on: a text file, one text or one JSON request a line, beside this
+    file; null takes the sample requests of the artifacts folder."""
+    captum_explanation: bool = False
+    """Also explain answers, at /explanations; the worker then needs captum."""
+    explanation_steps: Int = Field(50, ge=2, le=1000)
+    """Most steps of an explanation, and how many it takes."""
+    explanation_batch_size: Int = Field(16, ge=1, le=1024)
+    """Most rows in one pass of an explanation."""
+    max_batch_tokens: Int = Field(4096, ge=4, le=10_000_000)
+    """Text generation: most tokens, texts and answers together, that the rows of a batch may hold;
+    memory grows with it."""
+    default_max_new_tokens: Int = Field(256, ge=1, le=100_000)
+    """Text generation: most tokens of an answer whose request does not say."""
 
     _folder: Path = PrivateAttr(default=Path())
     _notes: tuple[str, ...] = PrivateAttr(default=())

@@ -55,13 +55,9 @@ def prove_pairs(
     eager: torch.nn.Module,
     objection: Callable[[Sequence[Case]], str | None],
 ) -> Proof:
-    """Add to a proof whether rows may hold two texts.
+    """Add to a proof whether rows may hold two texts, where requests may.
 
-    Args:
-        job: says whether requests may.
-        proof: of single texts, or of what every request holds.
-        eager: the wrapped model.
-        objection: returns why cases of two texts do not hold, or None.
+    `objection` returns why cases of two texts do not hold, or None.
     """
     if job.mode.pairs != "offered":
         return replace(proof, pairs=job.mode.pairs == "always")
