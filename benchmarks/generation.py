@@ -48,9 +48,6 @@ Writer = Callable[[Tensor], Tensor]
 def eager_writer(model: Any) -> Writer:
     """transformers' `generate`, with its cache of keys and values."""
 
-    def spell(row: list[int]) -> Detokenizer:
-        return Detokenizer(nameless, row, clean_up=False)
-
     def write(ids: Tensor) -> Tensor:
         with torch.no_grad():
             written: Tensor = model.generate(
@@ -88,6 +85,9 @@ def packed_writer(path: Path, precision: str) -> Writer:
     if reason is not None:
         raise RuntimeError(f"weights cannot be packed in {precision} here: {reason}")
     nameless = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+
+    def spell(row: list[int]) -> Detokenizer:
+        return Detokenizer(nameless, row, clean_up=False)
 
     def write(ids: Tensor) -> Tensor:
         scheduler = Scheduler(generator, CPU, Limits(max(BATCHES), max(BATCHES) * (PROMPT + NEW)))

@@ -19,7 +19,7 @@ from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.pairs import try_pairs
 from torchscript_bundle.export.proof import Proof, prove
 from torchscript_bundle.export.save_modes import SAVE_MODES
-from torchscript_bundle.export.save_modes.base import Job
+from torchscript_bundle.export.save_modes.save_mode import Job
 from torchscript_bundle.export.source import load_source
 from torchscript_bundle.jit.verify import Case
 from torchscript_bundle.serving.artifact import Bundle

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.tokenizer import lower_cases
+from torchscript_bundle.export.tokenizer_loading import lower_cases
 
 if TYPE_CHECKING:  # both read the registry of modes
     from torchscript_bundle.export.config import SetupConfig

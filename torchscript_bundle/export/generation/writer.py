@@ -13,7 +13,7 @@ from torchscript_bundle.export.generation.facts import GeneratorFacts, read_fact
 from torchscript_bundle.export.generation.maker import GeneratorProof, make_generator
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
-from torchscript_bundle.export.tokenizer import check_decoding, cleans_up_spaces
+from torchscript_bundle.export.tokenizer_file import check_decoding, cleans_up_spaces
 from torchscript_bundle.serving.modes.options import GenerationOptions
 
 if TYPE_CHECKING:
@@ -32,20 +32,12 @@ class Writer(ExportMode):
 
     reads_source: bool
 
-    generates = True
-    explained = False
-    precisions = ("float32", "bfloat16")
-    settings = ("max_batch_tokens", "default_max_new_tokens")
-
     def input_names(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
         return ("input_ids", "attention_mask")
 
     def padding_side(self, tokenizer: PreTrainedTokenizerBase) -> Literal["left", "right"]:
         """Return the side before a prompt: the answer continues its row."""
         return "right" if self.reads_source else "left"
-
-    def request_tokens(self, max_length: int) -> int:
-        return 2 * max_length if self.reads_source else max_length
 
     def options(self, source: Source, config: SetupConfig) -> GenerationOptions:
         """Return token ids, defaults and the chat template; ExportError if it cannot generate."""

@@ -42,13 +42,8 @@ NORMALIZE_KEYS = ("module_input_name", "module_output_name")
 
 
 class FeatureExtraction(ExportMode):
-    artifacts_dir = "Embedding_artifacts"
-    auto_class = "AutoModel"
     outputs = (Output("embedding"),)
     model_outputs = (Output("last_hidden_state", per_token=True),)
-    explained = False
-    settings = ("pooling", "normalize_embeddings")
-    unused_weights = ("pooler.",)
 
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
-from torchscript_bundle.export.tokenizer import DECODING, check_methods, cleans_up_spaces
+from torchscript_bundle.export.tokenizer_file import DECODING, check_methods, cleans_up_spaces
 from torchscript_bundle.serving.artifact import Output
 from torchscript_bundle.serving.modes.options import FillMaskOptions
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 
 class FillMask(ExportMode):
-    artifacts_dir = "Fill_mask_artifacts"
-    auto_class = "AutoModelForMaskedLM"
     outputs = (Output("logits", per_token=True),)
 
     def options(self, source: Source, config: SetupConfig) -> FillMaskOptions:

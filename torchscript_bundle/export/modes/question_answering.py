@@ -26,8 +26,6 @@ LEAST_ROOM = 8
 
 
 class QuestionAnswering(ExportMode):
-    artifacts_dir = "QA_artifacts"
-    auto_class = "AutoModelForQuestionAnswering"
     outputs = (Output("start_logits", per_token=True), Output("end_logits", per_token=True))
     pairs = "always"
 

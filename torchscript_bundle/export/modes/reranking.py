@@ -28,8 +28,6 @@ ACTIVATIONS: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identit
 
 
 class Reranking(ExportMode):
-    artifacts_dir = "Reranking_artifacts"
-    auto_class = "AutoModelForSequenceClassification"
     pairs = "always"
 
     def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:

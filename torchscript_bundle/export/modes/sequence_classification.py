@@ -23,8 +23,6 @@ MULTI: ProblemType = "multi_label_classification"
 
 
 class SequenceClassification(ExportMode):
-    artifacts_dir = "Seq_classification_artifacts"
-    auto_class = "AutoModelForSequenceClassification"
     pairs = "offered"
 
     def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from torchscript_bundle.export.generation.writer import Writer
+from torchscript_bundle.export.tasks import TASKS
 
 
 class TextGeneration(Writer):
-    artifacts_dir = "Text_generation_artifacts"
-    auto_class = "AutoModelForCausalLM"
-    reads_source = False
+    reads_source = TASKS["text_generation"].reads_source
 
 
 class Text2TextGeneration(Writer):
-    artifacts_dir = "Text2text_generation_artifacts"
-    auto_class = "AutoModelForSeq2SeqLM"
-    reads_source = True
+    reads_source = TASKS["text2text_generation"].reads_source

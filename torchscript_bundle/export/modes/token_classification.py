@@ -11,7 +11,7 @@ import torch
 from torchscript_bundle.export.labels import resolve_labels
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
-from torchscript_bundle.export.tokenizer import check_methods
+from torchscript_bundle.export.tokenizer_file import check_methods
 from torchscript_bundle.serving.artifact import Output
 from torchscript_bundle.serving.modes.options import ModeOptions
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 
 class TokenClassification(ExportMode):
-    artifacts_dir = "Token_classification_artifacts"
-    auto_class = "AutoModelForTokenClassification"
     outputs = (Output("logits", per_token=True),)
 
     def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:

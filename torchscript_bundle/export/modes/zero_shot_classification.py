@@ -23,8 +23,6 @@ logger = logging.getLogger(__name__)
 
 
 class ZeroShotClassification(ExportMode):
-    artifacts_dir = "Zero_shot_artifacts"
-    auto_class = "AutoModelForSequenceClassification"
     pairs = "always"
 
     def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:

@@ -1,13 +1,11 @@
-"""tokenizer.json for the worker, and the proof that it tokenizes as transformers does."""
+"""Write tokenizer.json, and prove that it tokenizes as transformers does."""
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -15,11 +13,11 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle
 
-#: What a class must not have of its own for its tokens to be spelled from tokenizer.json.
+#: Methods that a class must not override for its tokens to be decoded from tokenizer.json.
 DECODING = ("decode", "_decode", "clean_up_tokenization")
 ROLES = ("pad", "cls", "sep", "unk", "mask", "bos", "eos")
 
-#: Texts on which tokenizers are known to part ways: case, accents, spaces, scripts, emoji, length.
+#: Texts on which tokenizers are known to differ: case, accents, spaces, scripts, emoji, length.
 TRIALS = (
     "The food was great, the service was not.",
     "ALL CAPS and MiXeD Case, don't, it's 3.14159 - or is it?",
@@ -33,64 +31,32 @@ TRIALS = (
 )
 
 
-def lower_cases(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer lower-cases, seen on a word."""
-    normalizer = tokenizer.backend_tokenizer.normalizer
-    return normalizer is not None and "A" not in normalizer.normalize_str("A")
-
-
-def set_lower_case(tokenizer: PreTrainedTokenizerBase, wanted: bool) -> None:
-    """Turns the steps of the normalizer that lower-case on or off, where there are such."""
-    backend = tokenizer.backend_tokenizer
-    state = json.loads(backend.to_str())
-    state["normalizer"] = _with_case(state["normalizer"], wanted)
-    backend.normalizer = Tokenizer.from_str(json.dumps(state)).normalizer
-
-
-def _with_case(step: dict[str, Any] | None, wanted: bool) -> dict[str, Any] | None:
-    """A step of tokenizer.json's normalizer; None for one that is left out."""
-    if step is None or (step["type"] == "Lowercase" and not wanted):
-        return None
-    if step["type"] == "BertNormalizer":
-        return {**step, "lowercase": wanted}
-    if step["type"] == "Sequence":
-        steps = [_with_case(each, wanted) for each in step["normalizers"]]
-        return {**step, "normalizers": [each for each in steps if each is not None]}
-    return step
-
-
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Writes the whole fast tokenizer as `tokenizer.json`.
+    """Write the whole fast tokenizer as `tokenizer.json`.
 
-    Raises:
-        OSError: it cannot be written; the library's own `save` raises a bare Exception for that.
+    The library's own `save` raises a bare Exception where an OSError is meant.
     """
     text = tokenizer.backend_tokenizer.to_str(pretty=True)
     (folder / TOKENIZER_FILE).write_text(text, encoding="utf-8")
 
 
 def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Ids of the special tokens that the tokenizer has, by role."""
+    """Return the ids of the tokenizer's special tokens, by role."""
     ids = {role: getattr(tokenizer, f"{role}_token_id") for role in ROLES}
     return {role: index for role, index in ids.items() if index is not None}
 
 
 def highest_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the highest id that a text can become.
+    """Return the highest id in any text.
 
-    Ids may have gaps, so that their number says little, and the special tokens around a text are
-    named in a list of their own.
+    Ids may have gaps, and the special tokens around a text may be missing from the vocabulary.
     """
     framed = tokenizer.backend_tokenizer.encode("a", "a").ids
     return int(max(*tokenizer.get_vocab().values(), *framed))
 
 
 def check_methods(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> None:
-    """Refuses a tokenizer whose class spells tokens in its own Python, which a worker lacks.
-
-    Raises:
-        ExportError: it names the method.
-    """
+    """Refuse a tokenizer whose class overrides methods in Python, which a worker lacks."""
     for name in names:
         if getattr(type(tokenizer), name) is not getattr(PreTrainedTokenizerFast, name):
             raise ExportError(
@@ -100,7 +66,7 @@ def check_methods(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> N
 
 
 def cleans_up_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether spaces before punctuation are removed from what is decoded.
+    """Return whether decoding removes spaces before punctuation.
 
     Source: transformers' TokenizersBackend._decode.
     """
@@ -110,18 +76,15 @@ def cleans_up_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def check_decoding(tokenizer: PreTrainedTokenizerBase, samples: Sequence[str]) -> None:
-    """Compares how tokens are spelled from tokenizer.json alone with what transformers spells.
+    """Compare decoding from tokenizer.json alone with transformers' decoding.
 
-    Tried are texts, halves of them (which may end within a character), and tokens at random.
-
-    Args:
-        tokenizer: the original.
-        samples: texts to try besides `TRIALS`.
+    Tried are `TRIALS` and samples, halves of them (which may end within a character), and random
+    tokens.
 
     Raises:
-        ExportError: some are spelled otherwise.
+        ExportError: some are decoded differently.
     """
-    # A `decode` of its own may do the same, as CodeGen's, which Phi has too: that is tried below.
+    # An own `decode` may be equivalent, as CodeGen's is, which Phi has too: that is tried below.
     check_methods(tokenizer, [name for name in DECODING if name != "decode"])
     alone = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     whole = [tokenizer(text)["input_ids"] for text in (*TRIALS, *samples)]
@@ -140,23 +103,19 @@ def check_decoding(tokenizer: PreTrainedTokenizerBase, samples: Sequence[str]) -
 
 
 def _spelled(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A text of all tokens that are found in it before it is cut into words: special ones first."""
+    """Return a text of all added tokens, special ones included."""
     return " a".join(each.content for each in tokenizer.added_tokens_decoder.values())
 
 
 def check_tokenizer(
     tokenizer: PreTrainedTokenizerBase, folder: Path, bundle: Bundle, samples: Sequence[str]
 ) -> int:
-    """Compares what a worker will read from `tokenizer.json` with what transformers tokenizes.
+    """Compare the ids and types of the `tokenizer.json` in `folder` with those of the original.
 
-    Args:
-        tokenizer: the original.
-        folder: holds the `tokenizer.json` just written.
-        bundle: gives `max_length` and the truncation side.
-        samples: texts to try besides `TRIALS` and the tokenizer's own special tokens.
+    Tried are `TRIALS`, the tokenizer's own special tokens, samples, and pairs of them.
 
     Returns:
-        The number of texts, and pairs of them, that were compared.
+        The number of texts and pairs that were compared.
 
     Raises:
         ExportError: a text gets other ids or types; its number is named.

@@ -1,8 +1,9 @@
-"""What a save mode is: how a model is proven, and which files a worker loads it from."""
+"""The base of save modes: how a model is proven, and which files a worker loads it from."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,20 +12,20 @@ import torch
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.inputs import InputMaker
 from torchscript_bundle.export.modes.base import ExportMode
+from torchscript_bundle.export.pairs import try_pairs
 from torchscript_bundle.export.proof import Proof
 from torchscript_bundle.export.source import Source
+from torchscript_bundle.jit.verify import Case
 from torchscript_bundle.serving.artifact import Output
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be exported.
+    """A model to export.
 
     Attributes:
-        config: as the user wrote it.
-        source: the model and its tokenizer.
         mode: the config's.
-        inputs: names of the arguments, in order.
+        inputs: names of the module's arguments, in order.
         mode_options: what the mode's serving code will read.
     """
 
@@ -35,7 +36,7 @@ class Job:
     mode_options: dict[str, Any]
 
     def make_inputs(self, *, pairs: bool | None = None) -> InputMaker:
-        """What gives the model's arguments at any shape.
+        """Return the maker of inputs of any shape.
 
         Args:
             pairs: whether a row holds two texts; None for what every request to the mode holds.
@@ -48,31 +49,46 @@ class Job:
         )
 
 
+def prove_pairs(
+    job: Job,
+    proof: Proof,
+    eager: torch.nn.Module,
+    objection: Callable[[Sequence[Case]], str | None],
+) -> Proof:
+    """Add to a proof whether rows may hold two texts, where requests may.
+
+    `objection` returns why cases of two texts do not hold, or None.
+    """
+    if job.mode.pairs != "offered":
+        return replace(proof, pairs=job.mode.pairs == "always")
+    return try_pairs(proof, eager, job.make_inputs(pairs=True), job.config.lengths, objection)
+
+
 class SaveMode(Protocol):
-    """All that is special about one way to bring a model to a worker."""
+    """One way to bring a model to a worker."""
 
     @property
     def proving(self) -> str:
-        """What `prove` does, in a few words for the screen."""
+        """What `prove` does, for the screen."""
 
     def outputs(self, mode: ExportMode) -> tuple[Output, ...]:
-        """What the worker gets of a forward pass, in order."""
+        """Return the outputs of the worker's forward pass, in order."""
 
     def options(self, job: Job) -> dict[str, Any]:
-        """What this save mode's loader needs to know (`Bundle.save_options`), ready for JSON."""
+        """Return what the save mode's loader reads (`Bundle.save_options`), ready for JSON."""
 
     def prove(self, job: Job) -> Proof:
-        """Finds the strongest claim about shapes that holds.
+        """Find the strongest claim about shapes that holds.
 
         Raises:
-            ExportError: none does, or the model itself fails.
+            ExportError: none holds, or the model itself fails.
         """
 
     def save(self, job: Job, proof: Proof, folder: Path) -> Proof:
-        """Writes the model's files into `folder` and compares what loads again from there.
+        """Write the model's files into `folder`, load them again and compare.
 
         Returns:
-            The same proof with the results of the files.
+            The proof with the results of the files.
 
         Raises:
             ExportError: they cannot be written or loaded, or answer differently.

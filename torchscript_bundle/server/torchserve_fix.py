@@ -1,11 +1,11 @@
-"""Mends a fault of TorchServe 0.12.0: a describe call freezes a server that writes.
+"""Mend a fault of TorchServe 0.12.0: a describe call freezes a server that generates.
 
 Under continuous batching `Model.pollInferJob` puts a call with `customized=true` back to the head
-of its queue each time it takes it from there. Nothing that a worker answers ends that: it is asked
-for ever, and nobody else is served. TorchServe's repository is archived: no release will mend it.
+of its queue each time it takes it. No response ends that: the worker gets the call forever, and
+nobody else is served. TorchServe's repository is archived, so no release will mend it.
 
-Java looks for classes in its working directory first (`-cp .:...` in `ts/model_server.py`). So a
-copy of that one class there, in which the call is a job as any other, takes the place of the jar's.
+Java looks for classes in its working directory first (`-cp .:...` in `ts/model_server.py`), so a
+copy of that class there, which treats the call as any other job, replaces the jar's.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ JAR = Path("ts") / "frontend" / "model-server.jar"
 CLASS = "org/pytorch/serve/wlm/Model.class"
 #: Of the class in torchserve 0.12.0 from PyPI.
 SHA256 = "7c5523f1fe77fe79aa32665469e17725e70518692abcf4987989ef72f10d4cff"
-#: Where the method pushes `WorkerCommands.DESCRIBE` to compare a job's command with it: bytes from
-#: the start of the file. With null instead they are never equal.
+#: Offsets at which the method pushes `WorkerCommands.DESCRIBE` to compare a job's command with it.
+#: No command equals the null that is pushed instead.
 PLACES = (15977, 16090)
 GETSTATIC_DESCRIBE, ACONST_NULL = b"\xb2\x02\x0f", b"\x01\x00\x00"
 
 
 def mend(packages: Path, folder: Path) -> bool:
-    """Writes the mended class into the folder that TorchServe is started in.
+    """Write the mended class into the folder that TorchServe is started in.
 
     Args:
         packages: the environment's `site-packages`.
         folder: the working directory of TorchServe.
 
     Returns:
-        Whether this is the TorchServe that is known; nothing is written for another.
+        Whether this is the known TorchServe; nothing is written for another.
     """
     try:
         with zipfile.ZipFile(packages / JAR) as jar:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from torchscript_bundle.archives import (
-    BATCHING,
+from torchscript_bundle.server.archives import (
+    ArchivedBatching,
     ArchiveError,
     read_batching,
     read_samples,
@@ -28,11 +28,9 @@ def archive(path: Path, files: Mapping[str, str]) -> Path:
 
 def test_batches_are_as_the_config_says_or_as_they_were(tmp_path: Path) -> None:
     config = json.dumps({"batch_size": 3, "other": 1})
-    assert read_batching(archive(tmp_path / "new.mar", {CONFIG_FILE: config})) == {
-        **BATCHING,
-        "batch_size": 3,
-    }
-    assert read_batching(archive(tmp_path / "old.mar", {})) == BATCHING
+    new, old = archive(tmp_path / "new.mar", {CONFIG_FILE: config}), archive(tmp_path / "o.mar", {})
+    assert read_batching(new) == ArchivedBatching("latency", batch_size=3, max_batch_delay=5)
+    assert read_batching(old) == ArchivedBatching("latency", batch_size=8, max_batch_delay=5)
 
 
 def test_an_archive_without_samples_says_how_to_make_one_with(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""TorchServe's processes, found by what their command lines say.
+"""Find TorchServe's processes by their command lines.
 
-A pid file alone does not do: it is empty where the disk was full, and its number may be another
-process's by now.
+A pid file alone does not do: it is empty where the disk was full, and by now its number may be
+another process's.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import psutil
 
 MAIN_CLASS = "org.pytorch.serve.ModelServer"
 WORKER = "model_service_worker.py"
-#: What TorchServe's Java is told of the folder for temporary files.
+#: Java's option for the folder of temporary files.
 TEMPORARY = "-Djava.io.tmpdir="
 
 
 def words(process: psutil.Process) -> list[str]:
-    """The command line of a process; empty for one that has ended."""
+    """Return the command line of a process; empty for one that has ended."""
     try:
         return process.cmdline()
     except psutil.Error:
@@ -27,12 +27,7 @@ def words(process: psutil.Process) -> list[str]:
 
 
 def find_server(settings: Path, pid: int | None = None) -> psutil.Process | None:
-    """Return the TorchServe that was started with a settings file.
-
-    Args:
-        settings: its `config.properties`.
-        pid: where it probably is, so that not all processes are looked at.
-    """
+    """Return the TorchServe that was started with a settings file; `pid` is tried first."""
     if pid is not None and psutil.pid_exists(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             known = psutil.Process(pid)
@@ -42,18 +37,27 @@ def find_server(settings: Path, pid: int | None = None) -> psutil.Process | None
 
 
 def temporary_folder(server: psutil.Process) -> Path | None:
-    """The folder for temporary files that a TorchServe was given."""
+    """Return the folder for temporary files that a TorchServe was given."""
     given = [word.removeprefix(TEMPORARY) for word in words(server) if word.startswith(TEMPORARY)]
     return Path(given[0]) if given else None
 
 
+def is_worker(process: psutil.Process) -> bool:
+    """Return whether a process is a Python worker."""
+    return any(WORKER in word for word in words(process))
+
+
 def orphans(folder: Path) -> list[psutil.Process]:
-    """Workers whose sockets are in a folder: what is left where Java was killed."""
-    return [process for process in psutil.process_iter() if _works_in(process, folder)]
+    """Return the workers whose sockets are in a folder, as they are left where Java was killed."""
+    return [
+        process
+        for process in psutil.process_iter()
+        if is_worker(process) and any(word.startswith(f"{folder}/") for word in words(process))
+    ]
 
 
 def is_stopped(process: psutil.Process) -> bool:
-    """Whether a process stands still because of a signal (SIGSTOP)."""
+    """Return whether a process is stopped by a signal (SIGSTOP)."""
     try:
         return bool(process.status() == psutil.STATUS_STOPPED)
     except psutil.Error:
@@ -61,17 +65,12 @@ def is_stopped(process: psutil.Process) -> bool:
 
 
 def end(family: Sequence[psutil.Process], seconds: float) -> None:
-    """End processes: the first is asked to end the others; what is left then is killed.
-
-    Args:
-        family: a process, then those that it started.
-        seconds: until they are killed.
-    """
+    """Ask the first process to end those that it started; after `seconds`, kill what is left."""
     with contextlib.suppress(psutil.NoSuchProcess):
         family[0].terminate()
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.resume()  # one that stands still would not notice
+            process.resume()  # a stopped one would not notice
     _, alive = psutil.wait_procs(family, timeout=seconds)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -80,7 +79,7 @@ def end(family: Sequence[psutil.Process], seconds: float) -> None:
 
 
 def listener(port: int) -> str:
-    """Which process listens on a port, as far as this user may know, in brackets."""
+    """Return which process listens on a port, in brackets, as far as this user may know."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.Error:
@@ -95,9 +94,3 @@ def listener(port: int) -> str:
 def _serves(process: psutil.Process, settings: Path) -> bool:
     command = words(process)
     return MAIN_CLASS in command and str(settings) in command
-
-
-def _works_in(process: psutil.Process, folder: Path) -> bool:
-    command = words(process)
-    named = any(word.startswith(f"{folder}/") for word in command)
-    return named and any(WORKER in word for word in command)

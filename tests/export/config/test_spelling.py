@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.export.config.helpers import read
 from tests.export.helpers import refused
-from tests.export.test_config import read
 from torchscript_bundle.export.config import SetupConfig
-from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.names import OTHER_KEYS, OTHER_MODES
+from torchscript_bundle.export.config.spelling import OTHER_KEYS
+from torchscript_bundle.export.tasks import TASKS
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_a_far_key_is_not(tmp_path: Path, key: str) -> None:
 
 
 def test_other_names_lead_to_names_that_there_are() -> None:
-    assert OTHER_MODES.keys() == MODES.keys()
-    names = [name for others in OTHER_MODES.values() for name in others]
-    assert len(names) == len(set(names)) and not set(names) & MODES.keys()
+    names = [name for task in TASKS.values() for name in task.other_names]
+    assert all(task.other_names for task in TASKS.values())
+    assert len(names) == len(set(names)) and not set(names) & TASKS.keys()
     assert set(OTHER_KEYS.values()) <= SetupConfig.model_fields.keys()
     assert not OTHER_KEYS.keys() & SetupConfig.model_fields.keys()

@@ -1,16 +1,16 @@
-"""Whether a server answers, seen by asking it."""
+"""Ask a server whether it answers."""
 
 from __future__ import annotations
 
 import json
-import socket
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from torchscript_bundle import processes
-from torchscript_bundle.export.naming import content_type
-from torchscript_bundle.server import NotRunningError, Server, ServerError
+from torchscript_bundle.server import processes
+from torchscript_bundle.server.archives import content_type
+from torchscript_bundle.server.state import NotRunningError, ServerError, answers
+from torchscript_bundle.server.supervisor import Server
 from torchscript_bundle.serving.artifact import SAMPLES_FILE
 
 RESTART = "`make serve` starts it anew"
@@ -18,7 +18,7 @@ RESTART = "`make serve` starts it anew"
 
 @dataclass(frozen=True)
 class Health:
-    """What was seen of a server that answers.
+    """The health of a server that answers.
 
     Attributes:
         seconds: how long it took to answer a sample.
@@ -32,15 +32,11 @@ class Health:
 
 
 def check(server: Server, seconds: float) -> Health:
-    """Ask a server for a real answer.
-
-    Args:
-        server: what to ask.
-        seconds: most that each of two questions may take.
+    """Ask a server to describe itself and to answer a sample, each within `seconds`.
 
     Raises:
-        NotRunningError: no TorchServe lives.
-        ServerError: one lives and does not answer as it should; the message says what was seen.
+        NotRunningError: no TorchServe is alive.
+        ServerError: one is alive and does not answer as it should; the message says what was seen.
     """
     if not server.running:
         raise NotRunningError(_why_not_running(server))
@@ -49,21 +45,19 @@ def check(server: Server, seconds: float) -> Health:
     ready = [worker for worker in model["workers"] if worker["status"] == "READY"]
     if not ready:
         raise ServerError(_why_no_worker(server, model))
-    return Health(_ask(server, model, seconds), len(ready), server.planned_workers)
+    return Health(_ask(server, model, seconds), len(ready), server.state.workers)
 
 
 def _why_not_running(server: Server) -> str:
-    port = server.port  # raises what is to be said where nothing was started
+    port = server.state.ports.inference  # raises where nothing was started
     said = f"TorchServe has ended without being stopped; see {server.log_dir}"
-    with socket.socket() as probe:
-        taken = probe.connect_ex(("127.0.0.1", port)) == 0
-    if taken:
+    if answers(port):
         said += f"; port {port} is answered by something else{processes.listener(port)}"
     return f"{said}; {RESTART}"
 
 
 def _check_awake(server: Server) -> None:
-    """Refuse where a process stands still: nothing that is sent to it would come back."""
+    """Refuse a stopped process, which would never respond."""
     for process in server.family:
         if processes.is_stopped(process):
             name = "a worker" if process.pid in server.worker_pids else "TorchServe"
@@ -74,7 +68,6 @@ def _check_awake(server: Server) -> None:
 
 
 def _describe(server: Server, seconds: float) -> dict[str, Any]:
-    """TorchServe's own description of the model."""
     try:
         [model] = server.describe(timeout=seconds)
         return dict(model)
@@ -94,16 +87,16 @@ def _why_no_worker(server: Server, model: dict[str, Any]) -> str:
 
 
 def _ask(server: Server, model: dict[str, Any], seconds: float) -> float:
-    """Send a sample; return how long its answer took."""
+    """Send a sample; return the seconds until its answer."""
+    store = server.state.store
     try:
-        sample = str(json.loads((server.store / SAMPLES_FILE).read_text(encoding="utf-8"))[0])
+        sample = str(json.loads((store / SAMPLES_FILE).read_text(encoding="utf-8"))[0])
     except (OSError, ValueError, LookupError) as error:
         raise ServerError(
-            f"{server.store} is not there any more, so a worker that dies cannot start again; "
-            f"{RESTART}"
+            f"{store} is not there any more, so a worker that dies cannot start again; {RESTART}"
         ) from error
     if model.get("continuousBatching") and content_type(sample).startswith("text/plain"):
-        # It would write as much as it can.
+        # Without a limit it would generate as much as it can.
         sample = json.dumps({"inputs": sample, "parameters": {"max_new_tokens": 1}})
     started = time.perf_counter()
     try:

@@ -6,7 +6,7 @@ import site
 import zipfile
 from pathlib import Path
 
-from torchscript_bundle.torchserve_fix import CLASS, JAR, PLACES, mend
+from torchscript_bundle.server.torchserve_fix import CLASS, JAR, PLACES, mend
 
 PACKAGES = Path(site.getsitepackages()[0])
 

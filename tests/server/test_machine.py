@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchscript_bundle.machine import GOALS, count_gpus, java_home, plan_workers, usable_cores
+from torchscript_bundle.server.machine import (
+    GOALS,
+    count_gpus,
+    java_home,
+    plan_workers,
+    usable_cores,
+)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +70,7 @@ def test_threads_never_outnumber_cores_unless_workers_do(
 def test_cores_are_those_that_this_process_may_use() -> None:
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-        "from torchscript_bundle.machine import usable_cores; print(usable_cores())"
+        "from torchscript_bundle.server.machine import usable_cores; print(usable_cores())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "1"

@@ -1,4 +1,4 @@
-"""Keys of the TorchServe example's files and of `model-config.yaml`, and what each becomes here.
+"""Translate the keys of the TorchServe example's files and of `model-config.yaml` into our own.
 
 A user of the example has one of three files: `setup_config.json` of its versions to 0.11.0, the
 `model-config.yaml` that replaced it, or a model config with TorchServe's own keys. Source of the
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: What `model-config.yaml` holds the example's keys under.
+#: The key of `model-config.yaml` that holds those of the example.
 HANDLER = "handler"
 #: TorchServe's name -> ours.
 RENAMED = {
@@ -71,8 +71,8 @@ class Translation:
     """A config file in our own keys.
 
     Attributes:
-        values: by our keys; keys that nobody knows are among them.
-        written: how the file spells a key that it has under another name.
+        values: by our keys, unknown ones included.
+        written: our key -> how the file spells it, where that differs.
         notes: sentences about keys that do nothing.
         faults: sentences about keys that contradict each other.
     """
@@ -83,7 +83,7 @@ class Translation:
     faults: list[str] = field(default_factory=list)
 
     def take(self, key: str, value: Any, written: str) -> None:
-        """Take one entry of the file, `written` being where it stands."""
+        """Take one entry of the file, where it is spelled `written`."""
         if key in _ALL_UNUSED:
             if value not in (None, False):
                 self.notes.append(f"{written} is accepted and does nothing: {_ALL_UNUSED[key]}")
@@ -99,7 +99,7 @@ class Translation:
 
 
 def translate(raw: Mapping[str, Any]) -> Translation:
-    """Put a config file into our own keys, its `handler` first."""
+    """Translate a config file, its `handler` first."""
     found = Translation()
     handler = raw.get(HANDLER)
     if isinstance(handler, dict):

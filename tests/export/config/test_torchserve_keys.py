@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from tests.export.config.helpers import EXPLAINED, OLDEST, YAML, load
 from tests.export.helpers import refused
-from torchscript_bundle.export.config import SetupConfig, load_config
-from torchscript_bundle.export.naming import read_served_name
-from torchscript_bundle.export.torchserve_keys import (
+from torchscript_bundle.export.config import load_config
+from torchscript_bundle.export.config.torchserve_keys import (
     RENAMED,
     UNUSED,
     UNUSED_BY_ARCHIVE,
     translate,
 )
 
-OLDEST = {
-    "model_name": "org/name",
-    "mode": "sequence_classification",
-    "do_lower_case": "True",
-    "num_labels": "2",
-    "save_mode": "torchscript",
-    "max_length": "150",
-}
-EXPLAINED = {
-    **OLDEST,
-    "do_lower_case": True,
-    "save_mode": "pretrained",
-    "captum_explanation": True,
-    "embedding_name": "bert",
-}
 #: First release -> what its setup_config.json held.
 SHIPPED: dict[str, dict[str, Any]] = {
     "0.1.1": OLDEST,
@@ -48,35 +31,12 @@ SHIPPED: dict[str, dict[str, Any]] = {
         "model_parallel": False,
     },
 }
-#: The model-config.yaml of 0.11.1 and later.
-YAML: dict[str, Any] = {
-    "minWorkers": 1,
-    "maxWorkers": 1,
-    "handler": {
-        **{key: value for key, value in EXPLAINED.items() if key not in ("num_labels",)},
-        "num_labels": 2,
-        "max_length": 150,
-        "BetterTransformer": False,
-        "model_parallel": False,
-    },
-    "pt2": {"compile": {"enable": True, "backend": "inductor", "mode": "reduce-overhead"}},
-}
 #: What its README says to change for the other modes.
 MODES: dict[str, dict[str, Any]] = {
     "token_classification": {"num_labels": "9"},
     "question_answering": {"num_labels": "0", "max_length": "128"},
     "text_generation": {"num_labels": "0", "embedding_name": "gpt2", "model_parallel": True},
 }
-
-
-def load(folder: Path, config: dict[str, Any], name: str = "setup_config.json") -> SetupConfig:
-    """The config of a file that holds these keys."""
-    path = folder / name
-    in_yaml = path.suffix == ".yaml"
-    path.write_text(
-        yaml.safe_dump(config, sort_keys=False) if in_yaml else json.dumps(config), encoding="utf-8"
-    )
-    return load_config(path)
 
 
 @pytest.mark.parametrize("release", SHIPPED)
@@ -100,7 +60,7 @@ def test_model_config_yaml_is_taken_and_each_idle_key_is_told(tmp_path: Path) ->
     assert config.captum_explanation
     told = [note.partition(" ")[0] for note in config.notes]
     assert told == ["handler.embedding_name", "minWorkers", "maxWorkers", "pt2"]
-    assert read_served_name(tmp_path / "model-config.yaml") == "name"
+    assert config.served_name == "name"
 
 
 def test_torchserves_own_keys_become_ours(tmp_path: Path) -> None:

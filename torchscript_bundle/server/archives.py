@@ -1,50 +1,69 @@
-"""What a server reads of a `.mar`: its plan for batches, its samples, and all its files."""
+"""What a server reads from a `.mar`: its batching, its samples, and all its files."""
 
 from __future__ import annotations
 
 import errno
 import json
 import zipfile
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from torchscript_bundle.disk import FULL
 from torchscript_bundle.serving.artifact import CONFIG_FILE, SAMPLES_FILE
 
-#: Of the archive's config, with what they were before there were these keys.
-BATCHING = {"optimize_for": "latency", "batch_size": 8, "max_batch_delay": 5}
-
-#: Errors that unpacking meets where it writes. A damaged zip raises others: offsets that are none.
+#: Errors of the disk that unpacking writes to. A damaged zip raises others.
 OF_THE_DISK = {*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
 
 
 class ArchiveError(Exception):
-    """There is no such archive, or not all of it; the message says how to make it."""
+    """An archive is missing or incomplete; the message says how to make it."""
 
 
-def read_batching(archive: Path) -> dict[str, Any]:
-    """What the archive's config says of batches and what they are for."""
+@dataclass(frozen=True)
+class ArchivedBatching:
+    """Keys of an archive's config; the defaults are those of archives that lack them."""
+
+    optimize_for: str = "latency"
+    batch_size: int = 8
+    max_batch_delay: int = 5
+
+
+def read_batching(archive: Path) -> ArchivedBatching:
+    """Return what the archive's config says about batches and their goal."""
     config = _read_json(archive, CONFIG_FILE) or {}
-    return {key: config.get(key, before) for key, before in BATCHING.items()}
+    names = (field.name for field in fields(ArchivedBatching))
+    return ArchivedBatching(**{name: config[name] for name in names if name in config})
 
 
 def read_samples(archive: Path) -> list[str]:
-    """Bodies of requests to try the archive with.
-
-    Raises:
-        ArchiveError: no such archive, or one without samples.
-    """
+    """Return the bodies of requests to try the archive with."""
     samples = _read_json(archive, SAMPLES_FILE)
     if not samples:
         raise ArchiveError(f"{archive} has no samples in it; remove it, and `make archive`")
     return list(samples)
 
 
+def content_type(sample: str) -> str:
+    """Return what a sample is sent as: JSON where it is an object or a list, else text.
+
+    What only looks like JSON, as one of the TorchServe example's samples does, is sent without a
+    type, as that example sends it; the server recognises it.
+    """
+    if sample[:1] not in ("{", "["):
+        return "text/plain; charset=utf-8"
+    try:
+        json.loads(sample)
+    except ValueError:
+        return "application/octet-stream"
+    return "application/json"
+
+
 def unpack(archive: Path, folder: Path) -> None:
-    """Writes all files of an archive into a folder, and checks each against its CRC.
+    """Write all files of an archive into a folder, checking each against its CRC.
 
     Raises:
-        ArchiveError: a part of it is missing, or not what was packed.
+        ArchiveError: the archive is damaged.
         OSError: the folder cannot be written to.
     """
     try:
@@ -59,11 +78,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def unpacked_size(archive: Path) -> int:
-    """Bytes of all files of an archive.
-
-    Raises:
-        ArchiveError: there is no such archive, or it cannot be read.
-    """
+    """Return the bytes of all files of an archive."""
     try:
         with zipfile.ZipFile(archive) as content:
             return sum(entry.file_size for entry in content.infolist())
@@ -72,11 +87,7 @@ def unpacked_size(archive: Path) -> int:
 
 
 def _read_json(archive: Path, name: str) -> Any:
-    """The content of a JSON file; None where the archive has no such file.
-
-    Raises:
-        ArchiveError: there is no such archive, or it cannot be read.
-    """
+    """Return the content of a JSON file; None where the archive has no such file."""
     if not archive.is_file():
         raise ArchiveError(f"{archive}: no such archive; `make archive` makes it")
     try:
