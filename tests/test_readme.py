@@ -77,6 +77,15 @@ def test_paths_of_code_exist(page: Path) -> None:
     assert [path for path in named if not any((root / path).exists() for root in ROOTS)] == []
 
 
+def test_names_of_the_walks_exist() -> None:
+    """Those that CONTRIBUTING.md names with their file: `NAME` ... in `path`."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").replace("\n   ", " ")
+    named = re.findall(r"`(\w+)` in `(torchscript_bundle/\S+\.py)`", text)
+    assert len(named) > 6
+    for name, path in named:
+        assert re.search(rf"\b{name}\b", (ROOT / path).read_text(encoding="utf-8")), (name, path)
+
+
 def test_the_table_of_contents_has_every_page() -> None:
     contents = (DOCS / "README.md").read_text(encoding="utf-8")
     names = [page.name for page in DOCS.glob("*.md") if page.name != "README.md"]

@@ -222,11 +222,18 @@ def tiny_site(
     start_site: Callable[..., Site],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Site:
-    """A tiny random BERT in batches of up to eight."""
+    """A tiny random BERT in batches of up to eight.
+
+    It is started where the environment would open what the settings close (test_doors.py).
+    """
     folder = tmp_path_factory.mktemp("tiny")
     checkpoint = tiny.save_checkpoint(folder / "checkpoint")
     sizes = {"max_length": 64, "max_client_batch": 4, "batch_size": BATCH, "max_batch_delay": 20}
-    return start_site(checkpoint, build(folder, checkpoint, **sizes))
+    archive = build(folder, checkpoint, **sizes)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("TS_ENABLE_MODEL_API", "TS_DISABLE_TOKEN_AUTHORIZATION"):
+            patch.setenv(name, "true")
+        return start_site(checkpoint, archive)
 
 
 @pytest.fixture(scope="session")
