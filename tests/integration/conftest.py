@@ -45,6 +45,8 @@ LOGGED_SECONDS = 0.3
 BATCH = 8
 #: How long a request waits for the one that is sent beside it (ms).
 SHARING_MS = 150
+#: Seconds that a call of a mode's server may take: a busy machine refuses no small request.
+PATIENCE = 60
 
 
 class Site:
@@ -279,12 +281,12 @@ class ModeSites:
     def _start(self, sample: Sample) -> ModeSite:
         folder, checkpoint = self._folder("mode"), self._checkpoint(sample.checkpoint)
         sizes = {"max_length": 64, "max_client_batch": MOST, "batch_size": 2}
+        # Traced as by the fixtures `artifact` and `explained`, so that it need not be exported again.
+        exported = {"mode": sample.mode, "traced_lengths": [16, 32], "max_call_seconds": PATIENCE}
         explaining = {
             "captum_explanation": EXPORTED[sample.mode].explained,
             "explanation_steps": STEPS,
         }
-        # As of the fixtures `artifact` and `explained`, so that it need not be exported again.
-        exported = {"mode": sample.mode, "traced_lengths": [16, 32]}
         options = {**exported, "max_batch_delay": SHARING_MS, **sizes, **explaining}
         archive = self._build(folder, checkpoint, **options)
         self._server = server = Server(folder / "run", folder / "logs")
