@@ -119,10 +119,8 @@ def pack_methods(
         module: loaded, in eval mode, on one device.
         examples: each method's arguments at several batch sizes and lengths, padded and not, on all
             of which outputs are compared.
-        dtype: of the packed weights; bfloat16 also runs other operators in bfloat16 where that is
-            faster.
-        counts: how many batches `forward` shall take merged, besides one. Where merging fails, a
-            warning says why.
+        dtype: of the packed weights; with bfloat16, other operators run in it too where that gains.
+        counts: numbers of batches that `forward` also takes merged; a warning says where it cannot.
     """
 
     def rewrites() -> Sequence[Rewrite]:
@@ -157,13 +155,9 @@ def pack_int8(
 
 @dataclass(frozen=True)
 class Reference:
-    """Outputs of a method on examples, which its packed function must reproduce.
+    """Expected outputs of a method on examples, which its packed function must reproduce.
 
-    Attributes:
-        name: the method's.
-        examples: its arguments.
-        expected: its outputs, for each example.
-        tolerance: largest difference, relative to an output's largest value.
+    `tolerance`: the largest difference, relative to an output's largest value.
     """
 
     name: str
@@ -234,7 +228,7 @@ def _pack(
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One way to rewrite the frozen graphs of methods, which are copied for it."""
+    """Rewrites copies of the frozen graphs of methods; see `EditedGraph.assume_same_shape`."""
 
     graphs: Mapping[str, ir.Graph]
     references: Mapping[str, Reference]

@@ -145,7 +145,7 @@ def _rebuild(block: Block, base: torch.Tensor, offset: int) -> torch.Tensor:
 def _opaque(block: Block, address: int) -> torch.Tensor:
     """Return a tensor in oneDNN's layout over given memory.
 
-    Source: torch/csrc/inductor/aoti_torch/c/shim.h, which compiled models use for theirs.
+    See torch/csrc/inductor/aoti_torch/c/shim.h, through which compiled models get theirs.
     """
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
     numbers = ctypes.c_int64 * (dimensions := block.tensor.dim())

@@ -25,8 +25,7 @@ class LayerRange:
     """The range of what one linear layer reads.
 
     Attributes:
-        inputs: number of input features.
-        outputs: number of output features.
+        inputs, outputs: numbers of features.
         fingerprint: CRC-32 of the weight's first row.
         low: least number after division by `divisors`; None if the layer did not run.
         high: largest number after division by `divisors`.
