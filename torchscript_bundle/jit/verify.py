@@ -49,7 +49,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs of one shape with the eager outputs, and their usual scales if these are near 0."""
+    """Inputs of one shape with the eager outputs; `scales` are their usual scales, if known."""
 
     shape: Shape
     inputs: tuple[Any, ...]
