@@ -13,7 +13,7 @@ from torchscript_bundle.export.errors import ExportError, print_error
 
 
 def main() -> int:
-    """Runs the export; returns the exit status."""
+    """Run the export; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", nargs="?", default="setup_config.json", type=Path)
     parser.add_argument("--output", default="Transformer_model", type=Path, metavar="DIR")
@@ -23,7 +23,7 @@ def main() -> int:
     started = time.perf_counter()
     try:
         config = load_config(arguments.config)
-        # Imported late: it takes seconds, and a wrong config should be told at once.
+        # Imported late, since it takes seconds: a wrong config should be told at once.
         from torchscript_bundle.export.exporter import export
 
         bundle = export(config, arguments.output)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from transformers.models.auto import modeling_auto
 
 from torchscript_bundle.export.modes import MODES
+from torchscript_bundle.export.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ def _of_mode(name: str, architectures: Mapping[str, str | tuple[str, ...]]) -> H
     """The head that the exporter gives to a mode."""
     mode = MODES[name]
     outputs = tuple(output.name for output in mode.outputs)
-    return Head(mode.auto_class, architectures, outputs, pairs=mode.pairs == "always")
+    return Head(TASKS[name].auto_class, architectures, outputs, pairs=mode.pairs == "always")
 
 
 HEADS: dict[str, Head] = {

@@ -16,7 +16,7 @@ import torch
 from architectures.check import Row, check
 from architectures.heads import HEADS
 from torchscript_bundle.export.source import quiet_transformers
-from torchscript_bundle.machine import usable_cores
+from torchscript_bundle.server.machine import usable_cores
 
 #: Seconds after which a row is given up.
 PATIENCE = 300

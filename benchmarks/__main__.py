@@ -26,8 +26,8 @@ from benchmarks.machine_facts import describe, name_of
 from benchmarks.model import LAYERS, make_checkpoint, weights_mb
 from benchmarks.page import write_page
 from benchmarks.say import say
-from torchscript_bundle.machine import usable_cores
 from torchscript_bundle.server import ROOT, ServerError
+from torchscript_bundle.server.machine import usable_cores
 
 HERE = Path(__file__).resolve().parent
 

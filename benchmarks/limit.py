@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from torchscript_bundle.machine import usable_cores
 from torchscript_bundle.server import ROOT
+from torchscript_bundle.server.machine import usable_cores
 
 ROWS, INPUTS, OUTPUTS = 256, 768, 3072
 OPERATIONS = 2 * ROWS * INPUTS * OUTPUTS

@@ -13,8 +13,8 @@ from typing import Any
 
 import psutil
 
-from torchscript_bundle.machine import usable_cores
 from torchscript_bundle.server import ROOT
+from torchscript_bundle.server.machine import usable_cores
 
 #: Processor flags that matrix products depend on.
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "avx_vnni")

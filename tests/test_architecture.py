@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +16,7 @@ import pytest
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.modes import MODES as EXPORTED
 from torchscript_bundle.export.save_modes import SAVE_MODES
+from torchscript_bundle.export.tasks import TASKS
 from torchscript_bundle.serving.artifact import MODEL_FILES
 from torchscript_bundle.serving.engine.loaders import LOADERS
 from torchscript_bundle.serving.modes import MODES as SERVED
@@ -24,6 +27,8 @@ HANDLER = ROOT / "Transformer_handler_generalized.py"
 EAGER = PACKAGE / "serving" / "engine" / "eager.py"
 SOURCES = [*sorted(PACKAGE.rglob("*.py")), HANDLER]
 STANDARD = set(sys.stdlib_module_names)
+#: Names that are there twice and should not be.
+REPEATED = {"buckets.py", "calibration.py", "comparison.py"}
 UNSAFE = {"eval", "exec", "literal_eval", "__import__"}
 UNSAFE_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
@@ -93,53 +98,95 @@ def test_handler_knows_serving_only() -> None:
 
 
 def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
-    """The artifact's contract is in three files. But for the archive, which has what the serving code says of itself (its OpenAPI document);
-    a model's own settings of generation, which are held to the bounds of requests; and three files
-    that have a worker compute: a lower precision is tried on what workers run, and int8 calibrated
-    there, not on something like it.
+    """Except for the archive's OpenAPI document, a model's own settings of generation, which are
+    held to the bounds of requests, and the quality gate, which runs what workers run.
     """
     shared = {
-        f"torchscript_bundle.serving.{name}" for name in ("artifact", "errors", "modes.options")
+        f"torchscript_bundle.serving.{name}" for name in ("artifact", "errors", "modes.mode_options")
     }
     ours = {"torchscript_bundle.export", "torchscript_bundle.jit", "torchscript_bundle.disk"}
-    names = [
-        (path.relative_to(PACKAGE).as_posix(), name)
-        for path in sorted((PACKAGE / "export").rglob("*.py"))
-        for name in imports(path.read_text())
-        if name.startswith((".", "torchscript_bundle"))
-    ]
-    assert names
-    assert [name for name in names if not within(name[1], shared | ours)] == [
-        ("export/archive.py", "torchscript_bundle.serving.describe.openapi.describe_folder"),
-        ("export/generation/facts.py", "torchscript_bundle.serving.api.sampling.NEUTRAL"),
-        (
-            "export/generation/facts.py",
-            "torchscript_bundle.serving.api.sampling.wrong_defaults",
-        ),
-        ("export/quality/calibration.py", "torchscript_bundle.serving.engine.batching.pad_batch"),
-        ("export/quality/calibration.py", "torchscript_bundle.serving.engine.onednn.calibrate"),
-        (
-            "export/quality/calibration.py",
-            "torchscript_bundle.serving.engine.comparison.NotPackedError",
-        ),
-        ("export/quality/calibration.py", "torchscript_bundle.serving.engine.loaders.load_torchscript"),
-        ("export/quality/rehearsal.py", "torchscript_bundle.serving.api.http.HttpRequest"),
-        ("export/quality/rehearsal.py", "torchscript_bundle.serving.api.http.HttpResponse"),
-        ("export/quality/rehearsal.py", "torchscript_bundle.serving.engine.precisions.Running"),
-        ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Service"),
-        ("export/quality/rehearsal.py", "torchscript_bundle.serving.service.Tokenized"),
-        ("export/quality/rehearsal.py", "torchscript_bundle.serving.text.tokenizer.Row"),
-        (
-            "export/quality/writing.py",
-            "torchscript_bundle.serving.generation.generation_service.GenerationService",
-        ),
-        ("export/quality/writing.py", "torchscript_bundle.serving.api.http.HttpResponse"),
-        ("export/quality/writing.py", "torchscript_bundle.serving.engine.precisions.Running"),
-    ]
+    rooms: dict[str, set[str]] = defaultdict(set)
+    for path in sorted((PACKAGE / "export").rglob("*.py")):
+        for name in imports(path.read_text()):
+            if name.startswith((".", "torchscript_bundle")) and not within(name, shared | ours):
+                rooms[path.relative_to(PACKAGE / "export").as_posix()].add(name.split(".")[2])
+    assert rooms == {
+        "archive.py": {"describe"},
+        "generation/facts.py": {"api"},
+        "quality/calibration.py": {"engine"},
+        "quality/rehearsal.py": {"api", "engine", "service", "text"},
+        "quality/writing.py": {"api", "engine", "generation"},
+    }
+
+
+#: Rooms of serving, top floor first: each imports from its own floor and those below.
+FLOORS = (
+    {"torchserve"},
+    {"service"},
+    {"modes", "generation", "explanations", "describe"},
+    {"api", "engine", "admission"},
+    {"text"},
+    {"artifact"},
+    {"errors"},
+)
+#: File -> the room above it that it imports from.
+UP = {"api/protocols/inference_client.py": "modes"}
+
+
+def test_arrows_in_serving_point_down() -> None:
+    floor_of = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    up: dict[str, str] = {}
+    for path in sorted((PACKAGE / "serving").rglob("*.py")):
+        place = path.relative_to(PACKAGE / "serving")
+        own = place.parts[0].removesuffix(".py")
+        for name in imports(path.read_text()):
+            if own != "__init__" and name.startswith("torchscript_bundle.serving."):
+                room = name.split(".")[2]
+                if floor_of[room] < floor_of[own]:
+                    up[place.as_posix()] = room
+    assert up == UP
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its full name."""
+    paths = (path.relative_to(ROOT).with_suffix("") for path in PACKAGE.rglob("*.py"))
+    return {
+        ".".join(path.parts).removesuffix(".__init__"): ROOT / path.with_suffix(".py")
+        for path in paths
+    }
+
+
+def test_no_modules_import_each_other() -> None:
+    """Neither directly nor in a circle, nor for a type checker alone."""
+    known = modules()
+    graph = {
+        module: {
+            name if name in known else name.rpartition(".")[0]
+            for name in imports(path.read_text())
+            if name.startswith("torchscript_bundle.")
+        }
+        for module, path in known.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names them
+
+
+def test_a_files_name_says_which_it_is() -> None:
+    """No two files of the package have the same name, but for those of one kind: the errors of a
+    side, and the modes, which are there once a side.
+    """
+    names = Counter(path.name for path in PACKAGE.rglob("*.py"))
+    kinds = {"__init__.py", "base.py", "errors.py", *(f"{mode}.py" for mode in EXPORTED)}
+    assert {name for name, count in names.items() if count > 1} <= kinds | REPEATED
 
 
 def test_what_is_said_of_disks_needs_the_standard_library_only() -> None:
     assert foreign(PACKAGE / "disk.py", set()) == []
+
+
+def test_facts_of_modes_need_the_standard_library_only() -> None:
+    """The config reads them, and is told wrong before torch is imported."""
+    facts = PACKAGE / "export" / "tasks.py"
+    assert foreign(facts, {"torchscript_bundle.serving.artifact"}) == []
 
 
 def test_handler_defines_one_class() -> None:
@@ -190,7 +237,8 @@ def test_safe_source_is_not_found(source: str) -> None:
     assert not unsafe(source)
 
 
-def test_every_mode_that_is_exported_is_served() -> None:
+def test_every_mode_has_its_facts_and_is_exported_and_served() -> None:
+    assert [*TASKS] == [*EXPORTED]
     assert set(EXPORTED) <= set(SERVED)
 
 

@@ -1,4 +1,4 @@
-"""`python -m torchscript_bundle start | predict | status | token | stop | proof`: by hand."""
+"""`python -m torchscript_bundle start | predict | status | token | stop | proof`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from torchscript_bundle.archives import ArchiveError, read_samples
 from torchscript_bundle.export.errors import ExportError, print_error
-from torchscript_bundle.export.naming import content_type, read_served_name
-from torchscript_bundle.health import check
 from torchscript_bundle.server import ROOT, NotRunningError, Ports, Server, ServerError
+from torchscript_bundle.server.archives import ArchiveError, content_type, read_samples
+from torchscript_bundle.server.health import check
 from torchscript_bundle.serving.errors import ArtifactError
 
 #: Characters of an answer that are printed.
@@ -20,13 +19,13 @@ SHOWN = 400
 TOKEN_MINUTES = "token_expiration_min"
 #: TorchServe's own default.
 TORCHSERVES_MINUTES = 60.0
-#: Exit status where nothing is served, as init scripts have it for `status`
+#: Exit status where nothing is served, that of init scripts' `status`
 #: (https://refspecs.linuxfoundation.org/LSB_5.0.0/LSB-Core-generic/LSB-Core-generic/iniscrptact.html).
 NOT_RUNNING = 3
 
 
 def main() -> int:
-    """Runs one command; returns the exit status."""
+    """Run one command; return the exit status."""
     arguments = _parser().parse_args()
     server = Server(arguments.run_dir, arguments.log_dir)
     commands = {
@@ -98,7 +97,7 @@ def _start(server: Server, arguments: argparse.Namespace) -> None:
             server.stop()
             raise
     print(f"serving at {server.address}")
-    print(f"  {server.plan()}")
+    print(f"  {server.state.in_words()}")
     print(f"  logs in {server.log_dir}")
     print(f"  keys are valid until {_expiry(server)}; `make token` prints the one clients send")
     print(f"  a sample got {_short(answer.body)}")
@@ -120,13 +119,14 @@ def _predict(server: Server, arguments: argparse.Namespace) -> None:
 
 
 def _archive(arguments: argparse.Namespace) -> Path:
-    """The archive of the config."""
-    name = read_served_name(arguments.config)
-    return Path(arguments.model_store) / f"{name}.mar"
+    # Only the commands that read a config need it, and no other should wait for it.
+    from torchscript_bundle.export.config import load_config
+
+    return Path(arguments.model_store) / f"{load_config(arguments.config).served_name}.mar"
 
 
 def _short(body: bytes) -> str:
-    """An answer for the screen; a vector would fill it."""
+    """Shorten an answer for the screen, which a vector would fill."""
     text = body.decode("utf-8")
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
 
@@ -134,7 +134,7 @@ def _short(body: bytes) -> str:
 def _status(server: Server, arguments: argparse.Namespace) -> None:
     health = check(server, arguments.timeout)
     print(f"serving at {server.address}")
-    print(f"  {server.plan()}")
+    print(f"  {server.state.in_words()}")
     print(f"  a sample was answered in {health.seconds * 1000:.0f} ms")
     if health.workers != health.planned:
         print(f"  {health.workers} worker(s) are ready, {health.planned} were started")
@@ -149,7 +149,7 @@ def _stop(server: Server, _: argparse.Namespace) -> None:
 
 
 def _proof(_: Server, arguments: argparse.Namespace) -> None:
-    # Only this command needs it, and no other should wait for it.
+    # Late for the same reason.
     from rich.console import Console
 
     from torchscript_bundle.export.proof_table import print_proof

@@ -1,4 +1,4 @@
-"""What to say where files cannot be written: a full disk, a folder that is not ours to write."""
+"""Explain why files cannot be written: a full disk, a folder without write permission."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: A disk without room, a user without quota.
+#: A full disk, an exhausted quota.
 FULL = {errno.ENOSPC, errno.EDQUOT}
 #: Bytes that a folder must take to count as writable.
 LEAST_ROOM = 1 << 16
@@ -22,14 +22,13 @@ def writing(
 ) -> Iterator[None]:
     """Turn an OSError of the block into one sentence.
 
-    What the block leaves behind should be gone when it raises, so that the room that is told is
-    the room there is.
+    The block should remove what it wrote before it raises: the sentence tells the free room.
 
     Args:
         place: the folder that is written to.
         remedy: how to give another one.
-        failure: what to raise, with the sentence as its argument.
-        needed: bytes that all of it takes, where that is known.
+        failure: the exception to raise, with the sentence as its argument.
+        needed: bytes to write, where that is known.
     """
     try:
         yield
@@ -38,7 +37,7 @@ def writing(
 
 
 def not_written(error: OSError, place: Path, needed: int | None = None) -> str:
-    """Return why a folder could not be written to, up to where a remedy follows; see `writing`."""
+    """Return why a folder could not be written to; a remedy should follow."""
     reason = error.strerror or str(error)
     if error.errno not in FULL:
         return f"{error.filename or place} could not be written ({reason}); "
@@ -48,7 +47,7 @@ def not_written(error: OSError, place: Path, needed: int | None = None) -> str:
 
 
 def lack_of_room(error: Exception) -> OSError | None:
-    """Return the OSError of a full disk that a library told in its own class; None for others.
+    """Return the OSError of a full disk behind a library's own exception; None for others.
 
     Libraries in Rust (safetensors, tokenizers) have `(os error 28)` in their messages.
     """
@@ -59,11 +58,11 @@ def lack_of_room(error: Exception) -> OSError | None:
 
 
 def check_writable(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder if need be, and write some bytes into it that leave no trace.
+    """Make a folder and its parents if need be, and write some temporary bytes into it.
 
     Args:
-        folder: with its parents.
-        mode: its rights, if it is made.
+        folder: where to write.
+        mode: its permissions, if it is made.
 
     Raises:
         OSError: it cannot be made, or written to.
@@ -75,7 +74,7 @@ def check_writable(folder: Path, mode: int = 0o777) -> None:
 
 
 def _existing(place: Path) -> Path:
-    """The folder itself, or the nearest one above that is there."""
+    """Return the folder, or its nearest existing parent."""
     return next(each for each in (place, *place.absolute().parents) if each.exists())
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.engines.base import READY_SECONDS, Endpoint
-from torchscript_bundle.machine import usable_cores
 from torchscript_bundle.server import DIRECT, ROOT, ServerError
+from torchscript_bundle.server.machine import usable_cores
 
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 PROGRAM = Path(__file__).resolve().with_name("lit_program.py")

@@ -15,7 +15,7 @@ from architectures.heads import HEADS
 from architectures.tiny_models import tiny_model
 from tests.jit.helpers import saved
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.hints import HINTS, Hint, stand_ins, traceable
+from torchscript_bundle.export.hints import HINTS, Hint, replacements, traceable
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.jit.compilation import trace
 from torchscript_bundle.jit.tracing import Tensors, record_tracer_warnings
@@ -150,7 +150,7 @@ def test_a_text_model_of_a_larger_one_has_its_own_hint() -> None:
 
 
 def test_a_class_that_is_gone_is_named() -> None:
-    adapt = stand_ins(Linear=lambda original: original, DbrxExperts=lambda original: original)
+    adapt = replacements(Linear=lambda original: original, DbrxExperts=lambda original: original)
     with pytest.raises(LookupError, match=r"Sequential has no DbrxExperts"):
         adapt(torch.nn.Sequential(torch.nn.Linear(1, 1)))
 
@@ -182,7 +182,7 @@ def test_a_hint_for_another_version_of_transformers_is_left_out(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = tiny_model("bert", "AutoModelForMaskedLM")
-    monkeypatch.setitem(HINTS, "bert", Hint("a trial", stand_ins(Gone=lambda m: m)))
+    monkeypatch.setitem(HINTS, "bert", Hint("a trial", replacements(Gone=lambda m: m)))
     assert traceable(model) is model
     assert "BertForMaskedLM has no Gone" in caplog.text
 

@@ -24,7 +24,7 @@ from tests import tiny
 from tests.export.helpers import config_for
 from tests.serving.helpers import CPU, ask
 from torchscript_bundle.export.exporter import export
-from torchscript_bundle.export.tokenizer import TRIALS
+from torchscript_bundle.export.tokenizer_file import TRIALS
 from torchscript_bundle.serving.service import Service
 from torchscript_bundle.serving.text.tokenizer import TextEncoder
 

@@ -14,7 +14,7 @@ from transformers import CodeGenTokenizer, PreTrainedTokenizerFast
 
 from tests import tiny
 from tests.export.helpers import refused
-from torchscript_bundle.export.tokenizer import (
+from torchscript_bundle.export.tokenizer_file import (
     TRIALS,
     check_decoding,
     check_tokenizer,

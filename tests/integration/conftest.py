@@ -31,7 +31,7 @@ from tests.wrong.torchserve import Own
 from torchscript_bundle.export.archive import pack
 from torchscript_bundle.export.config import load_config
 from torchscript_bundle.export.exporter import export
-from torchscript_bundle.export.modes import MODES as EXPORTED
+from torchscript_bundle.export.tasks import TASKS
 from torchscript_bundle.server import Answer, Server
 from torchscript_bundle.serving.modes import MODES
 from torchscript_bundle.serving.service import Service
@@ -258,7 +258,7 @@ class ModeSites:
         folder, checkpoint = self._folder("mode"), self._checkpoint(sample.checkpoint)
         sizes = {"max_length": 64, "max_client_batch": MOST, "batch_size": 2}
         explaining = {
-            "captum_explanation": EXPORTED[sample.mode].explained,
+            "captum_explanation": TASKS[sample.mode].explained,
             "explanation_steps": STEPS,
         }
         options = {"mode": sample.mode, "max_batch_delay": SHARING_MS, **sizes, **explaining}

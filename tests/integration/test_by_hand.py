@@ -16,8 +16,8 @@ import pytest
 
 from tests.integration.conftest import Site
 from tests.integration.helpers import READY_SECONDS, close, free_ports
-from torchscript_bundle.machine import java_home
 from torchscript_bundle.server import BASE_PROPERTIES, LOG_CONFIG, Ports
+from torchscript_bundle.server.machine import java_home
 
 TEXT = "We waited an hour for cold soup."
 TORCHSERVE = Path(sys.executable).parent / "torchserve"

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tests.tiny import VOCABULARY
-from torchscript_bundle.export.modes import MODES as EXPORTED
+from torchscript_bundle.export.tasks import TASKS
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.server import ROOT
 from torchscript_bundle.serving.artifact import Bundle
@@ -154,7 +154,7 @@ def test_answers_are_those_of_transformers(
 ) -> None:
     """Texts of different lengths, padded there and here."""
     bundle = Bundle.load(artifact(name))
-    eager = getattr(transformers, EXPORTED[bundle.mode].auto_class)
+    eager = getattr(transformers, TASKS[bundle.mode].auto_class)
     eager = eager.from_pretrained(checkpoint(name)).eval()
     tokenizer = AutoTokenizer.from_pretrained(checkpoint(name), padding_side=bundle.padding.side)
     texts = tokenizer(list(WORDS), padding=True, return_tensors="pt", return_token_type_ids=False)

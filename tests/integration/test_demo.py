@@ -71,5 +71,5 @@ def test_two_workers_hold_weights_once(demo_site: Site) -> None:
     shared = [{line.split()[4] for line in lines if "shared_weights_" in line} for lines in maps]
     assert [len(inodes) for inodes in shared] == [1, 1]
     assert shared[0] == shared[1]
-    assert demo_site.server.plan().startswith("2 worker(s) with ")
+    assert demo_site.server.state.in_words().startswith("2 worker(s) with ")
     assert demo_site.server.predict(b"It works.").status == 200

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests import tiny
-from tests.export.test_torchserve_keys import YAML, load
+from tests.export.config.helpers import YAML, load
 from tests.integration.conftest import Site
 from torchscript_bundle.export.archive import pack
 from torchscript_bundle.export.exporter import export

@@ -19,8 +19,7 @@ from tests.integration.conftest import ATTEMPTS, Site
 from tests.integration.generation import MODEL, data, pack_writer
 from tests.integration.helpers import serving, wait_until
 from tests.serving.generation.helpers import Written, spoken
-from torchscript_bundle import server
-from torchscript_bundle.server import Answer
+from torchscript_bundle.server import Answer, launching
 from torchscript_bundle.serving.api.http import EVENTS
 
 TEXTS = (
@@ -246,7 +245,7 @@ def test_describe_call_is_answered_once_and_holds_nobody_up(
 def test_torchserve_that_was_not_mended_ends_instead_of_freezing(
     writer: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "mend", lambda *_: None)
+    monkeypatch.setattr(launching, "mend", lambda *_: None)
     sample = request("a", max_new_tokens=2)
     with serving(tmp_path, pack_writer(writer.folder, tmp_path), sample) as running:
         site = Site(running, writer.folder, tmp_path)

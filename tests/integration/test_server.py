@@ -21,7 +21,15 @@ import transformers
 from tests.integration.conftest import BATCH, Site
 from tests.integration.helpers import READY_SECONDS, end, free_ports, wait_until
 from torchscript_bundle.__main__ import main
-from torchscript_bundle.server import ROOT, NotRunningError, Ports, Server, ServerError
+from torchscript_bundle.server import (
+    ROOT,
+    NotRunningError,
+    Ports,
+    Server,
+    ServerError,
+    launching,
+)
+from torchscript_bundle.server.state import State
 
 
 def test_without_the_key_nothing_is_answered(tiny_site: Site) -> None:
@@ -194,14 +202,13 @@ def test_a_torchserve_that_ends_at_once_is_quoted(
 ) -> None:
     """On its console where Java itself refuses, in its log where TorchServe does."""
     server = Server(tmp_path / "run", tmp_path / "logs")
-    write = Server._write_properties
+    write = launching.write_properties
 
-    def with_fault(self: Server, ports: Ports, workers: int) -> Path:
-        path = write(self, ports, workers)
+    def with_fault(path: Path, state: State) -> None:
+        write(path, state)
         path.write_text(path.read_text() + wrong + "\n")
-        return path
 
-    monkeypatch.setattr(Server, "_write_properties", with_fault)
+    monkeypatch.setattr(launching, "write_properties", with_fault)
     server.start(tiny_site.archive, free_ports())
     try:
         with pytest.raises(ServerError, match=f"(?s)ended at once.*{says}"):
@@ -234,10 +241,10 @@ def test_a_damaged_state_is_told_in_a_sentence_and_cleared_by_stop(
     (tmp_path / "state.json").write_text(state)
     server = Server(tmp_path, tmp_path)
     with pytest.raises(ServerError, match=r"state\.json is damaged; `make stop` clears it"):
-        server.plan()
+        server.state.in_words()
     assert server.stop() is False
     with pytest.raises(NotRunningError, match="nothing is served"):
-        server.plan()
+        server.state.in_words()
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,15 @@ import pytest
 from tests.disks import disk, fill
 from tests.integration.conftest import Site
 from tests.integration.helpers import READY_SECONDS, end, free_ports, wait_until
-from torchscript_bundle import processes
-from torchscript_bundle.health import check
-from torchscript_bundle.server import ROOT, NotRunningError, Ports, Server, ServerError
+from torchscript_bundle.server import (
+    ROOT,
+    NotRunningError,
+    Ports,
+    Server,
+    ServerError,
+    processes,
+)
+from torchscript_bundle.server.health import check
 
 PATIENCE = 60.0
 
@@ -98,7 +104,9 @@ def test_a_killed_server_and_what_took_its_port(server: Server) -> None:
     with pytest.raises(NotRunningError, match="has ended without being stopped"):
         check(server, PATIENCE)
     handler = http.server.BaseHTTPRequestHandler
-    with http.server.ThreadingHTTPServer(("127.0.0.1", server.port), handler) as other:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", server.state.ports.inference), handler
+    ) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         says = rf"answered by something else \(process {os.getpid()}, "
         with pytest.raises(NotRunningError, match=says):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.wrong.rows import Sample, Sent, Wrong
-from torchscript_bundle.export.modes import MODES
+from torchscript_bundle.export.tasks import TASKS
 
 EXPLAIN = "/explanations/{model}"
 #: Of the servers that are tried.
@@ -106,7 +106,7 @@ ANY: list[Row] = [
 
 def explained(sample: Sample) -> list[Wrong]:
     """The rows of a mode."""
-    if not MODES[sample.mode].explained:
+    if not TASKS[sample.mode].explained:
         return [_none(sample)]
     predicted = Sent(*_shown(sample, "n_steps", "4"))
     return [

@@ -1,4 +1,4 @@
-"""Which shapes a module may be claimed to take, and the grid that puts a claim to the trial."""
+"""Claims about the shapes that a module takes, and the shapes that they are tried at."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from torchscript_bundle.jit.verify import Shape
 
 BATCHES = (1, 2, 5, 8)
-#: The same of pairs, where single texts have been tried at all of the above.
+#: For pairs, where single texts were tried at all of the above.
 PAIR_BATCHES = (1, 5)
 LENGTHS = (8, 16, 33)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Which shapes a module takes.
+    """The shapes that a module takes.
 
     Attributes:
         dynamic_batch: any number of rows; else exactly one.
@@ -30,13 +30,13 @@ class Claim:
         return f"{batch}, {'any length' if self.dynamic_length else 'traced lengths only'}"
 
     def covers(self, shape: Shape, lengths: Sequence[int]) -> bool:
-        """Whether a shape is claimed, where `lengths` were traced."""
+        """Return whether a shape is claimed, given the traced lengths."""
         return (self.dynamic_batch or shape.batch == 1) and (
             self.dynamic_length or shape.length in lengths
         )
 
 
-#: Strongest first. What is static is padded to the traced length, or run row by row, when serving.
+#: Strongest first. Serving pads to a static length, and runs a static batch row by row.
 CLAIMS = (Claim(True, True), Claim(True, False), Claim(False, True), Claim(False, False))
 
 
@@ -46,13 +46,9 @@ def grid(
     shortest: int,
     batches: Sequence[int] = BATCHES,
 ) -> list[Shape]:
-    """Every shape that a claim may be tried on, cheapest first.
+    """Return every shape that a claim may be tried at, cheapest first.
 
-    Args:
-        max_length: longest row.
-        traced_lengths: lengths that the config asks for.
-        shortest: tokens of the shortest text; tried unpadded if it is below the other lengths.
-        batches: numbers of rows.
+    The length of the shortest text is tried unpadded if it is below the others.
     """
     lengths = {length for length in LENGTHS if length <= max_length}
     lengths |= {max(4, max_length // 2), max_length, *traced_lengths}

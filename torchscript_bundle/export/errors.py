@@ -1,4 +1,4 @@
-"""What can go wrong at build time, and how a command tells it."""
+"""Errors of the build, and how a command reports them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 
 
 class ExportError(Exception):
-    """Nothing was written; the message is one sentence (or a line for each fault) with the fix."""
+    """Nothing was written; the message is one sentence (or a line per fault) with the fix."""
 
 
 def print_error(error: Exception) -> None:
-    """Writes an error to stderr, each line of it marked; of an OSError the file and the reason."""
+    """Write an error to stderr, each line marked; of an OSError the file and the reason."""
     message = str(error)
     if isinstance(error, OSError) and error.strerror:
         message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -18,7 +18,7 @@ def print_error(error: Exception) -> None:
 
 
 def one_line(error: Exception) -> str:
-    """The first sentence or line of a library's message, without its advice for other programs."""
+    """Return the first line of a library's message, and the next if that is a heading."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

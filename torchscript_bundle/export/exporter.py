@@ -1,10 +1,8 @@
-"""Config -> verified artifact, whole or not at all."""
+"""Config -> verified artifact."""
 
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,16 +13,16 @@ import tokenizers
 import torch
 import transformers
 
-from torchscript_bundle.disk import writing
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
+from torchscript_bundle.export.output_folder import check_output, written_whole
 from torchscript_bundle.export.proof import Proof, reads_padding
 from torchscript_bundle.export.quality.choice import settle_precision
 from torchscript_bundle.export.save_modes import SAVE_MODES
-from torchscript_bundle.export.save_modes.base import Job
+from torchscript_bundle.export.save_modes.save_mode import Job
 from torchscript_bundle.export.source import load_source, quiet_transformers
-from torchscript_bundle.export.tokenizer import check_tokenizer, save_tokenizer, special_ids
+from torchscript_bundle.export.tokenizer_file import check_tokenizer, save_tokenizer, special_ids
 from torchscript_bundle.serving.artifact import (
     BUNDLE_FILE,
     CONFIG_FILE,
@@ -38,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def export(config: SetupConfig, output: Path) -> Bundle:
-    """Loads, traces, proves and writes the artifact of a config.
+    """Load, trace, prove and write the artifact of a config.
 
     Args:
         config: what to export.
@@ -51,7 +49,7 @@ def export(config: SetupConfig, output: Path) -> Bundle:
     Raises:
         ExportError: the message says what is wrong and what to do; `output` is untouched.
     """
-    _check_output(output)
+    check_output(output)
     for note in config.notes:
         logger.warning("%s", note)
     quiet_transformers()
@@ -64,9 +62,9 @@ def export(config: SetupConfig, output: Path) -> Bundle:
     with _step(f"{save_mode.proving} ({_millions(source.model)} parameters)"):
         job = Job(config, source, mode, inputs, asdict(mode.options(source, config)))
         proof = save_mode.prove(job)
-    _tell(proof)
+    _log_proof(proof)
     bundle = _describe(job, proof, labels)
-    with _written_whole(output, _size(source.model)) as folder:
+    with written_whole(output, _size(source.model)) as folder:
         return _write(folder, job, proof, bundle)
 
 
@@ -88,7 +86,7 @@ def _write(folder: Path, job: Job, proof: Proof, bundle: Bundle) -> Bundle:
 
 
 def _with_files(bundle: Bundle, folder: Path) -> Bundle:
-    """The bundle with the sizes and digests of the files that are there, its own apart."""
+    """Return the bundle with the sizes and digests of all other files in the folder."""
     paths = {path for path in folder.rglob("*") if path.is_file()} - {folder / BUNDLE_FILE}
     files = {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
     return replace(
@@ -138,8 +136,8 @@ def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
     )
 
 
-def _tell(proof: Proof) -> None:
-    """Says what was proven and what was not."""
+def _log_proof(proof: Proof) -> None:
+    """Log what was proven and what was not."""
     logger.info("      holds at %s", proof.in_words())
     for claim, reason in proof.refused:
         logger.info("      refused: %s (%s)", claim, reason)
@@ -147,57 +145,9 @@ def _tell(proof: Proof) -> None:
         logger.info("      refused: two texts together (%s)", proof.pairs_refused)
 
 
-def _check_output(output: Path) -> None:
-    """Refuses to replace a folder that is not an artifact."""
-    if output.exists() and not output.is_dir():
-        raise ExportError(f"{output} is a file; give a folder with --output")
-    if output.is_dir() and any(output.iterdir()) and not (output / BUNDLE_FILE).is_file():
-        raise ExportError(
-            f"{output} holds other files than an artifact's; give another folder with --output"
-        )
-
-
-@contextmanager
-def _written_whole(output: Path, needed: int) -> Iterator[Path]:
-    """Give a temporary folder beside `output` that takes its place if the block succeeds.
-
-    Args:
-        output: the artifact's folder.
-        needed: bytes that the artifact takes, about.
-
-    Raises:
-        ExportError: it cannot be written; nothing is left behind.
-    """
-    output = output.resolve()
-    remedy = "give another folder with --output"
-    with writing(output.parent, remedy, ExportError, needed=needed):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{output.name}.", dir=output.parent))
-        try:
-            yield temporary
-            temporary.chmod(0o755)
-            _take_place(temporary, output)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _take_place(temporary: Path, output: Path) -> None:
-    """Renames `temporary` to `output`; an older `output` stays if that fails."""
-    old = temporary.with_name(temporary.name + ".old")
-    if output.exists():
-        output.rename(old)
-    try:
-        temporary.rename(output)
-    except OSError:
-        if old.exists():
-            old.rename(output)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
 @contextmanager
 def _step(title: str) -> Iterator[None]:
-    """Announces a step before it starts and its time when it is done."""
+    """Log a step before it starts, and its time when it is done."""
     logger.info("  ... %s", title)
     started = time.perf_counter()
     yield
@@ -205,7 +155,7 @@ def _step(title: str) -> Iterator[None]:
 
 
 def _size(module: torch.nn.Module) -> int:
-    """Bytes of a module's weights, shared ones counted once."""
+    """Return the bytes of a module's weights, shared ones counted once."""
     tensors = (*module.parameters(), *module.buffers())
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers.models.auto import modeling_auto
 
-from torchscript_bundle.export.modes import MODES
+from torchscript_bundle.export.tasks import TASKS
 
 #: Loads any model without a head.
 NO_HEAD = "AutoModel"
@@ -35,7 +35,7 @@ def saved_class(folder: Path) -> str | None:
 
 def modes_of(class_name: str) -> list[str]:
     """Return the modes whose head a class of transformers has."""
-    return [mode for mode in MODES if class_name in _classes(MODES[mode].auto_class)]
+    return [mode for mode, task in TASKS.items() if class_name in _classes(task.auto_class)]
 
 
 def other_mode(folder: Path, mode: str) -> str | None:
@@ -47,7 +47,7 @@ def other_mode(folder: Path, mode: str) -> str | None:
     """
     name = saved_class(folder)
     fitting = modes_of(name) if name else []
-    if not fitting or mode in fitting or MODES[mode].auto_class == NO_HEAD:
+    if not fitting or mode in fitting or TASKS[mode].auto_class == NO_HEAD:
         return None
     *others, last = (f'"{each}"' for each in fitting)
     return f"it is a {name}: set mode to {' or '.join(filter(None, [', '.join(others), last]))}"

@@ -1,7 +1,6 @@
-"""What single architectures need to be traced: one line each, with its reason.
+"""What certain architectures need to be traced: one line each, with its reason.
 
-A hint changes a copy of the model that shares its weights. The original stays as transformers made
-it, and is what the trace is compared with.
+A hint changes a copy of the model that shares its weights; the trace is compared with the original.
 """
 
 from __future__ import annotations
@@ -38,27 +37,25 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Hint:
-    """How an architecture is made ready for the tracer.
+    """How an architecture is prepared for the tracer.
 
     Attributes:
         reason: what goes wrong without it.
-        adapt: changes the model's copy in place.
+        adapt: changes the model's copy in place; raises LookupError where the model lacks the
+            modules to change.
     """
 
     reason: str
     adapt: Callable[[torch.nn.Module], None]
 
 
-def stand_ins(
+def replacements(
     **makers: Callable[[torch.nn.Module], torch.nn.Module],
 ) -> Callable[[torch.nn.Module], None]:
-    """Puts other modules in the place of all of some classes.
+    """Return what replaces every module of certain classes.
 
     Args:
-        makers: name of a class -> what makes the stand-in, given the module of that class.
-
-    Raises:
-        LookupError: the model has no module of a class; the message names it.
+        makers: name of a class -> makes the replacement of a module of that class.
     """
 
     def adapt(model: torch.nn.Module) -> None:
@@ -79,7 +76,7 @@ def stand_ins(
 
 
 def in_turn(*adapts: Callable[[torch.nn.Module], None]) -> Callable[[torch.nn.Module], None]:
-    """Makes several changes, one after the other."""
+    """Combine several changes, made one after the other."""
 
     def adapt(model: torch.nn.Module) -> None:
         for each in adapts:
@@ -104,7 +101,7 @@ HINTS: dict[str, Hint] = {
     "bailing_hybrid": Hint(_DELTA, kimi_delta.adapt),
     "bamba": Hint(_CHUNKED, chunk_scan.adapt),
     "cpmant": Hint("positions are listed in Python; a trace holds its example's", cpmant.adapt),
-    "dbrx": Hint(_ROUTED, stand_ins(DbrxExperts=experts.DbrxExperts)),
+    "dbrx": Hint(_ROUTED, replacements(DbrxExperts=experts.DbrxExperts)),
     "deepseek_v4": Hint(
         "windows are counted in Python; a trace takes each text to have as many as its example",
         deepseek_v4.adapt,
@@ -116,17 +113,17 @@ HINTS: dict[str, Hint] = {
     "jamba": Hint(_RECURRENT, selective_scan.adapt),
     "jetmoe": Hint(
         "tokens are split among experts by numbers from `.tolist()`; a trace keeps its example's",
-        stand_ins(JetMoeTopKGating=jetmoe.Gating, JetMoeParallelExperts=jetmoe.ParallelExperts),
+        replacements(JetMoeTopKGating=jetmoe.Gating, JetMoeParallelExperts=jetmoe.ParallelExperts),
     ),
     "kimi_linear": Hint(_DELTA, kimi_delta.adapt),
     "led": Hint(
         _WINDOWS,
-        in_turn(stand_ins(LEDEncoderSelfAttention=longformer.SelfAttention), longformer.fill_up),
+        in_turn(replacements(LEDEncoderSelfAttention=longformer.SelfAttention), longformer.fill_up),
     ),
-    "longcat_flash": Hint(_ROUTED, stand_ins(LongcatFlashExperts=experts.LongcatFlashExperts)),
+    "longcat_flash": Hint(_ROUTED, replacements(LongcatFlashExperts=experts.LongcatFlashExperts)),
     "longformer": Hint(
         _WINDOWS,
-        in_turn(stand_ins(LongformerSelfAttention=longformer.SelfAttention), longformer.fill_up),
+        in_turn(replacements(LongformerSelfAttention=longformer.SelfAttention), longformer.fill_up),
     ),
     "mamba": Hint(_RECURRENT, selective_scan.adapt),
     "mamba2": Hint(_CHUNKED, chunk_scan.adapt),
@@ -136,7 +133,7 @@ HINTS: dict[str, Hint] = {
     "nemotron_h": Hint(_CHUNKED, chunk_scan.adapt),
     "olmo_hybrid": Hint(_DELTA, gated_delta.adapt),
     "openai_privacy_filter": Hint(
-        _ROUTED, stand_ins(OpenAIPrivacyFilterExperts=experts.PrivacyFilterExperts)
+        _ROUTED, replacements(OpenAIPrivacyFilterExperts=experts.PrivacyFilterExperts)
     ),
     "qwen3_5": Hint(_DELTA, gated_delta.adapt),
     "qwen3_5_moe_text": Hint(_DELTA, gated_delta.adapt),
@@ -145,7 +142,7 @@ HINTS: dict[str, Hint] = {
     "qwen4_exp_text": Hint(
         "a loop over each query's visible blocks and one over chunks of 64 tokens; a trace keeps "
         "those of its example",
-        in_turn(stand_ins(Qwen4ExpTextQSAIndexer=qwen4_exp.Indexer), gated_delta.adapt),
+        in_turn(replacements(Qwen4ExpTextQSAIndexer=qwen4_exp.Indexer), gated_delta.adapt),
     ),
     "recurrent_gemma": Hint(_RECURRENT, rglru.adapt),
     "reformer": Hint(
@@ -165,12 +162,12 @@ REFUSED = {
 
 
 def traceable(model: torch.nn.Module) -> torch.nn.Module:
-    """The model itself, or a copy with its architecture's hint applied.
+    """Return the model, or a copy with its architecture's hint applied.
 
     A hint that does not fit the installed transformers is left out: the proof decides.
 
     Raises:
-        ExportError: it is one of those that are refused.
+        ExportError: the architecture is in `REFUSED`.
     """
     check_servable(model)
     model_type = _model_type(model)
@@ -187,7 +184,7 @@ def traceable(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def check_servable(model: torch.nn.Module) -> None:
-    """Raises ExportError for an architecture in `REFUSED`."""
+    """Raise ExportError for an architecture in `REFUSED`."""
     model_type = _model_type(model)
     if model_type in REFUSED:
         raise ExportError(f"{model_type} cannot be served: {REFUSED[model_type]}; choose another")

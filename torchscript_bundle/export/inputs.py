@@ -1,4 +1,4 @@
-"""Inputs for tracing and proving: random tokens framed as the tokenizer frames a real text."""
+"""Inputs for tracing and proving: random tokens in the special tokens of a real text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.tokenizer import special_ids
+from torchscript_bundle.export.tokenizer_file import special_ids
 from torchscript_bundle.jit.tracing import Tensors
 from torchscript_bundle.jit.verify import Shape
 
@@ -19,16 +19,16 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Frame:
-    """How a tokenizer frames a text, or a pair of texts.
+    """The special tokens around a text or a pair of texts.
 
     Attributes:
-        before: ids and types of the special tokens before it.
-        between: the same between the two of a pair.
-        after: the same after it.
-        types: type of a token inside each text, one or two of them.
+        before: ids and types of those before it.
+        between: those between the two of a pair.
+        after: those after it.
+        types: the token type of each text.
         last_special: id of the token that ends a text, or of another special one.
-        spelled: ids of the other tokens that a text can hold and random words do not: special ones,
-            and the last of the vocabulary.
+        spelled: ids that a text can hold and random words do not: other special tokens, and the
+            last of the vocabulary.
     """
 
     before: tuple[tuple[int, int], ...]
@@ -45,16 +45,13 @@ class Frame:
 
 
 class InputMaker:
-    """Makes the arguments of a wrapped model at any shape, the same for the same shape.
+    """Makes the arguments of a wrapped model at any shape; the same shape gives the same ones.
 
     Args:
         tokenizer: gives special tokens, padding and vocabulary.
         inputs: names of the arguments, in order.
-        device: where the tensors are put.
+        device: of the tensors.
         pairs: whether a row holds two texts, such as a question and its context.
-
-    Attributes:
-        pairs: as given.
     """
 
     def __init__(
@@ -75,7 +72,7 @@ class InputMaker:
         self.pairs = pairs
 
     def __call__(self, shape: Shape) -> Tensors:
-        """int64 `[batch, length]` each; padded rows are filled to different lengths."""
+        """Return int64 `[batch, length]` each; padded rows have different lengths."""
         seed = SEED + 1000 * shape.length + 2 * shape.batch + shape.padded
         generator = torch.Generator().manual_seed(seed)
         columns: dict[str, list[list[int]]] = {name: [] for name in self._inputs}
@@ -89,15 +86,14 @@ class InputMaker:
 
     @property
     def shortest(self) -> int:
-        """Tokens of the shortest row: the special ones around a text of which nothing is left.
-
-        A tokenizer may drop all of a text, such as control characters.
+        """Tokens of the shortest row, whose text the tokenizer dropped, as it may do with control
+        characters.
         """
         return max(1, self._frame.size)
 
     @property
     def highest_type(self) -> int:
-        """The highest token type of rows and their padding; 0 where the model takes no types."""
+        """The highest token type of rows and padding; 0 where the model takes no types."""
         if "token_type_ids" not in self._inputs:
             return 0
         frame = self._frame
@@ -105,12 +101,12 @@ class InputMaker:
         return max(self._tokenizer.pad_token_type_id, *frame.types, *framing)
 
     def without_types(self, inputs: Tensors) -> Tensors:
-        """The same rows with token type 0 everywhere."""
+        """Return the same rows with token type 0 everywhere."""
         pairs = zip(self._inputs, inputs, strict=True)
         return tuple(torch.zeros_like(t) if name == "token_type_ids" else t for name, t in pairs)
 
     def _gap(self, shape: Shape, row: int) -> int:
-        """Padding of a row: from about half down to none, and nearly all in the larger batches."""
+        """Return the padding of a row: half to none of it; in large batches nearly all to none."""
         if shape.batch > 2 and row == 0:
             return max(0, shape.length - self.shortest)
         if shape.batch > 2 and row == shape.batch - 1:
@@ -125,7 +121,7 @@ class InputMaker:
         picks = torch.randint(len(self._ordinary), (inner,), generator=generator)
         body = self._ordinary[picks].tolist()
         if special:
-            # The last token stays ordinary, so that no two special ones fall together at the end.
+            # The last token stays ordinary, so that no two special ones meet at the end.
             spelled = [*[frame.last_special] * special, *frame.spelled][: max(0, inner - 1)]
             body[: len(spelled)] = spelled
         cut = max(1, inner // 3) if len(frame.types) == 2 else inner
@@ -144,12 +140,12 @@ class InputMaker:
         }
 
     def unpad(self, output: torch.Tensor, length: int) -> torch.Tensor:
-        """The entries of the real tokens, from an output `[batch, padded length, ...]`."""
+        """Drop the padding of an output `[batch, padded length, ...]`."""
         left = self._tokenizer.padding_side == "left"
         return output[:, -length:] if left else output[:, :length]
 
     def pad(self, inputs: Tensors, length: int) -> Tensors:
-        """The same rows, padded to `length` as the tokenizer pads."""
+        """Pad rows to `length` as the tokenizer does."""
         tokenizer = self._tokenizer
         fills = {
             "input_ids": tokenizer.pad_token_id,
@@ -163,14 +159,14 @@ class InputMaker:
 
 
 def input_names(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """The arguments of `forward`: token types too, where the tokenizer makes them for the model."""
+    """Return the arguments of `forward`; token types where both tokenizer and model have them."""
     takes = inspect.signature(model.forward).parameters
     typed = "token_type_ids" in tokenizer.model_input_names and "token_type_ids" in takes
     return ("input_ids", "attention_mask", *(("token_type_ids",) if typed else ()))
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, pairs: bool) -> Frame:
-    """Reads the frame off an encoded word, without the padding that some tokenizers are saved with.
+    """Read the frame off an encoded word, without the padding that some tokenizers are saved with.
 
     Raises:
         ExportError: a word gives no token.

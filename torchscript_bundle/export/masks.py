@@ -1,4 +1,4 @@
-"""Attention masks of transformers, made so that a trace follows their sizes."""
+"""Make transformers build attention masks that a trace can follow."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 @contextmanager
 def masks_by_broadcasting() -> Iterator[None]:
-    """Makes masks by broadcasting indices while tracing, also those that a model adds its own to.
+    """Build masks by broadcasting indices, also those with a function of the model's own.
 
     For an `or_mask_function` or `and_mask_function` (Gemma 3, T5Gemma 2) transformers runs
-    `torch.vmap`, which hands out sizes as plain numbers: a trace keeps its example's. All other
-    masks are broadcast anyway. A function that tells one index from another in Python would raise
+    `torch.vmap`, which hands out sizes as plain numbers: a trace keeps those of its example. All
+    other masks are broadcast anyway. A function that branches on an index in Python would raise
     here, and under vmap too.
     """
     before = {name: ALL_MASK_ATTENTION_FUNCTIONS[name] for name in ("eager", "sdpa")}

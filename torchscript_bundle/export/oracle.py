@@ -1,4 +1,4 @@
-"""The eager model's answers: what a trace is compared with."""
+"""Run the eager model, whose outputs a trace is compared with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchscript_bundle.export.inputs import InputMaker
 from torchscript_bundle.jit.tracing import Tensors
 from torchscript_bundle.jit.verify import Case, Shape, compare, last_line, run_eager
 
-#: Rows of the cases that are taken apart for claims of one row, and padded to see what that does.
+#: Rows of the cases that are split for claims of one row, and of those that measure padding.
 ROWS = 5
 NOT_TOGETHER = "the model itself cannot run such rows together"
 
@@ -26,15 +26,15 @@ def run_grid(
     lengths: tuple[int, ...],
     batches: Sequence[int] = BATCHES,
 ) -> list[Case]:
-    """The eager model's answers.
+    """Run the eager model at every shape of the grid.
 
     It must take every ordinary shape. Where it cannot take rows with special tokens in the text
-    together (BART wants as many ends of sentence in each), the case has no expected answer.
+    together (BART wants as many ends of sentence in each), the case has no expected outputs.
 
     Raises:
         ExportError: it fails at a shape, or answers the same text differently after others.
     """
-    # First of all, while the model has seen nothing else.
+    # First, while the model has seen nothing else.
     longest = Shape(2, lengths[-1], padded=True)
     before = _needed_answer(eager, make_inputs, longest)
     shortest = _shortest(eager, make_inputs)
@@ -55,9 +55,7 @@ def run_grid(
 
 
 def _usual_scales(cases: Sequence[Case]) -> tuple[float, ...]:
-    """The median scale of each output: a single logit may happen to be near 0, and rounding may not
-    be measured by it.
-    """
+    """Return the median scale of each output: one case's logits may all happen to be near 0."""
     answered = [case.expected for case in cases if case.expected]
     return tuple(
         statistics.median(float(each.abs().max()) for each in output)
@@ -66,7 +64,7 @@ def _usual_scales(cases: Sequence[Case]) -> tuple[float, ...]:
 
 
 def _shortest(eager: torch.nn.Module, make_inputs: InputMaker) -> int:
-    """Tokens of the shortest text that the model takes: Funnel wants some to pool."""
+    """Return the length of the shortest text that the model takes: Funnel needs some to pool."""
     for length in range(make_inputs.shortest, min(LENGTHS)):
         try:
             _answer(eager, make_inputs, Shape(1, length))
@@ -85,7 +83,7 @@ def _answer(eager: torch.nn.Module, make_inputs: InputMaker, shape: Shape) -> Ca
 
 
 def _needed_answer(eager: torch.nn.Module, make_inputs: InputMaker, shape: Shape) -> Case:
-    """The same; where the model fails, what to do about it is found out by trying."""
+    """Run a shape that the model must take; where it fails, find out by trying what to do."""
     try:
         return _answer(eager, make_inputs, shape)
     except ExportError as error:
@@ -99,7 +97,7 @@ def _needed_answer(eager: torch.nn.Module, make_inputs: InputMaker, shape: Shape
 def _runs(
     eager: torch.nn.Module, make_inputs: InputMaker, shape: Shape, *, typed: bool = True
 ) -> bool:
-    """Whether the model takes rows of a shape, with their token types or without."""
+    """Return whether the model takes rows of a shape, with their token types or without."""
     inputs = make_inputs(shape)
     try:
         next(run_eager(eager, [(shape, inputs if typed else make_inputs.without_types(inputs))]))
@@ -118,7 +116,7 @@ def _lacks_type(make_inputs: InputMaker) -> str:
 
 
 def _longest(eager: torch.nn.Module, make_inputs: InputMaker, failed: int) -> int | None:
-    """Tokens of the longest row below a length at which the model runs, by bisection."""
+    """Return the longest length below `failed` at which the model runs, by bisection."""
     low, high = make_inputs.shortest, failed
     if not _runs(eager, make_inputs, Shape(1, low)):
         return None
@@ -132,8 +130,9 @@ def _longest(eager: torch.nn.Module, make_inputs: InputMaker, failed: int) -> in
 
 
 def _check_repeats(before: Case, after: Case) -> None:
-    """Refuses a model that draws lots or remembers texts (BigBird, which turns its sparse attention
-    off for good at the first short one).
+    """Refuse a model that is random or remembers texts.
+
+    BigBird turns its sparse attention off for good at the first short text.
     """
     result = compare(lambda *_: before.expected, after)
     if not result.holds:
@@ -146,10 +145,10 @@ def _check_repeats(before: Case, after: Case) -> None:
 def covered(
     eager: torch.nn.Module, cases: Sequence[Case], claim: Claim, lengths: tuple[int, ...]
 ) -> list[Case]:
-    """The cases that a claim is tried on.
+    """Return the cases that a claim is tried on.
 
-    A claim of one row has few of its own, so it gets the rows of larger batches as well: a trace
-    that baked in a choice made by a text's content must meet other texts.
+    A claim of one row also gets the rows of larger batches: a trace that baked in a choice made
+    by the content of its example must meet other texts.
     """
     found = [case for case in cases if claim.covers(case.shape, lengths)]
     if claim.dynamic_batch:
@@ -161,15 +160,12 @@ def covered(
 
 
 def rows_apart(eager: torch.nn.Module, cases: Sequence[Case], tolerance: float) -> str | None:
-    """Why rows must not share a batch, by the first case that shows it; None if none does.
+    """Return why rows must not share a batch, by the first case that shows it, or None.
 
-    A trace is the same program for every batch. Code that runs as it is may look at the whole
-    batch, and then a row's answer depends on its neighbours.
+    A trace is the same program for every batch. Eager code may look at the whole batch, and then a
+    row's output depends on its neighbours.
 
-    Args:
-        eager: the model.
-        cases: of any number of rows.
-        tolerance: largest difference allowed, relative to each output's scale.
+    Differences up to `tolerance` of an output's scale are rounding.
     """
     for case in cases:
         if not case.expected:
@@ -182,7 +178,7 @@ def rows_apart(eager: torch.nn.Module, cases: Sequence[Case], tolerance: float) 
 
 
 def _alone(eager: torch.nn.Module, case: Case) -> Callable[..., Tensors]:
-    """What gives the answers of a case's rows, each run alone at the same length."""
+    """Return a function that gives the outputs of a case's rows, each run alone."""
     rows = [each.expected for each in _rows(eager, case)]
     return lambda *_: tuple(torch.cat(outputs) for outputs in zip(*rows, strict=True))
 
@@ -195,14 +191,13 @@ def _rows(eager: torch.nn.Module, case: Case) -> Iterator[Case]:
 
 
 def padding_effect(eager: torch.nn.Module, make_inputs: InputMaker, max_length: int) -> float:
-    """How much padding changes the eager model's own answer, relative to the answer's scale.
+    """Return how much padding changes the eager model's outputs, relative to their scale.
 
-    Of an output with an entry for each token, the real tokens' entries count. Rounding gives about
-    1e-6. More means that the architecture reads padding in spite of the mask, so that no padded
-    batch can answer as a text alone does.
+    Padding of per-token outputs does not count. Rounding gives about 1e-6. More means that the
+    architecture reads padding in spite of the mask, so that no padded batch is exact.
     """
     half = max(4, max_length // 2)
-    # Two, since Funnel reads padding only where an odd token would be pooled with it.
+    # Two lengths, since Funnel reads padding only where an odd token is pooled with it.
     two = (half, min(half + 1, max_length))
     return max(_effect_at(eager, make_inputs, length, max_length) for length in two)
 

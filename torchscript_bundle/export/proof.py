@@ -1,4 +1,4 @@
-"""The strongest claim about a model's shapes that holds: traced, compared, and written down."""
+"""Find the strongest claim about a model's shapes that its trace keeps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 UNTRACED = 'set "save_mode": "pretrained" (see docs/pretrained.md), or choose another model'
 
-#: Above this, padding changes answers by more than rounding does.
+#: Above this, padding changes answers by more than rounding.
 PADDING_TOLERANCE = 1e-4
 
 
@@ -44,18 +44,16 @@ class Proof:
     """A module with the claim that was proven for it.
 
     Attributes:
-        module: the ScriptModule, or what stands for it where nothing is traced.
-        claim: what it takes.
-        lengths: lengths that were traced, ascending; the last is max_length.
-        cases: the inputs and eager answers that the claim covers, for further checks.
-        report: how the module did on `cases`.
-        padding_effect: how much padding changes the eager model's answer, relative to its scale.
+        module: the ScriptModule; the eager module where nothing is traced.
+        lengths: traced lengths, ascending; the last is max_length.
+        cases: inputs and eager outputs that the claim covers, for further checks.
+        report: the comparison of the module on `cases`.
+        padding_effect: how much padding changes the eager outputs, relative to their scale.
         refused: stronger claims, with the first case that broke each.
         warnings: what the tracer warned of.
-        gradients: the embeddings and eager gradients to compare a module by that explains its
-            answers.
-        gradient_difference: how far its gradients were off, relative to their scale.
-        pairs: whether it may be given rows of two texts, which are then among the cases.
+        gradients: embeddings and eager gradients, where the module explains its answers.
+        gradient_difference: largest difference of its gradients, relative to their scale.
+        pairs: whether rows may hold two texts; such rows are then among the cases.
         pairs_refused: why not, where they were tried.
     """
 
@@ -78,18 +76,18 @@ class Proof:
         return min(case.shape.length for case in self.cases)
 
     def in_words(self) -> str:
-        """What holds, for people."""
+        """Describe what holds."""
         batch = "any batch" if self.claim.dynamic_batch else "batch 1"
         if self.claim.dynamic_length:
             return f"{batch}, any length from {self.min_length} to {self.lengths[-1]}"
         return f"{batch}, length {' or '.join(map(str, self.lengths))} only"
 
     def compare(self, module: Any, title: str) -> Report:
-        """Puts another module to the same trial, with progress shown under a title."""
+        """Compare another module on the same cases, showing progress under a title."""
         return compare_all(module, self.cases, title)
 
     def as_dict(self) -> dict[str, Any]:
-        """The proof as `bundle.json` keeps it."""
+        """Return the proof as `bundle.json` keeps it."""
         return {
             **self.report.as_dict(),
             "holds": self.in_words(),
@@ -114,13 +112,12 @@ def prove(
     make_inputs: InputMaker,
     lengths: tuple[int, ...],
 ) -> Proof:
-    """Traces and compares, from the strongest claim to the weakest.
+    """Trace and compare, from the strongest claim to the weakest.
 
     Args:
         model: as transformers loads it, in eval mode.
-        wrap: gives the module that is traced and compared: it takes what `make_inputs` makes and
-            returns a tuple of tensors.
-        make_inputs: gives the arguments at a shape.
+        wrap: returns the module to trace, from the inputs of `make_inputs` to a tuple of tensors.
+        make_inputs: makes the arguments at a shape.
         lengths: lengths to trace where they are static, ascending; the last is max_length.
 
     Raises:
@@ -157,10 +154,10 @@ def prove(
 
 
 def reads_padding(proof: Proof) -> bool:
-    """Whether texts must not be padded, because the model's answer would change.
+    """Return whether texts must not be padded, because their answers would change.
 
     Raises:
-        ExportError: so it is, and the module takes traced lengths only, to which texts are padded.
+        ExportError: they would, and the module takes traced lengths only, which need padding.
     """
     if proof.padding_effect <= PADDING_TOLERANCE:
         return False
@@ -175,14 +172,13 @@ def reads_padding(proof: Proof) -> bool:
 
 
 def save_and_compare(proof: Proof, path: Path, device: torch.device) -> Proof:
-    """Writes the module and puts what loads again to the same trial.
+    """Save the module, load it again and compare it on the same cases.
 
     Returns:
-        The same proof with the results of the file.
+        The proof with the results of the file.
 
     Raises:
-        ExportError: the module cannot be saved, or loaded by torch alone, or answers differently
-            from the file.
+        ExportError: the module cannot be saved, or loaded by torch alone, or the file differs.
         OSError: there is no room for the file.
     """
     try:
@@ -208,7 +204,7 @@ def save_and_compare(proof: Proof, path: Path, device: torch.device) -> Proof:
 
 
 def compare_all(module: Callable[..., Tensors], cases: Sequence[Case], title: str) -> Report:
-    """Compares on each case, up to the first that fails, with progress shown."""
+    """Compare on each case up to the first that fails, showing progress."""
     shown = tqdm(cases, desc=f"      {title}", unit="shape", leave=False, disable=None)
     return verify_cases(module, shown, stop_early=True)
 
@@ -219,14 +215,14 @@ def _trace(
     claim: Claim,
     lengths: tuple[int, ...],
 ) -> tuple[torch.jit.ScriptModule, tuple[str, ...]]:
-    """One trace, or one for each length behind a dispatcher.
+    """Trace once, or once per length behind a dispatcher; return the tracer's warnings too.
 
-    A dynamic batch is traced with two rows, since a single row lets broadcasting hide a constant.
+    A dynamic batch is traced with two rows: a single row lets broadcasting hide a constant.
     """
     batch = 2 if claim.dynamic_batch else 1
     examples = [make_inputs(Shape(batch, length, padded=True)) for length in lengths]
     with record_tracer_warnings() as warnings, masks_by_broadcasting():
-        # Not in place: what is traced may be what the trace is compared with.
+        # Not in place: the traced module may be the one to compare with.
         traces = [trace(module, example, in_place=False) for example in examples]
     if len(traces) == 1:
         return traces[0], tuple(warnings)

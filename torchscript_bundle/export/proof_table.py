@@ -1,4 +1,4 @@
-"""The proof of an artifact, for people."""
+"""Print the proof of an artifact."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchscript_bundle.serving.artifact import Bundle
 
 
 def print_proof(folder: Path, console: Console) -> None:
-    """Prints what `bundle.json` says of the proof: what holds, what was refused, every case.
+    """Print what holds, what was refused, and every case.
 
     Raises:
         ArtifactError: no artifact is there, or it is of another format.
@@ -49,7 +49,7 @@ def _summary(proof: dict[str, Any]) -> Iterator[str]:
 
 
 def _tables(proof: dict[str, Any]) -> Iterator[Table]:
-    """One table; a model that writes has one for each kind of trial."""
+    """Yield one table; a generator has one for each kind of trial."""
     for trial, cases in groupby(proof["cases"], key=lambda case: case.get("trial")):
         yield _table(trial, cases)
 
@@ -80,7 +80,7 @@ def _material(quality: dict[str, Any]) -> str:
 
 
 def _precisions(quality: dict[str, Any]) -> Table:
-    """What each precision changed, and how long it took where that was measured."""
+    """Return what each precision changed, and its time if measured."""
     times = quality.get("milliseconds_a_text", {})
     table = Table(
         "precision", "decisions", "kept", "mean change", "largest", "verdict", "ms a text"

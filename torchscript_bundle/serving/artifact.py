@@ -30,10 +30,6 @@ PRETRAINED_FOLDER = "pretrained_model"
 #: Save mode -> the file without which there is no model.
 MODEL_FILES = {"torchscript": MODULE_FILE, "pretrained": f"{PRETRAINED_FOLDER}/config.json"}
 
-#: The precision of saved weights, which workers compute in where they cannot in another.
-FLOAT32 = "float32"
-#: The precision that needs `CALIBRATION_FILE`.
-INT8 = "int8"
 
 #: How many explanations may be with a worker, beside the requests of a batch.
 MOST_EXPLANATIONS = 8
@@ -45,6 +41,37 @@ REFUSED_AT_ONCE = 100
 ADDED: dict[str, object] = {"pairs": None}
 
 REMAKE = "make the artifact again with download_Transformer_models.py"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A precision that workers may compute in; `engine/precisions.py` has what builds it.
+
+    Attributes:
+        devices: kinds of device that have it; the quality gate tries it there.
+        tolerance: largest difference from float32, relative to an output's largest value. It
+            catches errors; whether a model's answers bear the precision is the gate's question.
+        graph_tolerance: the same of a CUDA graph and the module that was captured.
+        calibrated: whether it needs `CALIBRATION_FILE`.
+    """
+
+    devices: tuple[str, ...]
+    tolerance: float
+    graph_tolerance: float = 0.0
+    calibrated: bool = False
+
+
+#: The precision of saved weights, which workers compute in where they cannot in another.
+FLOAT32 = "float32"
+INT8 = "int8"
+#: Every precision. In float32, sums are only ordered otherwise; float16 has 11 significant bits,
+#: bfloat16 8, and a deep model adds up what is lost in each layer.
+PRECISIONS = {
+    FLOAT32: Precision(("cpu", "cuda"), tolerance=1e-5, graph_tolerance=1e-5),
+    "bfloat16": Precision(("cpu", "cuda"), tolerance=1e-1, graph_tolerance=5e-2),
+    "float16": Precision(("cuda",), tolerance=5e-2, graph_tolerance=1e-2),
+    INT8: Precision(("cpu",), tolerance=0.5, calibrated=True),
+}
 
 
 @dataclass(frozen=True)

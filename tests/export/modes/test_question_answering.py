@@ -15,7 +15,7 @@ from tests import tiny
 from tests.export.helpers import config_for, refused
 from tests.serving.helpers import ask
 from torchscript_bundle.export.exporter import export
-from torchscript_bundle.export.naming import content_type
+from torchscript_bundle.server.archives import content_type
 from torchscript_bundle.serving.artifact import Bundle, Output
 from torchscript_bundle.serving.service import Service
 

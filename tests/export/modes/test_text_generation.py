@@ -24,9 +24,9 @@ from torchscript_bundle.export.config import load_config
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.generation import read_facts
-from torchscript_bundle.export.modes import MODES as EXPORTED
 from torchscript_bundle.export.proof_table import print_proof
 from torchscript_bundle.export.source import load_source
+from torchscript_bundle.export.tasks import TASKS
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.serving.api.sampling import make_settings, sampling_fields
 from torchscript_bundle.serving.artifact import (
@@ -46,7 +46,7 @@ Folder = Callable[[str], Path]
 
 
 def eager_model(checkpoint: Path) -> Any:
-    auto_class = EXPORTED[MODES[checkpoint.name]].auto_class
+    auto_class = TASKS[MODES[checkpoint.name]].auto_class
     return getattr(transformers, auto_class).from_pretrained(checkpoint).eval()
 
 

@@ -11,7 +11,7 @@ from tests import tiny
 from tests.conftest import ENTITIES
 from tests.export.helpers import config_for, copy, refused
 from torchscript_bundle.export.exporter import export
-from torchscript_bundle.export.tokenizer import check_methods
+from torchscript_bundle.export.tokenizer_file import check_methods
 from torchscript_bundle.serving.artifact import Bundle, Output
 
 

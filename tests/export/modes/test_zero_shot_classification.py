@@ -12,7 +12,7 @@ import pytest
 from tests import tiny
 from tests.export.helpers import config_for, refused
 from torchscript_bundle.export.exporter import export
-from torchscript_bundle.export.naming import content_type
+from torchscript_bundle.server.archives import content_type
 from torchscript_bundle.serving.artifact import Bundle
 
 MODE = "zero_shot_classification"

@@ -14,7 +14,7 @@ import transformers
 from captum.attr import LayerIntegratedGradients
 
 from tests.serving.helpers import CPU, post, read
-from torchscript_bundle.export.modes import MODES as EXPORTED
+from torchscript_bundle.export.tasks import TASKS
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.service import Service
 
@@ -41,7 +41,7 @@ class Eager:
 
     def __init__(self, checkpoint: Path, folder: Path) -> None:
         bundle = Bundle.load(folder)
-        auto_class = getattr(transformers, EXPORTED[bundle.mode].auto_class)
+        auto_class = getattr(transformers, TASKS[bundle.mode].auto_class)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
         self.model = auto_class.from_pretrained(checkpoint).eval()
         self.labels = list(bundle.labels)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.generation.facts import GeneratorFacts, read_facts
 from torchscript_bundle.export.generation.generation_proof import WritingProof, writing_proof
 from torchscript_bundle.export.generation.maker import make_generator
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
-from torchscript_bundle.export.tokenizer import check_decoding, cleans_up_spaces
-from torchscript_bundle.serving.modes.options import GenerationOptions
-
-if TYPE_CHECKING:
-    from torchscript_bundle.export.config import SetupConfig
-    from torchscript_bundle.export.source import Source
+from torchscript_bundle.export.source import Source
+from torchscript_bundle.export.tokenizer_file import check_decoding, cleans_up_spaces
+from torchscript_bundle.serving.modes.mode_options import GenerationOptions
 
 logger = logging.getLogger(__name__)
 
@@ -33,20 +31,12 @@ class Writer(ExportMode):
 
     reads_source: bool
 
-    generates = True
-    explained = False
-    precisions = ("float32", "bfloat16")
-    settings = ("max_batch_tokens", "default_max_new_tokens")
-
     def input_names(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
         return ("input_ids", "attention_mask")
 
     def padding_side(self, tokenizer: PreTrainedTokenizerBase) -> Literal["left", "right"]:
         """A prompt ends its row where the answer continues it."""
         return "right" if self.reads_source else "left"
-
-    def request_tokens(self, max_length: int) -> int:
-        return 2 * max_length if self.reads_source else max_length
 
     def options(self, source: Source, config: SetupConfig) -> GenerationOptions:
         """Where answers begin and end, how they are drawn and spelled, how messages become a text.

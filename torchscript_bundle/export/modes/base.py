@@ -5,21 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.inputs import input_names
+from torchscript_bundle.export.proof import Proof
 from torchscript_bundle.export.quality.comparison import Comparison, Item
+from torchscript_bundle.export.source import Source
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
-from torchscript_bundle.serving.modes.options import ModeOptions
-
-if TYPE_CHECKING:  # these read the registry of modes
-    from torchscript_bundle.export.config import SetupConfig
-    from torchscript_bundle.export.proof import Proof
-    from torchscript_bundle.export.source import Source
+from torchscript_bundle.serving.modes.mode_options import ModeOptions
 
 #: "offered": a request may hold a second text, if the model was seen to take two.
 Pairs = Literal["never", "offered", "always"]
@@ -31,25 +29,10 @@ class ExportMode(ABC):
     The defaults are those of a model that answers in one forward pass with its head's logits.
 
     Attributes:
-        artifacts_dir: folder with index_to_name.json and sample requests, beside the config.
-        auto_class: name of the transformers Auto class that loads a model with this task's head.
-        settings: keys of setup_config.json that only this mode reads.
-        explained: whether its answers have scores that can be explained.
-        unused_weights: prefixes of weights that a checkpoint may lack: answers do not need them.
-        precisions: the values of `precision` that its workers can compute in.
-        generates: whether the model generates text, token by token. Its module has other methods
-            than `forward`, and `prove` makes it.
         outputs: what the wrapped module returns, in order.
         pairs: whether a row holds two texts, such as a question and its context.
     """
 
-    artifacts_dir: str
-    auto_class: str
-    settings: Sequence[str] = ()
-    explained: bool = True
-    unused_weights: Sequence[str] = ()
-    precisions: Sequence[str] = ("float32", "bfloat16", "float16", "int8", "auto")
-    generates: bool = False
     outputs: tuple[Output, ...] = (Output("logits"),)
     pairs: Pairs = "never"
 
@@ -57,10 +40,6 @@ class ExportMode(ABC):
     def model_outputs(self) -> tuple[Output, ...]:
         """Members of the model's own ModelOutput, for workers that run the model eagerly."""
         return self.outputs
-
-    def request_tokens(self, max_length: int) -> int:
-        """Return the most tokens that one request may hold, prompt and answer together."""
-        return max_length
 
     def input_names(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
         """Return the names of the module's arguments, in order."""
@@ -83,7 +62,7 @@ class ExportMode(ABC):
         return wrap_model(model, inputs, tuple(output.name for output in self.outputs))
 
     def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> Proof:
-        """Make the module of a mode that `generates`, and compare it with the model.
+        """Make the module of a mode that generates text, and compare it with the model.
 
         Raises:
             ExportError: the model cannot be traced, or the module generates other tokens.

@@ -6,12 +6,8 @@ from torchscript_bundle.export.generation.writer import Writer
 
 
 class TextGeneration(Writer):
-    artifacts_dir = "Text_generation_artifacts"
-    auto_class = "AutoModelForCausalLM"
     reads_source = False
 
 
 class Text2TextGeneration(Writer):
-    artifacts_dir = "Text2text_generation_artifacts"
-    auto_class = "AutoModelForSeq2SeqLM"
     reads_source = True

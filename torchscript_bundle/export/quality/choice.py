@@ -74,7 +74,7 @@ class _Trial:
         self._bundle = bundle
         self._device = torch.device(config.device)
         self._mode = MODES[config.mode]
-        self._rehearse = WritingRehearsal if self._mode.generates else AnsweringRehearsal
+        self._rehearse = WritingRehearsal if config.task.generates else AnsweringRehearsal
         self._reference = self._rehearse(folder, bundle, FLOAT32, self._device)
         self._material: Material = gather(config, self._reference)
 

@@ -1,10 +1,10 @@
-"""How a model can be saved for its workers: one file each, one line each here."""
+"""The ways to save a model for its workers: one file and one line each."""
 
 from __future__ import annotations
 
-from torchscript_bundle.export.save_modes.base import SaveMode
 from torchscript_bundle.export.save_modes.pretrained import Pretrained
-from torchscript_bundle.export.save_modes.torchscript import TorchScript
+from torchscript_bundle.export.save_modes.save_mode import SaveMode
+from torchscript_bundle.export.save_modes.traced import TorchScript
 
 SAVE_MODES: dict[str, SaveMode] = {
     "torchscript": TorchScript(),

@@ -1,7 +1,7 @@
 """`save_mode: "pretrained"`: what `save_pretrained` writes, which a worker runs with transformers.
 
-Nothing is traced, so any length holds. What is tried is whether rows may share a batch, and whether
-the files that were written answer as the model did.
+Nothing is traced, so any length holds. The proof tries whether rows may share a batch, and whether
+the written files answer as the model did.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from torchscript_bundle.export.gradients import compare_gradients, gradients
 from torchscript_bundle.export.hints import check_servable
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.oracle import covered, padding_effect, rows_apart, run_grid
-from torchscript_bundle.export.pairs import try_pairs
 from torchscript_bundle.export.proof import PADDING_TOLERANCE, Proof, compare_all
-from torchscript_bundle.export.save_modes.base import Job
+from torchscript_bundle.export.save_modes.save_mode import Job, prove_pairs
 from torchscript_bundle.export.source import missing_weights, read_model
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.jit.verify import Case, Report
@@ -34,7 +33,7 @@ ALONE = Claim(dynamic_batch=False, dynamic_length=True)
 
 
 class Pretrained:
-    """See the module."""
+    """Saves the model as transformers does."""
 
     proving = "run the model, rows together and alone"
 
@@ -42,9 +41,8 @@ class Pretrained:
         return mode.model_outputs
 
     def options(self, job: Job) -> dict[str, Any]:
-        """`auto_class`: which class of transformers builds the model."""
         return {
-            "auto_class": job.mode.auto_class,
+            "auto_class": job.config.task.auto_class,
             "trust_remote_code": job.config.trust_remote_code,
         }
 
@@ -65,22 +63,22 @@ class Pretrained:
             padding_effect=padding_effect(eager, make_inputs, lengths[-1]),
             refused=[(TOGETHER, apart)] if apart else [],
         )
-        proof = self._with_pairs(proof, eager, job)
-        return replace(proof, gradients=self._gradients(eager, job, proof.cases))
-
-    def _with_pairs(self, proof: Proof, eager: torch.nn.Module, job: Job) -> Proof:
-        if job.mode.pairs != "offered":
-            return replace(proof, pairs=job.mode.pairs == "always")
 
         def objection(cases: Sequence[Case]) -> str | None:
-            return rows_apart(eager, cases, PADDING_TOLERANCE) if proof.claim == TOGETHER else None
+            return rows_apart(eager, cases, PADDING_TOLERANCE) if claim == TOGETHER else None
 
-        return try_pairs(proof, eager, job.make_inputs(pairs=True), job.config.lengths, objection)
+        proof = prove_pairs(job, proof, eager, objection)
+        if not job.config.captum_explanation:
+            return proof
+        with gradients_needed():
+            return replace(
+                proof, gradients=gradients(embedded(eager, len(job.inputs)), proof.cases)
+            )
 
     def save(self, job: Job, proof: Proof, folder: Path) -> Proof:
         place, model = folder / PRETRAINED_FOLDER, job.source.model
-        # A checkpoint may lack these; what transformers made up for them has no place in a file.
-        unused = tuple(job.mode.unused_weights)
+        # A checkpoint may lack these; random values of transformers have no place in a file.
+        unused = job.config.task.unused_weights
         kept = {key: t for key, t in model.state_dict().items() if not key.startswith(unused)}
         try:
             model.save_pretrained(place, state_dict=kept)
@@ -93,7 +91,7 @@ class Pretrained:
                 f"the model cannot be saved and loaded again ({one_line(error)}); choose "
                 "another model"
             ) from error
-        missing = missing_weights(loading, job.config.mode)
+        missing = missing_weights(loading, job.config.task)
         if missing:
             raise ExportError(
                 f"the saved files lack {', '.join(missing[:3])}; choose another model"
@@ -106,13 +104,6 @@ class Pretrained:
             return replace(proof, report=report)
         difference = compare_gradients(embedded(again, len(job.inputs)), proof.gradients).worst
         return replace(proof, report=report, gradient_difference=difference)
-
-    def _gradients(self, eager: torch.nn.Module, job: Job, cases: Sequence[Case]) -> list[Case]:
-        """What explanations stand on; none where the config asks for none."""
-        if not job.config.captum_explanation:
-            return []
-        with gradients_needed():
-            return gradients(embedded(eager, len(job.inputs)), cases)
 
     def _wrap(self, job: Job, model: torch.nn.Module) -> torch.nn.Module:
         try:

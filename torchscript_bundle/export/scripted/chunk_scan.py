@@ -1,7 +1,7 @@
 """The chunked scan of Mamba 2 (https://arxiv.org/abs/2405.21060), section 6.
 
-transformers' `mamba2_chunk_scan` fills the last chunk up, and asks in Python whether there is
-something to cut off again: a trace of whole chunks never cuts, and answers with rows too long.
+transformers' `mamba2_chunk_scan` pads the last chunk, and decides in Python whether to cut the
+padding off again: a trace of whole chunks never cuts, and its rows are too long.
 """
 
 import inspect
@@ -14,13 +14,13 @@ from torchscript_bundle.export.scripted.functions import replace_function
 
 
 def always_cut(scan: Callable[..., Any]) -> Callable[..., Any]:
-    """The same scan, without a kernel that would take its place, cut whether it must be or not."""
+    """Return the scan without its kernel, cutting the padding off in any case."""
     chunk_scan = inspect.unwrap(scan)
 
     def cut(
         hidden_states: torch.Tensor, *args: Any, return_final_states: bool = False, **kwargs: Any
     ) -> Any:
-        # *Shape:* [batch, length, heads, head size] in and out; [batch, heads, head size, state].
+        # [batch, length, heads, head size] in and out; [batch, heads, head size, state].
         output, state = chunk_scan(hidden_states, *args, return_final_states=True, **kwargs)
         output = output[:, : hidden_states.shape[1]]
         return (output, state) if return_final_states else output

@@ -1,7 +1,7 @@
-"""The attention mask of CPM-Ant, whose row of positions transformers lists in Python.
+"""The attention mask of CPM-Ant.
 
-`CpmAntModel._prepare_attention_mask` makes it by `list(range(...))`, so that a trace holds the
-positions of its example.
+`CpmAntModel._prepare_attention_mask` lists positions by `list(range(...))`: a trace holds those of
+its example.
 """
 
 from functools import partial
@@ -12,11 +12,7 @@ from torchscript_bundle.export.scripted.functions import modules_with
 
 
 def adapt(model: torch.nn.Module) -> None:
-    """Changes a model in place.
-
-    Raises:
-        LookupError: it makes no such mask.
-    """
+    """Change a model in place."""
     for maker in modules_with(model, "_prepare_attention_mask"):
         maker._prepare_attention_mask = partial(attention_mask, maker.prompt_length)
 
@@ -32,13 +28,13 @@ def attention_mask(
 
     Args:
         prompt_length: tokens that the model puts before each row.
-        input_ids: those and the row. *Shape:* `[batch, all]`.
-        span: which tokens may see each other. *Shape:* `[batch, all]`.
-        context: 1 for a token that all others see. *Shape:* `[batch, all]`.
-        length: tokens of each row; padding stands before them. *Shape:* `[batch]`.
+        input_ids: those tokens and the row, `[batch, all]`.
+        span: which tokens may see each other, `[batch, all]`.
+        context: 1 for a token that all others see, `[batch, all]`.
+        length: tokens of each row, padded on the left, `[batch]`.
 
     Returns:
-        Which tokens each token sees. *Shape:* `[batch, all, all]`.
+        Whether each token sees each other, `[batch, all, all]`.
     """
     positions = torch.arange(input_ids.shape[1], device=input_ids.device)
     earlier = positions <= positions[:, None]

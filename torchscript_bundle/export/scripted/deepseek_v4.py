@@ -1,7 +1,7 @@
-"""The compressed windows of DeepSeek-V4's attention, for texts that are shorter than one too.
+"""The compressed windows of DeepSeek-V4's attention, without a cache.
 
-transformers asks in Python whether there is a whole window, and whether there is more than one, and
-so a trace takes each text to have as many as its example. All of this is without a cache.
+transformers asks in Python whether there is a whole window, and whether there are several: a trace
+expects as many as its example has. A text may be shorter than one window.
 """
 
 from types import MethodType
@@ -14,11 +14,7 @@ from torchscript_bundle.export.scripted.functions import modules_with, scripted
 
 
 def adapt(model: torch.nn.Module) -> None:
-    """Changes a model in place.
-
-    Raises:
-        LookupError: it has no such windows.
-    """
+    """Change a model in place."""
     for each in modules_with(model, "compress_rate"):
         if hasattr(each, "index_topk"):
             each.forward = MethodType(chosen_windows, each)
@@ -29,14 +25,14 @@ def adapt(model: torch.nn.Module) -> None:
 
 
 def compress(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-    """One entry for each whole window.
+    """Return one entry for each whole window.
 
     Args:
         self: a compressor, or an indexer.
-        hidden_states: *Shape:* `[batch, length, hidden]`.
+        hidden_states: `[batch, length, hidden]`.
 
     Returns:
-        *Shape:* `[batch, 1, windows, head size]`.
+        `[batch, 1, windows, head size]`.
     """
     batch, windows = hidden_states.shape[0], hidden_states.shape[1] // self.compress_rate
     kv, gate = (
@@ -56,22 +52,22 @@ def compress(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
 
 
 def rotate(self: Any, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """The `apply_rotary_pos_emb` of the model's own file."""
+    """Call the `apply_rotary_pos_emb` of the model's own file."""
     rotated: torch.Tensor = type(self).forward.__globals__["apply_rotary_pos_emb"](x, cos, sin)
     return rotated
 
 
 def with_last(series: torch.Tensor, size: int, filling: float) -> torch.Tensor:
-    """What each window has of the last one, and of its own.
+    """Put the part of the previous window before each window's own.
 
-    *Shape:* `[batch, windows, tokens, 2 * size]` to `[batch, windows, 2 * tokens, size]`.
+    `[batch, windows, tokens, 2 * size]` to `[batch, windows, 2 * tokens, size]`.
     """
     last = pad(series[..., :size], (0, 0, 0, 0, 1, 0), value=filling)[:, :-1]
     return torch.cat((last, series[..., size:]), dim=2)
 
 
 def is_future(self: Any, windows: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
-    """Whether a token comes before the end of a window. *Shape:* `[batch, length, windows]`."""
+    """Return whether a token comes before the end of a window, `[batch, length, windows]`."""
     whole: torch.Tensor = (position_ids + 1) // self.compress_rate
     return windows >= whole.unsqueeze(-1)
 
@@ -94,7 +90,7 @@ def sparsely_chosen(
     entries = compress(self, hidden_states)
     chosen = self.indexer(hidden_states, q_residual, *rest)
     batch, length = hidden_states.shape[0], hidden_states.shape[1]
-    # Column 0 takes those that are not to be seen, which the indexer gives as -1.
+    # Column 0 takes the hidden windows, which the indexer gives as -1.
     bias = entries.new_full((batch, length, entries.shape[2] + 1), -torch.inf)
     bias = bias.scatter(-1, chosen + 1, 0.0)
     return entries, bias[:, None, :, 1:]
@@ -107,7 +103,7 @@ def chosen_windows(
     position_ids: torch.Tensor,
     *_: Any,
 ) -> torch.Tensor:
-    """`DeepseekV4Indexer.forward`. *Shape:* `[batch, length, chosen]`."""
+    """`DeepseekV4Indexer.forward`, `[batch, length, chosen]`."""
     batch, length = hidden_states.shape[0], hidden_states.shape[1]
     cos, sin = self.rotary_emb(hidden_states, position_ids, self.rope_layer_type)
     query = self.q_b_proj(q_residual).view(batch, length, -1, self.head_dim).transpose(1, 2)
@@ -122,5 +118,5 @@ def chosen_windows(
 
 @scripted
 def top(scores: torch.Tensor, most: int) -> torch.Tensor:
-    """Indices of the highest scores: as many as there are, but `most` at most."""
+    """Return the indices of the highest scores, `most` at most."""
     return scores.topk(min(most, scores.size(-1)), dim=-1)[1]

@@ -9,11 +9,7 @@ from torchscript_bundle.jit.modes import compile_mode
 
 @compile_mode("script")
 class Experts(torch.nn.Module):
-    """Runs each expert on its tokens. A trace of the loop would keep the experts of its example.
-
-    Args:
-        num_experts: how many there are.
-    """
+    """Run each expert on its tokens. A trace of the loop would keep the experts of its example."""
 
     def __init__(self, num_experts: int) -> None:
         super().__init__()
@@ -25,15 +21,15 @@ class Experts(torch.nn.Module):
         top_k_index: torch.Tensor,
         top_k_weights: torch.Tensor,
     ) -> torch.Tensor:
-        """The weighted sum of what each token's experts answer.
+        """Return the weighted sum of the outputs of each token's experts.
 
         Args:
-            hidden_states: *Shape:* `[..., hidden]`.
-            top_k_index: each token's experts, int64. *Shape:* `[tokens, top_k]`.
-            top_k_weights: their weights. *Shape:* `[tokens, top_k]`.
+            hidden_states: `[..., hidden]`.
+            top_k_index: each token's experts, int64 `[tokens, top_k]`.
+            top_k_weights: their weights, `[tokens, top_k]`.
 
         Returns:
-            *Shape:* that of `hidden_states`.
+            Shaped as `hidden_states`.
         """
         tokens = hidden_states.reshape(-1, hidden_states.shape[-1])
         output = torch.zeros_like(tokens)
@@ -47,24 +43,12 @@ class Experts(torch.nn.Module):
         return output.view_as(hidden_states)
 
     def expert(self, index: int, tokens: torch.Tensor) -> torch.Tensor:
-        """What one expert answers.
-
-        Args:
-            index: which.
-            tokens: those that chose it. *Shape:* `[chosen, hidden]`.
-
-        Returns:
-            *Shape:* `[chosen, hidden]`.
-        """
+        """Return the output of one expert for the tokens that chose it, `[chosen, hidden]`."""
         raise NotImplementedError
 
 
 class DbrxExperts(Experts):
-    """Those of DBRX, whose weights lie below each other in one matrix.
-
-    Args:
-        original: a `DbrxExperts` of transformers.
-    """
+    """`DbrxExperts` of transformers, which stacks the weights of all experts in one matrix."""
 
     def __init__(self, original: Any) -> None:
         super().__init__(original.num_experts)
@@ -80,11 +64,7 @@ class DbrxExperts(Experts):
 
 
 class LongcatFlashExperts(Experts):
-    """Those of LongCat-Flash, the last of which answer with the token itself.
-
-    Args:
-        original: a `LongcatFlashExperts` of transformers.
-    """
+    """`LongcatFlashExperts` of transformers; its last experts return the token itself."""
 
     def __init__(self, original: Any) -> None:
         super().__init__(original.total_experts)
@@ -101,11 +81,7 @@ class LongcatFlashExperts(Experts):
 
 
 class PrivacyFilterExperts(Experts):
-    """Those of OpenAI's privacy filter.
-
-    Args:
-        original: an `OpenAIPrivacyFilterExperts` of transformers.
-    """
+    """`OpenAIPrivacyFilterExperts` of transformers."""
 
     def __init__(self, original: Any) -> None:
         super().__init__(original.num_experts)

@@ -1,4 +1,4 @@
-"""Functions that take the place of transformers' own, in one model and nowhere else."""
+"""Replace functions of transformers in one model and nowhere else."""
 
 import functools
 import inspect
@@ -15,12 +15,9 @@ R = TypeVar("R")
 
 
 def scripted(function: Callable[P, R]) -> Callable[P, R]:
-    """Compiles a function at its first call, so that an import stays quick.
+    """Compile a function at its first call, so that an import stays quick.
 
     A trace that calls it keeps its loops and branches.
-
-    Args:
-        function: what TorchScript takes; it gets its arguments as they come.
     """
 
     @functools.cache
@@ -37,17 +34,17 @@ def scripted(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def replace_function(name: str, make: Callable[[Any], Any]) -> Callable[[torch.nn.Module], None]:
-    """Has every `forward` of a model that calls the function `name` call another instead.
+    """Return what makes every `forward` of a model call another function instead of `name`.
 
-    The forward of each such module gets its own view of the Python file that it stands in, where
-    `name` is the other function. File, class and all other models stay as they are.
+    Each such forward is rebuilt with globals in which `name` is the other function. The model's
+    file, its classes and other models are left alone.
 
     Args:
         name: a function in the file of the model's code, called there by that name.
-        make: gives the other function from the one of that file.
+        make: returns the other function, given the original.
 
     Returns:
-        What changes a model in place. It raises LookupError if no forward calls the function.
+        Changes a model in place; raises LookupError if no forward calls the function.
     """
 
     def adapt(model: torch.nn.Module) -> None:
@@ -62,7 +59,7 @@ def replace_function(name: str, make: Callable[[Any], Any]) -> Callable[[torch.n
 
 
 def modules_with(model: torch.nn.Module, attribute: str) -> list[Any]:
-    """The modules of a model that have an attribute.
+    """Return the modules of a model that have an attribute.
 
     Raises:
         LookupError: none has.
@@ -77,7 +74,7 @@ def modules_with(model: torch.nn.Module, attribute: str) -> list[Any]:
 
 
 def with_globals(function: Callable[..., Any], **others: Any) -> Callable[..., Any]:
-    """A copy of a plain function that finds `others` under the names of what its file defines."""
+    """Copy a plain function; in the copy, `others` replace globals of its file."""
     plain: Any = function
     seen = {**plain.__globals__, **others}
     copied = FunctionType(
@@ -88,9 +85,9 @@ def with_globals(function: Callable[..., Any], **others: Any) -> Callable[..., A
 
 
 def _rebind(module: Any, name: str, make: Callable[[Any], Any]) -> bool:
-    """Changes one module, if its forward calls the function; returns whether it did."""
+    """Change one module if its forward calls the function; return whether it does."""
     forward = inspect.unwrap(type(module).forward)
-    # A forward that is no plain function (a ScriptModule's) has no names to look through.
+    # A forward that is no plain function, such as a ScriptModule's, has no co_names.
     if name not in getattr(getattr(forward, "__code__", None), "co_names", ()):
         return False
     changed = with_globals(forward, **{name: make(forward.__globals__[name])})

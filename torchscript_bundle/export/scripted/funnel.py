@@ -1,8 +1,7 @@
 """The positions of Funnel-Transformer (https://arxiv.org/abs/2006.03236), appendix A.2.1.
 
-transformers lists them in Python, so that a trace holds those of its example. It also asks there
-whether a text is long enough to be pooled. What it does with one that is not either fails, and so
-it does here, or is what the pooling would have given.
+transformers lists them in Python: a trace holds those of its example. It also asks there whether a
+text is long enough to be pooled. Shorter ones either fail, here too, or give what pooling would.
 """
 
 from functools import partial
@@ -14,11 +13,7 @@ from torchscript_bundle.export.scripted.functions import modules_with, scripted
 
 
 def adapt(model: torch.nn.Module) -> None:
-    """Changes a model in place. Factorized attention counts positions in tensors already.
-
-    Raises:
-        LookupError: it makes no such positions.
-    """
+    """Change a model in place; factorized attention has its positions in tensors already."""
     for structure in modules_with(model, "get_position_embeds"):
         if structure.config.attention_type == "relative_shift":
             structure.get_position_embeds = partial(position_embeds, structure.config)
@@ -29,15 +24,9 @@ def position_embeds(
 ) -> list[list[torch.Tensor | None]]:
     """`FunnelAttentionStructure.get_position_embeds`, for attention by relative shifts.
 
-    Args:
-        config: of the model.
-        length: tokens of each row.
-        dtype: of the result.
-        device: of the result.
-
     Returns:
-        For each block, sinusoids of the distances within it, and of those from its pooled tokens to
-        the tokens before the pooling (None in the first block). *Shape:* `[distances, d_model]`.
+        For each block, sinusoids of the distances within it, and from its pooled tokens to the
+        tokens before pooling (None in the first block), `[distances, d_model]`.
     """
     half = config.d_model // 2
     frequencies = 1 / 10000 ** (torch.arange(half, device=device).to(dtype) / half)
@@ -45,7 +34,7 @@ def position_embeds(
     table = torch.cat((angles.sin(), angles.cos()), dim=-1)
 
     def sinusoids(distances: torch.Tensor) -> torch.Tensor:
-        # As in transformers, a text without room for its distances in the table is an error.
+        # As in transformers, distances outside the table are an error.
         return table.index_select(0, distances + 2 * length)
 
     positions = torch.arange(length, device=device)
@@ -61,10 +50,10 @@ def position_embeds(
 
 
 def stride_pool(config: Any, positions: torch.Tensor, block: int) -> torch.Tensor:
-    """`stride_pool_pos`: every second position. *Shape:* `[tokens]` to `[pooled tokens]`."""
+    """`stride_pool_pos`: every second position, `[tokens]` to `[pooled tokens]`."""
     if not config.separate_cls:
         return positions[::2]
-    # The first token stays apart, one step before the others.
+    # The first token is separate, one step before the others.
     first = torch.full_like(positions[:1], 1 - 2**block)
     others = without_ends(positions) if config.truncate_seq else positions[1:]
     return torch.cat((first, others[::2]))
@@ -72,7 +61,7 @@ def stride_pool(config: Any, positions: torch.Tensor, block: int) -> torch.Tenso
 
 @scripted
 def without_ends(positions: torch.Tensor) -> torch.Tensor:
-    """All but the first and the last. *Shape:* `[tokens]` to `[tokens - 2]`, or none from one."""
+    """Drop the first and the last, `[tokens]` to `[tokens - 2]`, or none from one."""
     if len(positions) == 2:
         raise ValueError("the text has too few tokens for this model, which fails at them itself")
     return positions[1:-1]
@@ -82,13 +71,13 @@ def without_ends(positions: torch.Tensor) -> torch.Tensor:
 def relative(
     positions: torch.Tensor, pooled: torch.Tensor, stride: int, shift: int
 ) -> torch.Tensor:
-    """`relative_pos`: all distances that there are, from the largest to the smallest.
+    """`relative_pos`: all distances, in descending order.
 
     Args:
-        positions: of keys. *Shape:* `[keys]`.
-        pooled: of queries. *Shape:* `[queries]`.
-        stride: from one query to the next.
-        shift: queries are so many keys apart.
+        positions: of keys, `[keys]`.
+        pooled: of queries, `[queries]`.
+        stride: distance from one query to the next.
+        shift: keys for each query.
     """
     largest = int(pooled[0] - positions[0]) + shift * len(pooled) * stride
     smallest = int(pooled[0] - positions[-1])

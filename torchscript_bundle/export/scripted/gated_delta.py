@@ -1,7 +1,7 @@
 """The gated delta rule (https://arxiv.org/abs/2412.06464), chunk by chunk.
 
 transformers' `torch_chunk_gated_delta_rule`, the same in Qwen3-Next, Qwen3.5, Qwen4-Exp and OLMo
-Hybrid, loops over chunks of 64 tokens in Python: a trace holds as many as its example has.
+Hybrid, loops over chunks of 64 tokens in Python: a trace unrolls those of its example.
 """
 
 from typing import Any
@@ -24,20 +24,19 @@ def chunk_gated_delta_rule(
     use_qk_l2norm_in_kernel: bool = False,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The rule over whole texts.
+    """`torch_chunk_gated_delta_rule`.
 
     Args:
-        query: *Shape:* `[batch, length, key heads, key size]`.
-        key: *Shape:* that of `query`.
-        value: *Shape:* `[batch, length, value heads, value size]`.
-        g: logarithm of how much stays of the state. *Shape:* `[batch, length, value heads]`.
-        beta: how much a token changes the state. *Shape:* that of `g`.
-        initial_state: *Shape:* `[batch, value heads, key size, value size]`.
-        output_final_state: whether the state is returned.
-        use_qk_l2norm_in_kernel: whether queries and keys are scaled to length 1.
+        query: `[batch, length, key heads, key size]`.
+        key: shaped as `query`.
+        value: `[batch, length, value heads, value size]`.
+        g: log decay of the state, `[batch, length, value heads]`.
+        beta: update strength of each token, shaped as `g`.
+        initial_state: `[batch, value heads, key size, value size]`.
+        use_qk_l2norm_in_kernel: normalise queries and keys.
 
     Returns:
-        *Shape:* that of `value`; and the state, or None.
+        Shaped as `value`; and the state, or None.
     """
     length, copies = key.shape[1], value.shape[2] // key.shape[2]
     if copies != 1:
@@ -61,15 +60,15 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
 def _rule(
     chunked: list[torch.Tensor], initial_state: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output and the state after it.
+    """Return the output and the final state.
 
     Args:
         chunked: queries, keys and values, `[batch, heads, chunks, chunk, size]`, beta and decay,
             the same without a size.
-        initial_state: *Shape:* `[batch, heads, key size, value size]`.
+        initial_state: `[batch, heads, key size, value size]`.
 
     Returns:
-        *Shape:* `[batch, heads, chunks * chunk, value size]`, and that of the state.
+        `[batch, heads, chunks * chunk, value size]`, and that of the state.
     """
     query, key, value, beta, decay = chunked
     beta = beta.unsqueeze(-1)

@@ -1,4 +1,4 @@
-"""JetMoE's experts, of the MLP and of the attention: how many tokens each gets stays a tensor."""
+"""JetMoE's experts, of the MLP and the attention: token counts per expert stay tensors."""
 
 from typing import Any
 
@@ -8,11 +8,7 @@ from torchscript_bundle.jit.modes import compile_mode
 
 
 class Gating(torch.nn.Module):
-    """`JetMoeTopKGating`, whose `.tolist()` a trace would keep as constants.
-
-    Args:
-        original: gives the layer and the sizes.
-    """
+    """`JetMoeTopKGating`, whose `.tolist()` a trace would keep as constants."""
 
     def __init__(self, original: Any) -> None:
         super().__init__()
@@ -21,15 +17,15 @@ class Gating(torch.nn.Module):
         self.top_k = original.top_k
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Chooses `top_k` experts for each token; a choice is one token with one of its experts.
+        """Choose `top_k` experts for each token; a choice is one token with one of its experts.
 
         Args:
-            hidden_states: *Shape:* `[tokens, input_size]`.
+            hidden_states: `[tokens, input_size]`.
 
         Returns:
-            The choices ordered by expert, the token and the weight of each in that order: `[tokens
-            * top_k]`; how many choices fell on each expert: `[num_experts]`, where the original has
-            a list; the router's logits: `[tokens, num_experts]`.
+            The choices ordered by expert, then the token and the weight of each,
+            `[tokens * top_k]`; the choices of each expert, `[num_experts]`, where the original has
+            a list; the router's logits, `[tokens, num_experts]`.
         """
         logits = self.layer(hidden_states).float()
         top_logits, top_experts = logits.topk(self.top_k, dim=1)
@@ -41,25 +37,21 @@ class Gating(torch.nn.Module):
 
 @compile_mode("script")
 class ParallelExperts(torch.nn.Module):
-    """`JetMoeParallelExperts`, which splits its input by numbers that `Gating` counted.
-
-    Args:
-        original: gives the weight, `[num_experts, output_size, input_size]`.
-    """
+    """`JetMoeParallelExperts`, which splits its input by the counts of `Gating`."""
 
     def __init__(self, original: Any) -> None:
         super().__init__()
         self.weight = original.weight
 
     def forward(self, inputs: torch.Tensor, expert_size: torch.Tensor) -> torch.Tensor:
-        """One matrix product for each expert.
+        """Apply each expert's matrix to its part.
 
         Args:
-            inputs: ordered by expert. *Shape:* `[choices, input_size]`.
-            expert_size: how many are each expert's, 0 included. *Shape:* `[num_experts]`.
+            inputs: ordered by expert, `[choices, input_size]`.
+            expert_size: rows of each expert, possibly 0, `[num_experts]`.
 
         Returns:
-            *Shape:* `[choices, output_size]`.
+            `[choices, output_size]`.
         """
         sizes: list[int] = expert_size.tolist()
         outputs: list[torch.Tensor] = []

@@ -1,8 +1,8 @@
 """Kimi delta attention (https://arxiv.org/abs/2510.26692), chunk by chunk.
 
-It is the gated delta rule with a decay of its own for each channel of the keys. transformers'
+The gated delta rule with a separate decay for each channel of the keys. transformers'
 `chunk_kimi_delta_attention`, the same in Kimi Linear and Bailing Hybrid, loops over chunks of 64
-tokens in Python: a trace holds as many as its example has.
+tokens in Python: a trace unrolls those of its example.
 """
 
 from typing import Any
@@ -25,20 +25,19 @@ def chunk_kimi_delta_attention(
     use_qk_l2norm_in_kernel: bool = False,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The rule over whole texts.
+    """`chunk_kimi_delta_attention`.
 
     Args:
-        query: *Shape:* `[batch, length, heads, key size]`.
-        key: *Shape:* that of `query`.
-        value: *Shape:* `[batch, length, heads, value size]`.
-        g: logarithm of how much stays of the state. *Shape:* that of `query`.
-        beta: how much a token changes the state. *Shape:* `[batch, length, heads]`.
-        initial_state: *Shape:* `[batch, heads, key size, value size]`.
-        output_final_state: whether the state is returned.
-        use_qk_l2norm_in_kernel: whether queries and keys are scaled to length 1.
+        query: `[batch, length, heads, key size]`.
+        key: shaped as `query`.
+        value: `[batch, length, heads, value size]`.
+        g: log decay of the state, shaped as `query`.
+        beta: update strength of each token, `[batch, length, heads]`.
+        initial_state: `[batch, heads, key size, value size]`.
+        use_qk_l2norm_in_kernel: normalise queries and keys.
 
     Returns:
-        *Shape:* that of `value`; and the state, or None.
+        Shaped as `value`; and the state, or None.
     """
     length = key.shape[1]
     given = (query, key, value, beta[..., None], g)
@@ -60,15 +59,15 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
 def _rule(
     chunked: list[torch.Tensor], initial_state: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output and the state after it.
+    """Return the output and the final state.
 
     Args:
         chunked: queries, keys, values, beta and decay, `[batch, heads, chunks, chunk, size]`; the
             size of beta is 1.
-        initial_state: *Shape:* `[batch, heads, key size, value size]`.
+        initial_state: `[batch, heads, key size, value size]`.
 
     Returns:
-        *Shape:* `[batch, heads, chunks * chunk, value size]`, and that of the state.
+        `[batch, heads, chunks * chunk, value size]`, and that of the state.
     """
     query, key, value, beta, decay = chunked
     query = query * query.shape[-1] ** -0.5
@@ -81,7 +80,7 @@ def _rule(
     outputs: list[torch.Tensor] = []
     for i in range(value.shape[2]):
         q, k, b, d = query[:, :, i], key[:, :, i], beta[:, :, i], decay[:, :, i]
-        # What is left of each earlier token at each token: [batch, heads, chunk, chunk, key size].
+        # Decay from each earlier token to each token: [batch, heads, chunk, chunk, key size].
         left = (d.unsqueeze(3) - d.unsqueeze(2)).masked_fill(future, -float("inf")).exp()
         left = left * k.unsqueeze(2)
         system = b * (left * k.unsqueeze(3)).sum(-1)

@@ -1,7 +1,7 @@
 """The lightning attention of MiniMax (https://arxiv.org/abs/2501.08313), with its loop over blocks.
 
-transformers' `MiniMaxLightningAttention` loops in Python over blocks of tokens, so that a trace
-holds as many as its example has.
+transformers' `MiniMaxLightningAttention` loops in Python over blocks of tokens: a trace unrolls
+those of its example.
 """
 
 from types import MethodType
@@ -13,11 +13,7 @@ from torchscript_bundle.export.scripted.functions import modules_with, scripted
 
 
 def adapt(model: torch.nn.Module) -> None:
-    """Changes a model in place.
-
-    Raises:
-        LookupError: it has no such attention.
-    """
+    """Change a model in place."""
     for attention in modules_with(model, "diagonal_decay"):
         # A bound method follows its module when that is copied; a closure would not.
         attention.forward = MethodType(lightning_attention, attention)
@@ -34,14 +30,12 @@ def lightning_attention(
     """`MiniMaxLightningAttention.forward`.
 
     Args:
-        self: a `MiniMaxLightningAttention`.
-        hidden_states: *Shape:* `[batch, length, hidden]`.
-        position_embeddings: not read.
-        attention_mask: which tokens are not padding. *Shape:* `[batch, length]`.
+        hidden_states: `[batch, length, hidden]`.
+        attention_mask: which tokens are not padding, `[batch, length]`.
         past_key_values: a `MiniMaxCache`; with a state in it, the model's own forward runs.
 
     Returns:
-        *Shape:* that of `hidden_states`; and the state, `[batch, heads, head size, head size]`.
+        Shaped as `hidden_states`; and the state, `[batch, heads, head size, head size]`.
     """
     cache = past_key_values
     if cache is not None and cache.get_linear_cache(self.layer_idx) is not None:
@@ -66,17 +60,17 @@ def lightning_attention(
 def scan(
     states: torch.Tensor, decays: list[torch.Tensor], block_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Runs the state from block to block, and adds what each block sees of itself.
+    """Carry the state from block to block, and add attention within each block.
 
     Args:
-        states: queries, keys and values side by side. *Shape:* `[batch, heads, length, 3 * size]`.
-        decays: the slope of each head, `[heads, 1, 1]`; what is left, at each token of a block, of
-            the state before it, and of each token at its end, `[heads, block, 1]`; of each token at
-            each other, `[1, heads, block, block]`.
+        states: queries, keys and values side by side, `[batch, heads, length, 3 * size]`.
+        decays: the slope of each head, `[heads, 1, 1]`; the decay from the start of a block to each
+            token, and from each token to its end, `[heads, block, 1]`; from each token to each
+            other, `[1, heads, block, block]`.
         block_size: tokens of a block; the last may have fewer.
 
     Returns:
-        *Shape:* `[batch, heads, length, size]`; and the state, `[batch, heads, size, size]`.
+        `[batch, heads, length, size]`; and the state, `[batch, heads, size, size]`.
     """
     slope, query_decay, key_decay, diagonal_decay = decays
     size = states.size(3) // 3

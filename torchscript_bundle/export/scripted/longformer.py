@@ -1,8 +1,8 @@
-"""The attention of Longformer (https://arxiv.org/abs/2004.05150), of LED's encoder too.
+"""The attention of Longformer (https://arxiv.org/abs/2004.05150), also that of LED's encoder.
 
-transformers cuts texts into windows by strides, asks in Python whether a text must be filled up to
-whole windows and whether a token has global attention, and counts such tokens by `len`: a trace
-keeps its example's.
+transformers cuts texts into windows by strides, decides in Python whether to pad a text to whole
+windows and whether a token has global attention, and counts such tokens by `len`: a trace keeps the
+numbers of its example.
 """
 
 import math
@@ -18,11 +18,7 @@ from torchscript_bundle.jit.modes import compile_mode
 
 
 def fill_up(model: torch.nn.Module) -> None:
-    """Changes a model in place: its texts are whole windows before it asks whether they are.
-
-    Raises:
-        LookupError: it never asks.
-    """
+    """Change a model in place so that it gets texts padded to whole windows."""
     for module in modules_with(model, "_pad_to_window_size"):
         windows = module.config.attention_window
         window = windows if isinstance(windows, int) else max(windows)
@@ -38,15 +34,15 @@ def in_whole_windows(
     attention_mask: torch.Tensor,
     **named: Any,
 ) -> Any:
-    """`forward` of texts that are filled up, and cut off again.
+    """Call `forward` on texts padded to whole windows, and cut the output.
 
     Args:
         forward: of a `LongformerModel` or a `LEDEncoder`.
         window: tokens that each token sees.
-        pad_token_id: what texts are filled up with.
-        input_ids: *Shape:* `[batch, length]`.
-        attention_mask: *Shape:* that of `input_ids`.
-        named: other arguments; masks and types among them have the shape of `input_ids`.
+        pad_token_id: the padding.
+        input_ids: `[batch, length]`.
+        attention_mask: shaped as `input_ids`.
+        named: other arguments; masks and types are shaped as `input_ids`.
     """
     length = input_ids.shape[1]
     sides = (0, -length % window)
@@ -61,12 +57,10 @@ def in_whole_windows(
 
 @compile_mode("script")
 class SelfAttention(torch.nn.Module):
-    """Each token sees those near it and the global ones, which see all.
+    """`LongformerSelfAttention` and `LEDEncoderSelfAttention`, without dropout.
 
-    Blocks of half a window look at themselves and their neighbours; dropout is left out.
-
-    Args:
-        original: a `LongformerSelfAttention` or a `LEDEncoderSelfAttention`.
+    Each token sees its neighbourhood and the global tokens, which see all. Blocks of half a window
+    attend to themselves and their neighbours.
     """
 
     def __init__(self, original: Any) -> None:
@@ -87,24 +81,24 @@ class SelfAttention(torch.nn.Module):
         is_global_attn: bool,
         output_attentions: bool = False,
     ) -> tuple[torch.Tensor]:
-        """Attends.
+        """Return the attention output.
 
         Args:
-            hidden_states: as many tokens as fill blocks. *Shape:* `[batch, length, hidden]`.
-            attention_mask: 0 for ordinary tokens. *Shape:* `[batch, length]`.
-            is_index_masked: whether a token is padding. *Shape:* that of `attention_mask`.
-            is_index_global_attn: whether it is global. *Shape:* that of `attention_mask`.
-            is_global_attn: what the original was told of the whole batch; not read.
-            output_attentions: not read either.
+            hidden_states: whole blocks of tokens, `[batch, length, hidden]`.
+            attention_mask: 0 for ordinary tokens, `[batch, length]`.
+            is_index_masked: whether a token is padding, shaped as `attention_mask`.
+            is_index_global_attn: whether it is global, shaped as `attention_mask`.
+            is_global_attn: unused.
+            output_attentions: unused.
 
         Returns:
-            *Shape:* that of `hidden_states`.
+            Shaped as `hidden_states`.
         """
         query = self.split_heads(self.query(hidden_states) / self.scale)
         key = self.split_heads(self.key(hidden_states))
         value = self.split_heads(self.value(hidden_states))
 
-        # Which tokens are global, row by row; rows with fewer than the most have others among them.
+        # The global tokens of each row; rows with fewer than the most have others among them.
         count = int(is_index_global_attn.sum(1).max())
         is_real, tokens = is_index_global_attn.long().topk(count, dim=1)
         of_heads = tokens[:, None, :, None].expand(-1, self.heads, -1, key.size(3))
@@ -115,7 +109,7 @@ class SelfAttention(torch.nn.Module):
         near = near.masked_fill(self.is_hidden(attention_mask), -math.inf)
         scores = torch.cat((self.in_blocks(far), near), dim=-1)
         weights = self.softmax(scores)
-        # A row of padding sees nothing, which softmax answers with nan.
+        # A row of padding sees nothing, for which softmax gives nan.
         weights = weights.masked_fill(self.in_blocks(is_index_masked[:, None, :, None]), 0.0)
 
         output = weights[..., count:] @ self.with_neighbours(value).transpose(3, 4)
@@ -131,15 +125,15 @@ class SelfAttention(torch.nn.Module):
     def see_all(
         self, hidden_states: torch.Tensor, of_states: torch.Tensor, is_masked: torch.Tensor
     ) -> torch.Tensor:
-        """What global tokens answer.
+        """Return the outputs of global tokens.
 
         Args:
-            hidden_states: *Shape:* `[batch, length, hidden]`.
-            of_states: their positions, repeated. *Shape:* `[batch, global tokens, hidden]`.
-            is_masked: *Shape:* `[batch, length]`.
+            hidden_states: `[batch, length, hidden]`.
+            of_states: their positions, repeated, `[batch, global tokens, hidden]`.
+            is_masked: `[batch, length]`.
 
         Returns:
-            *Shape:* that of `of_states`.
+            Shaped as `of_states`.
         """
         chosen = hidden_states.gather(1, of_states)
         query = self.split_heads(self.query_global(chosen) / self.scale)
@@ -149,13 +143,13 @@ class SelfAttention(torch.nn.Module):
         return self.join_heads(self.softmax(scores) @ value)
 
     def is_hidden(self, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Which neighbours a token must not see: those too far, padding, and global ones.
+        """Return which neighbours are hidden from a token: distant, padding and global ones.
 
         Args:
-            attention_mask: *Shape:* `[batch, length]`.
+            attention_mask: `[batch, length]`.
 
         Returns:
-            *Shape:* `[batch, 1, blocks, block, 3 * block]`.
+            `[batch, 1, blocks, block, 3 * block]`.
         """
         block = self.block
         is_ordinary = self.with_neighbours((attention_mask == 0)[:, None, :, None].float())
@@ -181,5 +175,5 @@ class SelfAttention(torch.nn.Module):
         return x.transpose(1, 2).flatten(2)
 
     def softmax(self, scores: torch.Tensor) -> torch.Tensor:
-        """Of the last dimension, in float32 and back."""
+        """Apply softmax in float32, and convert back."""
         return torch.softmax(scores, dim=-1, dtype=torch.float32).to(scores.dtype)

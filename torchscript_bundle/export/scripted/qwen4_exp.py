@@ -1,4 +1,4 @@
-"""Qwen4-Exp's sparse attention: which tokens a query reads depends on the text before it."""
+"""Qwen4-Exp's sparse attention: the text before a query decides which tokens it reads."""
 
 import math
 from typing import Any
@@ -12,11 +12,8 @@ from torchscript_bundle.jit.modes import compile_mode
 class Choice(torch.nn.Module):
     """The loop of `Qwen4ExpTextQSAIndexer` over rows and queries.
 
-    It stays a loop: scores of blocks are often equal, 0 after the ReLU, and which of them `topk`
-    takes depends on how many it is given. One call for all queries would take others.
-
-    Args:
-        original: gives the sizes and the norm of the keys.
+    It stays a loop: scores of blocks are often equal (0 after the ReLU), and which of them `topk`
+    takes depends on how many it is given. One call for all queries would choose others.
     """
 
     def __init__(self, original: Any) -> None:
@@ -34,17 +31,17 @@ class Choice(torch.nn.Module):
         sin: torch.Tensor,
         visible: torch.Tensor,
     ) -> torch.Tensor:
-        """Which tokens each query reads.
+        """Choose the tokens that each query reads.
 
         Args:
-            queries: rotated. *Shape:* `[batch, queries, heads, size]`.
-            keys: of each token, not rotated. *Shape:* `[batch, keys, size]`.
-            cos: of each key's position. *Shape:* `[batch, keys, rotated size]`.
+            queries: rotated, `[batch, queries, heads, size]`.
+            keys: of each token, not rotated, `[batch, keys, size]`.
+            cos: of each key's position, `[batch, keys, rotated size]`.
             sin: likewise.
-            visible: which tokens a query may read. *Shape:* `[batch, 1, queries, keys]`, bool.
+            visible: which tokens a query may read, `[batch, 1, queries, keys]`, bool.
 
         Returns:
-            *Shape:* that of `visible`, bool.
+            Shaped as `visible`, bool.
         """
         chosen = torch.zeros_like(visible)
         for row in range(queries.shape[0]):
@@ -67,7 +64,7 @@ class Choice(torch.nn.Module):
         sin: torch.Tensor,
         blocks: torch.Tensor,
     ) -> torch.Tensor:
-        """How much a query wants each block: `[heads, size]`, `[blocks, block size]` -> `[blocks]`.
+        """Score each block for a query: `[heads, size]`, `[blocks, block size]` -> `[blocks]`.
 
         A block's key is the mean of its tokens' keys, at the position of the first of them.
         """
@@ -78,7 +75,7 @@ class Choice(torch.nn.Module):
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions on the first part of the last dimension, as long as that of `cos`."""
+    """Apply rotary positions to the first `cos.shape[-1]` channels."""
     turned, rest = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
     half = turned.shape[-1] // 2
     swapped = torch.cat((-turned[..., half:], turned[..., :half]), dim=-1)
@@ -86,11 +83,7 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 
 class Indexer(torch.nn.Module):
-    """`Qwen4ExpTextQSAIndexer` with its loop in `Choice`; the rest is traced.
-
-    Args:
-        original: gives the layers and the sizes.
-    """
+    """`Qwen4ExpTextQSAIndexer` with its loop in `Choice`; the rest is traced."""
 
     def __init__(self, original: Any) -> None:
         super().__init__()
@@ -108,17 +101,17 @@ class Indexer(torch.nn.Module):
         attention_mask: torch.Tensor,
         past_key_values: Any,
     ) -> torch.Tensor:
-        """Which tokens each query reads.
+        """Choose the tokens that each query reads.
 
         Args:
-            hidden_states: *Shape:* `[batch, queries, hidden]`.
-            position_embeddings: cosine and sine for each key. *Shape:* `[batch, keys, size]`.
-            attention_mask: bool, or float with 0 for what may be read.
-                *Shape:* `[batch, 1, queries, keys]`.
+            hidden_states: `[batch, queries, hidden]`.
+            position_embeddings: cosine and sine for each key, `[batch, keys, size]`.
+            attention_mask: bool, or float with 0 for what may be read,
+                `[batch, 1, queries, keys]`.
             past_key_values: a cache of transformers, or None.
 
         Returns:
-            *Shape:* that of `attention_mask`, bool.
+            Shaped as `attention_mask`, bool.
         """
         length = hidden_states.shape[1]
         cos, sin = position_embeddings

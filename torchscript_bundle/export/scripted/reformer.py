@@ -1,9 +1,9 @@
 """Reformer (https://arxiv.org/abs/2001.04451), whose tokens attend to chunks of a text.
 
 transformers asks in Python whether a text fits into one chunk, whether it fills its chunks and
-whether a batch has padding, and draws the rotations of its hashes at every call. A trace keeps what
-its example had. Here the questions are scripted, padding always has a bucket of its own (the order
-of the tokens is the same without any), and the rotations are drawn once.
+whether a batch has padding, and draws the rotations of its hashes at every call. A trace keeps its
+example's answers. Here the questions are scripted, padding always has a bucket (the order of the
+tokens is the same without padding), and the rotations are drawn once.
 """
 
 import math
@@ -18,11 +18,10 @@ from torchscript_bundle.export.scripted.functions import modules_with, scripted
 
 
 def adapt(model: torch.nn.Module) -> None:
-    """Changes a model in place. It is for inference in float32, without a cache.
+    """Change a model in place, for inference in float32 without a cache.
 
     Raises:
-        LookupError: it has no such layers.
-        ExportError: its hashes depend on chance, or on the text that it met first.
+        ExportError: its hashes are random, or depend on the first text.
     """
     attentions = modules_with(model, "chunk_length")
     chunks = [each.chunk_length for each in attentions]
@@ -47,15 +46,14 @@ def fill_chunks(
     attention_mask: torch.Tensor,
     **rest: Any,
 ) -> Any:
-    """`ReformerModel.forward`, of a text that fills its chunks already.
+    """Call `ReformerModel.forward` on texts that fill their chunks.
 
     Args:
         forward: of the model.
-        shortest: chunk; a text within it is not filled up.
-        filled: others are, to a multiple of this.
-        input_ids: *Shape:* `[batch, length]`.
-        attention_mask: *Shape:* `[batch, length]`.
-        rest: further arguments of `forward`.
+        shortest: chunk; a text within it is not padded.
+        filled: others are padded to a multiple of this.
+        input_ids: `[batch, length]`.
+        attention_mask: `[batch, length]`.
     """
     ids, mask = filled_up(input_ids, shortest, filled), filled_up(attention_mask, shortest, filled)
     output = forward(ids, attention_mask=mask, **rest)
@@ -65,7 +63,7 @@ def fill_chunks(
 
 @scripted
 def filled_up(rows: torch.Tensor, shortest: int, filled: int) -> torch.Tensor:
-    """Rows with zeros after them, which the mask hides. *Shape:* `[batch, length]`."""
+    """Pad rows with zeros on the right, which the mask hides, `[batch, length]`."""
     length = rows.size(1)
     if length <= shortest:
         return rows
@@ -73,21 +71,13 @@ def filled_up(rows: torch.Tensor, shortest: int, filled: int) -> torch.Tensor:
 
 
 def axial_positions(self: Any, position_ids: torch.Tensor) -> torch.Tensor:
-    """`AxialPositionEmbeddings.forward`, for all rows and columns at once.
-
-    Args:
-        self: the module.
-        position_ids: *Shape:* `[batch, length]`.
-
-    Returns:
-        *Shape:* `[batch, length, hidden]`.
-    """
+    """`AxialPositionEmbeddings.forward`: `[batch, length]` to `[batch, length, hidden]`."""
     wide = [weight.expand(*self.axial_pos_shape, -1) for weight in self.weights]
     return torch.cat(wide, dim=-1).flatten(0, -2)[position_ids]
 
 
 def draw_rotations(attention: Any) -> torch.Tensor:
-    """What `_hash_vectors` draws at every call. *Shape:* `[heads, head size, hashes, rotations]`.
+    """Draw once what `_hash_vectors` draws at every call, `[heads, head size, hashes, rotations]`.
 
     Raises:
         ExportError: `hash_seed` or `num_buckets` is not set.
@@ -110,7 +100,7 @@ def draw_rotations(attention: Any) -> torch.Tensor:
 
 
 def factors(attention: Any) -> list[int]:
-    """Buckets of each part of a hash; a hash has as many as their product."""
+    """Return the buckets of each part of a hash; a hash has their product."""
     buckets = attention.num_buckets
     return [buckets] if isinstance(buckets, int) else list(buckets)
 
@@ -118,7 +108,7 @@ def factors(attention: Any) -> list[int]:
 def hashed_forward(
     self: Any, hidden_states: torch.Tensor, attention_mask: torch.Tensor, **_: Any
 ) -> Any:
-    """`LSHSelfAttention.forward`. *Shape:* `[batch, length, hidden]`, mask `[batch, length]`."""
+    """`LSHSelfAttention.forward`, `[batch, length, hidden]`, mask `[batch, length]`."""
     shared, value = (
         self._split_hidden_size_dim(each, self.num_attention_heads, self.attention_head_size)
         for each in (self.query_key(hidden_states), self.value(hidden_states))
@@ -133,7 +123,7 @@ def hashed_forward(
 def local_forward(
     self: Any, hidden_states: torch.Tensor, attention_mask: torch.Tensor, **_: Any
 ) -> Any:
-    """`LocalSelfAttention.forward`. *Shape:* as `hashed_forward`."""
+    """`LocalSelfAttention.forward`. Shapes as in `hashed_forward`."""
     query, key, value = (
         self._split_hidden_size_dim(each, self.num_attention_heads, self.attention_head_size)
         for each in (self.query(hidden_states), self.key(hidden_states), self.value(hidden_states))
@@ -155,19 +145,19 @@ def hashed(
     causal: bool,
     around: list[int],
 ) -> torch.Tensor:
-    """Attention among tokens whose hashes are alike.
+    """Return attention among tokens with similar hashes.
 
     Args:
-        shared: queries, and keys once their length is 1. *Shape:* `[batch, heads, length, size]`.
-        value: *Shape:* that of `shared`.
-        mask: true for a real token. *Shape:* `[batch, length]`.
+        shared: queries; normalised, the keys, `[batch, heads, length, size]`.
+        value: shaped as `shared`.
+        mask: true for a real token, `[batch, length]`.
         rotations: as `draw_rotations` gives them.
         factors: as `factors` gives them.
         causal: whether a token sees those before it only.
         around: length of a chunk, and chunks before and after it that its tokens see.
 
     Returns:
-        *Shape:* that of `value`.
+        Shaped as `value`.
     """
     order = sort(shared, mask, rotations, factors, around[0])
     positions = order % mask.shape[1]
@@ -192,10 +182,10 @@ def sort(
     factors: list[int],
     chunk: int,
 ) -> torch.Tensor:
-    """Tokens in the order of their hashes, one round of hashing after the other.
+    """Order tokens by their hashes, one round of hashing after the other.
 
     Returns:
-        Indices. *Shape:* `[batch, heads, rounds * length]`; one round if a chunk holds the text.
+        Indices, `[batch, heads, rounds * length]`; one round if a chunk holds the text.
     """
     length = mask.size(1)
     if length <= chunk:
@@ -223,20 +213,20 @@ def attend(
     shy: bool,
     around: list[int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention within chunks and their neighbours.
+    """Return attention within chunks and their neighbours.
 
     Args:
-        query: *Shape:* `[batch, heads, tokens, size]`.
-        key: *Shape:* that of `query`.
-        value: *Shape:* that of `query`.
-        positions: of those tokens in the text. *Shape:* `[batch, heads, tokens]`.
+        query: `[batch, heads, tokens, size]`.
+        key: shaped as `query`.
+        value: shaped as `query`.
+        positions: of those tokens in the text, `[batch, heads, tokens]`.
         mask: as for `hashed`.
         causal: as for `hashed`.
-        shy: whether a token sees itself only if it sees no other.
-        around: as for `hashed`; a text that a chunk holds is one chunk without neighbours.
+        shy: a token sees itself only if it sees no other.
+        around: as for `hashed`; a text within a chunk has no neighbours.
 
     Returns:
-        *Shape:* that of `value`; and each token's sum of weights, as a logarithm, with size 1.
+        Shaped as `value`; and the log of each token's sum of weights, with size 1.
     """
     chunk, before, after = around[0], around[1], around[2]
     if mask.size(1) <= chunk:

@@ -1,7 +1,7 @@
 """The RG-LRU of Griffin (https://arxiv.org/abs/2402.19427) with its loop over tokens.
 
-`RecurrentGemmaRglru._rnn_scan` of transformers loops in Python, so that a trace holds the steps of
-its example, one after the other.
+`RecurrentGemmaRglru._rnn_scan` of transformers loops in Python: a trace unrolls the steps of its
+example.
 """
 
 import torch
@@ -10,11 +10,7 @@ from torchscript_bundle.export.scripted.functions import modules_with, scripted
 
 
 def adapt(model: torch.nn.Module) -> None:
-    """Changes a model in place.
-
-    Raises:
-        LookupError: it has no such layer.
-    """
+    """Change a model in place."""
     for layer in modules_with(model, "_rnn_scan"):
         layer._rnn_scan = rnn_scan
         layer.recurrent_states = None  # left by the last call; the tracer would save it
@@ -30,14 +26,14 @@ def rnn_scan(
     """`_rnn_scan`.
 
     Args:
-        hidden_states: *Shape:* `[batch, length, width]`.
-        recurrent_gate: what each channel keeps of its state. *Shape:* that of `hidden_states`.
-        reset: true where a text begins. *Shape:* `[batch or 1, length, 1]`.
-        recurrent_states: state before the first token; zero if None. *Shape:* `[batch, width]`.
+        hidden_states: `[batch, length, width]`.
+        recurrent_gate: decay of each channel's state, shaped as `hidden_states`.
+        reset: true where a text begins, `[batch or 1, length, 1]`.
+        recurrent_states: state before the first token; zero if None, `[batch, width]`.
         acc_dtype: of the state.
 
     Returns:
-        *Shape:* that of `hidden_states`; and the state after the last token, `[batch, width]`.
+        Shaped as `hidden_states`; and the state after the last token, `[batch, width]`.
     """
     gate = (recurrent_gate * ~reset).type(acc_dtype)
     state = recurrent_states
@@ -50,12 +46,12 @@ def rnn_scan(
 def scan(
     inputs: torch.Tensor, gate: torch.Tensor, state: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Runs `state = gate * state + input`, token by token.
+    """Run `state = gate * state + input`, token by token.
 
     Args:
-        inputs: *Shape:* `[batch, length, width]`.
-        gate: in the state's dtype. *Shape:* that of `inputs`.
-        state: *Shape:* `[batch, width]`.
+        inputs: `[batch, length, width]`.
+        gate: in the state's dtype, shaped as `inputs`.
+        state: `[batch, width]`.
 
     Returns:
         Each state, `[batch, length, width]`, and the last, `[batch, width]`.

@@ -1,7 +1,7 @@
 """The linear attention of RWKV (https://arxiv.org/abs/2305.13048) with its loop over tokens.
 
-transformers' `rwkv_linear_attention` loops in Python (`rwkv_linear_attention_cpu`), so that a trace
-holds the steps of its example, one after the other.
+transformers' `rwkv_linear_attention` loops in Python (`rwkv_linear_attention_cpu`): a trace unrolls
+the steps of its example.
 """
 
 from collections.abc import Callable
@@ -13,16 +13,15 @@ from torchscript_bundle.export.scripted.functions import modules_with, replace_f
 
 
 def adapt(model: torch.nn.Module) -> None:
-    """Changes a model in place."""
+    """Change a model in place."""
     _rescale(model)
     replace_function("rwkv_linear_attention", _linear_attention)(model)
 
 
 def _rescale(model: torch.nn.Module) -> None:
-    """Divides weights now that transformers would divide in place in the first forward.
+    """Divide copies of the weights that transformers would divide in place in the first forward.
 
-    In a trace they would be divided at every call, and as the original's own they would be divided
-    twice; so they are copied first.
+    A trace would divide them at every call, and the original shares them.
     """
     for rwkv in modules_with(model, "_rescale_layers"):
         if rwkv.layers_are_rescaled or rwkv.training or rwkv.config.rescale_every <= 0:
@@ -48,15 +47,15 @@ def linear_attention(
     """`rwkv_linear_attention_cpu`, on any device.
 
     Args:
-        time_decay: logarithm of how fast each channel forgets. *Shape:* `[hidden]`.
-        time_first: what the current token counts more. *Shape:* `[hidden]`.
-        key: *Shape:* `[batch, length, hidden]`.
-        value: *Shape:* that of `key`.
+        time_decay: logarithm of how fast each channel forgets, `[hidden]`.
+        time_first: bonus of the current token's exponent, `[hidden]`.
+        key: `[batch, length, hidden]`.
+        value: shaped as `key`.
         state: numerator, denominator and largest exponent, `[batch, hidden]` each.
-        return_state: whether the state is returned though none was given.
+        return_state: return the state even if none was given.
 
     Returns:
-        *Shape:* that of `key`; and the state.
+        Shaped as `key`; and the state.
     """
     if state is None:
         zero = torch.zeros_like(key[:, 0], dtype=torch.float32)
@@ -75,20 +74,20 @@ def wkv(
     value: torch.Tensor,
     state: list[torch.Tensor],
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Averages the values so far by the exponential of their keys, token by token.
+    """Average the values so far by the exponential of their keys, token by token.
 
-    The sums are kept divided by the exponential of the largest exponent so far, as the paper's
-    appendix on numerical stability does.
+    The sums are scaled by the exponential of the largest exponent so far, as in the paper's
+    appendix on numerical stability.
 
     Args:
-        decay: what is added to the exponents at each token. *Shape:* `[hidden]`.
-        time_first: *Shape:* `[hidden]`.
-        key: *Shape:* `[batch, length, hidden]`.
-        value: *Shape:* that of `key`.
+        decay: what is added to the exponents at each token, `[hidden]`.
+        time_first: `[hidden]`.
+        key: `[batch, length, hidden]`.
+        value: shaped as `key`.
         state: as in `linear_attention`.
 
     Returns:
-        *Shape:* that of `key`; and the state.
+        Shaped as `key`; and the state.
     """
     numerator, denominator, largest = state[0], state[1], state[2]
     output = torch.zeros_like(key)

@@ -1,7 +1,7 @@
 """The selective scan of Mamba (https://arxiv.org/abs/2312.00752) with its loop over tokens.
 
-transformers' `mamba_selective_scan` of mamba, falcon_mamba, jamba and zamba loops in Python, so
-that a trace holds the steps of its example, one after the other.
+transformers' `mamba_selective_scan` of mamba, falcon_mamba, jamba and zamba loops in Python: a
+trace unrolls the steps of its example.
 """
 
 from collections.abc import Callable
@@ -33,22 +33,20 @@ def selective_scan(
     return_last_state: bool = False,
     **_: Any,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-    """`mamba_selective_scan` as it runs without a kernel; what chooses one (`**_`) is ignored.
+    """`mamba_selective_scan` without its kernels, whose options (`**_`) are ignored.
 
     Args:
-        hidden_states: *Shape:* `[batch, inner, length]`.
-        dt: steps of time, before bias and softplus. *Shape:* that of `hidden_states`.
-        A: *Shape:* `[inner, state]`.
-        B: *Shape:* `[batch, state, length]`.
-        C: *Shape:* that of `B`.
-        D: what of each input passes by the state. *Shape:* `[inner]`.
-        z: gate. *Shape:* that of `hidden_states`.
-        delta_bias: *Shape:* `[inner]`.
-        delta_softplus: whether `dt` goes through softplus.
-        return_last_state: whether the state after the last token is returned too.
+        hidden_states: `[batch, inner, length]`.
+        dt: steps of time, before bias and softplus, shaped as `hidden_states`.
+        A: `[inner, state]`.
+        B: `[batch, state, length]`.
+        C: shaped as `B`.
+        D: skip connection, `[inner]`.
+        z: gate, shaped as `hidden_states`.
+        delta_bias: `[inner]`.
 
     Returns:
-        *Shape:* that of `hidden_states`; and the state, `[batch, inner, state]`.
+        Shaped as `hidden_states`; and the state, `[batch, inner, state]`.
     """
     if delta_bias is not None:
         dt = dt + delta_bias.to(dt.dtype)[..., None]
@@ -69,12 +67,12 @@ def selective_scan(
 def scan(
     decay: torch.Tensor, inputs: torch.Tensor, C: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Runs `state = decay * state + input`, and reads the state with `C`, token by token.
+    """Run `state = decay * state + input`, read out with `C`, token by token.
 
     Args:
-        decay: *Shape:* `[batch, inner, length, state]`.
-        inputs: *Shape:* that of `decay`.
-        C: *Shape:* `[batch, length, state]`.
+        decay: `[batch, inner, length, state]`.
+        inputs: shaped as `decay`.
+        C: `[batch, length, state]`.
 
     Returns:
         What was read, `[batch, inner, length]`, and the last state, `[batch, inner, state]`.

@@ -1,9 +1,9 @@
 """The mLSTM of xLSTM (https://arxiv.org/abs/2405.04517) in chunks, with its loop over them.
 
-transformers runs whole chunks in a loop over chunks and the tokens left over in a loop over tokens
-(`wrap_chunkwise_arbitrary_sequence_length`), both in Python, so that a trace holds the steps of its
-example, one after the other. Here the last chunk is filled up, with tokens that leave the state as
-it is, and no tokens are left over: the same sums, rounded in another order.
+transformers loops over whole chunks and then over the remaining tokens, both in Python
+(`wrap_chunkwise_arbitrary_sequence_length`): a trace unrolls the steps of its example. Here the
+last chunk is padded with tokens that leave the state as it is: the same sums, rounded in another
+order.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,7 @@ from torchscript_bundle.export.scripted.functions import modules_with, scripted,
 
 
 def adapt(model: torch.nn.Module) -> None:
-    """Changes a model in place.
-
-    Raises:
-        LookupError: it has no such layer.
-    """
+    """Change a model in place."""
     for backend in modules_with(model, "_inference_fn"):
         config = backend.config
         kernel = with_globals(backend.chunkwise_kernel_fn, mlstm_chunkwise_recurrent_fw_C=states)
@@ -47,20 +43,18 @@ def mlstm(
     """`wrap_chunkwise_arbitrary_sequence_length`.
 
     Args:
-        query: *Shape:* `[batch, heads, length, key size]`.
-        key: *Shape:* that of `query`.
-        value: *Shape:* `[batch, heads, length, value size]`.
-        igate: input gates, before the exponential. *Shape:* `[batch, heads, length]`.
-        fgate: forget gates, before the sigmoid. *Shape:* that of `igate`.
-        c_initial: first memory; zero if None. *Shape:* `[batch, heads, key size, value size]`.
-        n_initial: first normalizer; zero if None. *Shape:* `[batch, heads, key size]`.
-        m_initial: first largest exponent; zero if None. *Shape:* `[batch, heads, 1]`.
-        kernel: `mlstm_chunkwise_native_autograd`, with `states` in it.
-        chunk_size: tokens in a chunk.
-        eps: added to denominators.
+        query: `[batch, heads, length, key size]`.
+        key: shaped as `query`.
+        value: `[batch, heads, length, value size]`.
+        igate: input gates, before the exponential, `[batch, heads, length]`.
+        fgate: forget gates, before the sigmoid, shaped as `igate`.
+        c_initial: first memory; zero if None, `[batch, heads, key size, value size]`.
+        n_initial: first normalizer; zero if None, `[batch, heads, key size]`.
+        m_initial: first largest exponent; zero if None, `[batch, heads, 1]`.
+        kernel: `mlstm_chunkwise_native_autograd`, calling `states`.
 
     Returns:
-        *Shape:* that of `value`; and memory, normalizer and largest exponent after the last token.
+        Shaped as `value`; and memory, normalizer and largest exponent after the last token.
     """
     length = key.shape[2]
     missing = (chunk_size - length % chunk_size) % chunk_size
@@ -90,18 +84,16 @@ def states(
     scaMinter_initial: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`mlstm_chunkwise_recurrent_fw_C`: the states before each chunk, and after the last.
+    """`mlstm_chunkwise_recurrent_fw_C`: the states before each chunk and after the last.
 
     Args:
-        matK: keys. *Shape:* `[batch, heads, chunks * chunk, key size]`.
-        matV: values. *Shape:* `[batch, heads, chunks * chunk, value size]`.
-        vecB: logarithm of what the forget gates keep, summed from each chunk's start.
-            *Shape:* `[batch, heads, chunks, chunk]`.
-        vecI: input gates, before the exponential. *Shape:* that of `vecB`.
+        matK: keys, `[batch, heads, chunks * chunk, key size]`.
+        matV: values, `[batch, heads, chunks * chunk, value size]`.
+        vecB: log forget gates, summed from each chunk's start, `[batch, heads, chunks, chunk]`.
+        vecI: input gates, before the exponential, shaped as `vecB`.
         matC_initial: as `c_initial` of `mlstm`.
         vecN_initial: as `n_initial`.
         scaMinter_initial: as `m_initial`.
-        _: sizes, which the tensors tell too, and a scale that is not used.
 
     Returns:
         Memories `[batch, heads, (chunks + 1) * key size, value size]`, normalizers
@@ -129,18 +121,16 @@ def scan(
     normalizer: torch.Tensor,
     largest: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Runs memory and normalizer from chunk to chunk, divided by the exponential of `largest`.
+    """Carry memory and normalizer, divided by the exponential of `largest`, between chunks.
 
     Args:
-        keys: *Shape:* `[batch, heads, chunks, chunk, key size]`.
-        values: *Shape:* `[batch, heads, chunks, chunk, value size]`.
-        total: logarithm of what a chunk keeps of the state before it.
-            *Shape:* `[batch, heads, chunks]`.
-        gates: logarithm of what each token adds to the state after its chunk.
-            *Shape:* `[batch, heads, chunks, chunk]`.
-        memory: *Shape:* `[batch, heads, key size, value size]`.
-        normalizer: *Shape:* `[batch, heads, key size]`.
-        largest: *Shape:* `[batch, heads]`.
+        keys: `[batch, heads, chunks, chunk, key size]`.
+        values: `[batch, heads, chunks, chunk, value size]`.
+        total: log decay over a chunk, `[batch, heads, chunks]`.
+        gates: log weight of each token at its chunk's end, `[batch, heads, chunks, chunk]`.
+        memory: `[batch, heads, key size, value size]`.
+        normalizer: `[batch, heads, key size]`.
+        largest: `[batch, heads]`.
 
     Returns:
         As `states`.

@@ -49,7 +49,7 @@ from torchscript_bundle.serving.generation.scheduler import Engine
 from torchscript_bundle.serving.generation.turns import Limits
 from torchscript_bundle.serving.modes import load_generation_mode
 from torchscript_bundle.serving.modes.base import Query
-from torchscript_bundle.serving.modes.options import GenerationOptions
+from torchscript_bundle.serving.modes.mode_options import GenerationOptions
 from torchscript_bundle.serving.text.tokenizer import TextEncoder
 
 if TYPE_CHECKING:

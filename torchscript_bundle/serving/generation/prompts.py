@@ -10,7 +10,7 @@ from torchscript_bundle.serving.api.sampling import Settings
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
-from torchscript_bundle.serving.modes.options import GenerationOptions
+from torchscript_bundle.serving.modes.mode_options import GenerationOptions
 from torchscript_bundle.serving.text.detokenizer import Spelling
 
 

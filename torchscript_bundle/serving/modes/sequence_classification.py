@@ -25,7 +25,7 @@ from torchscript_bundle.serving.api.json_schema import (
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.explanations.target import Label, Target
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
-from torchscript_bundle.serving.modes.options import SequenceClassificationOptions
+from torchscript_bundle.serving.modes.mode_options import SequenceClassificationOptions
 from torchscript_bundle.serving.text.pairs import no_pairs
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
-from torchscript_bundle.serving.modes.options import ZeroShotOptions
+from torchscript_bundle.serving.modes.mode_options import ZeroShotOptions
 from torchscript_bundle.serving.text.tokenizer import Truncation
 
 if TYPE_CHECKING:

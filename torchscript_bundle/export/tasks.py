@@ -1,0 +1,130 @@
+"""Facts about every mode that must not wait for torch and transformers: the config reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torchscript_bundle.serving.artifact import PRECISIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is fixed about a mode before any model is loaded.
+
+    Attributes:
+        auto_class: name of the transformers Auto class that loads a model with this task's head.
+        artifacts_dir: folder with index_to_name.json and sample requests, beside the config.
+        older_artifacts_dir: name of that folder in the TorchServe example, where it differs.
+        other_names: Hugging Face's tasks, heads of transformers, and what people say.
+        settings: keys of setup_config.json that only this kind of mode reads.
+        explained: whether its answers have scores that can be explained.
+        unused_weights: prefixes of weights that a checkpoint may lack: answers do not need them.
+        precisions: the values of `precision` that its workers can compute in.
+        generates: whether the model writes its answer token by token.
+        reads_source: whether an encoder reads the text, so that the answer has its own positions.
+    """
+
+    auto_class: str
+    artifacts_dir: str
+    older_artifacts_dir: str | None = None
+    other_names: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+    explained: bool = True
+    unused_weights: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = (*PRECISIONS, "auto")
+    generates: bool = False
+    reads_source: bool = False
+
+    def request_tokens(self, max_length: int) -> int:
+        """Return the most tokens that one request may hold, prompt and answer together."""
+        return 2 * max_length if self.reads_source else max_length
+
+
+def _generation(
+    auto_class: str,
+    artifacts_dir: str,
+    other_names: tuple[str, ...],
+    *,
+    older_artifacts_dir: str | None = None,
+    reads_source: bool = False,
+) -> Task:
+    return Task(
+        auto_class=auto_class,
+        artifacts_dir=artifacts_dir,
+        older_artifacts_dir=older_artifacts_dir,
+        other_names=other_names,
+        settings=("max_batch_tokens", "default_max_new_tokens"),
+        explained=False,
+        precisions=("float32", "bfloat16"),
+        generates=True,
+        reads_source=reads_source,
+    )
+
+
+TASKS = {
+    "sequence_classification": Task(
+        auto_class="AutoModelForSequenceClassification",
+        artifacts_dir="Seq_classification_artifacts",
+        other_names=(
+            *("text_classification", "classification", "classifier", "sentiment"),
+            *("sentiment_analysis", "intent_classification", "toxicity", "regression"),
+        ),
+    ),
+    "fill_mask": Task(
+        auto_class="AutoModelForMaskedLM",
+        artifacts_dir="Fill_mask_artifacts",
+        other_names=("mlm", "masked_lm", "masked_language_modeling", "fillmask", "mask_filling"),
+    ),
+    "token_classification": Task(
+        auto_class="AutoModelForTokenClassification",
+        artifacts_dir="Token_classification_artifacts",
+        other_names=(
+            *("ner", "named_entity_recognition", "entities", "entity_recognition", "pos"),
+            *("pos_tagging", "tagging", "chunking"),
+        ),
+    ),
+    "question_answering": Task(
+        auto_class="AutoModelForQuestionAnswering",
+        artifacts_dir="QA_artifacts",
+        other_names=("qa", "squad", "extractive_qa", "extractive_question_answering"),
+    ),
+    "zero_shot_classification": Task(
+        auto_class="AutoModelForSequenceClassification",
+        artifacts_dir="Zero_shot_artifacts",
+        other_names=("zero_shot", "zeroshot", "nli", "natural_language_inference"),
+    ),
+    "feature_extraction": Task(
+        auto_class="AutoModel",
+        artifacts_dir="Embedding_artifacts",
+        other_names=(
+            *("embedding", "embeddings", "embed", "sentence_embeddings", "text_embedding"),
+            *("text_embeddings", "sentence_similarity", "sentence_transformers"),
+        ),
+        settings=("pooling", "normalize_embeddings"),
+        explained=False,
+        unused_weights=("pooler.",),
+    ),
+    "reranking": Task(
+        auto_class="AutoModelForSequenceClassification",
+        artifacts_dir="Reranking_artifacts",
+        other_names=("rerank", "reranker", "ranking", "text_ranking", "cross_encoder"),
+    ),
+    "text_generation": _generation(
+        "AutoModelForCausalLM",
+        "Text_generation_artifacts",
+        (
+            *("causal_lm", "generation", "generate", "llm", "chat", "chat_completion"),
+            *("conversational", "completion", "language_modeling"),
+        ),
+        older_artifacts_dir="Text_gen_artifacts",
+    ),
+    "text2text_generation": _generation(
+        "AutoModelForSeq2SeqLM",
+        "Text2text_generation_artifacts",
+        (
+            *("text2text", "summarization", "summarisation", "summary", "translation", "translate"),
+            *("seq2seq", "seq2seq_lm", "sequence_to_sequence", "paraphrasing"),
+        ),
+        reads_source=True,
+    ),
+}

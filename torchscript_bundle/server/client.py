@@ -1,0 +1,123 @@
+"""Requests to the server that a run directory describes."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torchscript_bundle.server.state import KEYS, SETTINGS, ServerError, State, load_state
+
+#: Keys must never go to a proxy of the environment: the server is on this machine.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP response."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+    def json(self) -> Any:
+        """Parse the body."""
+        return json.loads(self.body)
+
+
+class Client:
+    """Talks to the TorchServe of a run directory."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir.resolve()
+
+    @property
+    def state(self) -> State:
+        """The plan that the server was started by."""
+        return load_state(self.run_dir)
+
+    @property
+    def model(self) -> str:
+        """Name of the served model."""
+        return self.state.model
+
+    @property
+    def address(self) -> str:
+        """URL of the predictions endpoint."""
+        return f"http://127.0.0.1:{self.state.ports.inference}/predictions/{self.model}"
+
+    def properties(self) -> dict[str, str]:
+        """Return the settings that TorchServe was started with; the last line of a key counts."""
+        lines = (self.run_dir / SETTINGS).read_text().splitlines()
+        pairs = (line.partition("=") for line in lines if not line.startswith("#"))
+        return {name.strip(): value.strip() for name, _, value in pairs if name.strip()}
+
+    def token(self, kind: str) -> str:
+        """Return the `inference`, `management` or `API` key.
+
+        Raises:
+            ServerError: TorchServe has not written its keys: it is not running.
+        """
+        path = self.run_dir / KEYS
+        try:
+            return str(json.loads(path.read_text())[kind]["key"])
+        except FileNotFoundError as error:
+            raise ServerError(f"{path} is not there: nothing is served; `make serve`") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServerError(f"{path} is damaged; `make serve` makes new keys") from error
+
+    def predict(
+        self,
+        body: bytes,
+        *,
+        content_type: str | None = "text/plain",
+        accept: str | None = None,
+        timeout: float = 60,
+    ) -> Answer:
+        """POST a body to the model's predictions endpoint."""
+        headers = {"Content-Type": content_type, "Accept": accept}
+        given = {name: value for name, value in headers.items() if value is not None}
+        return self.request(
+            "POST", self.address, "inference", body=body, headers=given, timeout=timeout
+        )
+
+    def describe(self, timeout: float = 60) -> Any:
+        """Return TorchServe's own description of the model and its workers."""
+        url = f"http://127.0.0.1:{self.state.ports.management}/models/{self.model}"
+        return self.request("GET", url, "management", timeout=timeout).json()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        key: str,
+        *,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = 60,
+    ) -> Answer:
+        """Send a request with one of the server's keys (`inference` or `management`).
+
+        Raises:
+            ServerError: nothing answers.
+        """
+        all_headers = {**self._authorization(key), **(headers or {})}
+        request = urllib.request.Request(url, body, all_headers, method=method)
+        try:
+            with DIRECT.open(request, timeout=timeout) as response:
+                return Answer(
+                    response.status, response.headers.get("content-type", ""), response.read()
+                )
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, error.headers.get("content-type", ""), error.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerError(f"{url} does not answer ({error})") from error
+
+    def _authorization(self, key: str) -> dict[str, str]:
+        if self.properties().get("disable_token_authorization") == "true":
+            return {}
+        return {"Authorization": f"Bearer {self.token(key)}"}
