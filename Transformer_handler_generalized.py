@@ -1,6 +1,6 @@
-"""The class that TorchServe calls: its requests in, our responses out, nothing else.
+"""The class that TorchServe calls.
 
-TorchServe wants exactly one class in this file; everything with an idea in it is in
+TorchServe wants exactly one class in this file; everything else is in
 `torchscript_bundle/serving/`, which travels in the same archive.
 """
 
@@ -23,12 +23,12 @@ class TransformerHandler:
     """Serves one archive in one TorchServe worker."""
 
     def initialize(self, context: Any) -> None:
-        """Loads, checks and warms up the artifact; TorchServe calls this once a worker.
+        """Load, check and warm up the artifact; TorchServe calls this once a worker.
 
         Raises:
             ArtifactError: the archive cannot be served; TorchServe shows the message in its log.
         """
-        # Bodies as the client sent them, also where config.properties does not say so.
+        # Bodies come as the client sent them, also where config.properties does not say so.
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         properties = context.system_properties
         device = choose_device(properties.get("gpu_id"), torch.cuda.is_available())
@@ -36,5 +36,5 @@ class TransformerHandler:
         logger.info("ready on %s, %d intra-op threads", device, torch.get_num_threads())
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Answers one batch; statuses and content types are set on the context, per request."""
+        """Return the body for each row of data; set statuses and headers on the context."""
         return self._worker.handle(data, context)

@@ -33,7 +33,7 @@ from torchscript_bundle.serving.generation.answer import Answer  # noqa: E402
 from torchscript_bundle.serving.generation.packed_generator import pack_generator  # noqa: E402
 from torchscript_bundle.serving.generation.scheduler import Engine  # noqa: E402
 from torchscript_bundle.serving.generation.turns import Limits  # noqa: E402
-from torchscript_bundle.serving.text.detokenizer import Spelling  # noqa: E402
+from torchscript_bundle.serving.text.detokenizer import Detokenizer  # noqa: E402
 
 BATCHES = (1, 8)
 PROMPT = 32
@@ -98,7 +98,7 @@ def packed_writer(path: Path, precision: str) -> Writer:
     def write(ids: Tensor) -> Tensor:
         engine = Engine(generator, CPU, Limits(max(BATCHES), max(BATCHES) * (PROMPT + NEW)))
         answers = [
-            Answer(row, settings, NEW, frozenset(), Spelling(nameless, row, False), {})
+            Answer(row, settings, NEW, frozenset(), Detokenizer(nameless, row, clean_up=False), {})
             for row in ids.tolist()
         ]
         for answer in answers:

@@ -15,11 +15,11 @@ from typing import Any
 SERVING = "torchscript_bundle.serving"
 #: Stage -> the functions whose time is its own. "run" also holds "pad".
 STAGES = {
-    "decode": ("torchserve.context:read_request", "service:decode_body", "service:read_call"),
+    "decode": ("torchserve.worker:read_request", "service:decode_body", "service:read_call"),
     "tokenize": ("text.tokenizer:TextEncoder.encode",),
     "pad": ("engine.runtime:plan_passes", "engine.runtime:pad_batch"),
     "run": ("engine.runtime:Runtime.run",),
-    "encode": ("service:Service._respond", "torchserve.context:write_response"),
+    "encode": ("service:Service._respond", "torchserve.worker:write_response"),
 }
 
 

@@ -1,7 +1,7 @@
 """Artifact + handler + serving code -> one self-contained, reproducible `.mar`.
 
-torch-model-archiver packs; what it made is then rewritten, because it stamps the time into the
-manifest and into every entry.
+torch-model-archiver packs; its archive is then rewritten, because it holds the time of packing in
+the manifest and in every entry.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torchscript_bundle.disk import FULL, writing
 from torchscript_bundle.export.config import SetupConfig, load_config
 from torchscript_bundle.export.errors import ExportError, print_error
 from torchscript_bundle.serving.artifact import (
+    API_FILE,
     BUNDLE_FILE,
     CONFIG_FILE,
     MODULE_FILE,
@@ -42,28 +43,23 @@ ROOT = Path(__file__).resolve().parents[2]
 HANDLER = ROOT / "Transformer_handler_generalized.py"
 MANIFEST = "MAR-INF/MANIFEST.json"
 MODEL_CONFIG = "model-config.yaml"
-API_FILE = "openapi.json"
 VERSION = "1.0"
-#: How often a file lies in the model store while it is packed: staged, in torch-model-archiver's
-#: own folder, in what it made, rewritten. The module is not staged, and the last two times come
-#: after the second.
+#: Copies of a file in the model store at the same time: staged, in torch-model-archiver's own
+#: folder, in its archive, rewritten. The module is not staged, and its last two copies are made
+#: after the archiver's folder is gone.
 COPIES, COPIES_OF_MODULE = 4, 2
-#: What a small file takes on most disks.
+#: Bytes that a small file takes on most disks.
 BLOCK = 4096
 #: The earliest date a zip entry can have; any fixed one would do.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
-    """Packs an artifact; the same artifact and samples give the same bytes.
-
-    Args:
-        artifact: folder that `export` wrote; its files are checked against `bundle.json` first.
-        model_store: folder for the archive, made if need be.
-        config: what the artifact was made from; gives the archive's name.
+    """Pack an artifact into `model_store`; the same artifact and samples give the same bytes.
 
     Raises:
-        ExportError: the artifact is damaged, or torch-model-archiver fails.
+        ExportError: the artifact is damaged or was made from another config, or
+            torch-model-archiver fails.
     """
     try:
         bundle = Bundle.load(artifact)
@@ -79,7 +75,10 @@ def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
         model_store.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that the last step is a rename on one file system.
         with tempfile.TemporaryDirectory(prefix=f".{target.stem}.", dir=model_store) as temporary:
-            made = _run_archiver(Path(temporary), artifact, bundle.files, config, api)
+            staging = Path(temporary) / "staging"
+            _stage(staging, artifact, bundle.files, config, api)
+            module = artifact / MODULE_FILE if MODULE_FILE in bundle.files else None
+            made = _run_archiver(Path(temporary), staging, module, config)
             fresh = Path(temporary) / "rewritten.mar"
             _rewrite(made, fresh)
             fresh.replace(target)
@@ -87,7 +86,7 @@ def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
 
 
 def model_config(config: SetupConfig) -> str:
-    """The model's YAML for TorchServe. Worker counts are the server's to choose."""
+    """Return the model's YAML for TorchServe; the server chooses the number of workers."""
     settings: dict[str, int | bool] = {
         "batchSize": config.batch_size,
         "maxBatchDelay": config.max_batch_delay,
@@ -96,7 +95,7 @@ def model_config(config: SetupConfig) -> str:
     }
     if config.task.generates:
         settings["continuousBatching"] = True
-        # What TorchServe keeps back waits unseen: so it gives the worker also what that refuses.
+        # The worker cannot refuse requests that TorchServe keeps back, so it is given more.
         settings["batchSize"] = REQUESTS_PER_ROW * config.batch_size + REFUSED_AT_ONCE
     elif config.captum_explanation:
         settings["continuousBatching"] = True
@@ -104,28 +103,17 @@ def model_config(config: SetupConfig) -> str:
     return yaml.safe_dump(settings)
 
 
-def _run_archiver(
-    temporary: Path,
-    artifact: Path,
-    files: Sequence[str],
-    config: SetupConfig,
-    api: dict[str, Any],
-) -> Path:
-    """Runs torch-model-archiver over a staging folder; its contents become the archive's root.
+def _run_archiver(temporary: Path, staging: Path, module: Path | None, config: SetupConfig) -> Path:
+    """Run torch-model-archiver over a staging folder, whose contents become the archive's root.
 
-    Raises:
-        ExportError: it failed, with its own last words.
-        OSError: it failed for lack of room.
+    Raises OSError where it fails for lack of room, else ExportError with its last line.
     """
-    staging = temporary / "staging"
-    _stage(staging, artifact, files, config, api)
     (temporary / MODEL_CONFIG).write_text(model_config(config), encoding="utf-8")
     # The manifest of an archive with a ScriptModule names it.
-    named = ("--serialized-file", str(artifact / MODULE_FILE)) if MODULE_FILE in files else ()
-    archive_name = config.served_name
+    named = () if module is None else ("--serialized-file", str(module))
     command = [
         *(sys.executable, "-m", "model_archiver.model_packaging"),
-        *("--model-name", archive_name),
+        *("--model-name", config.served_name),
         *("--version", VERSION),
         *named,
         *("--handler", str(HANDLER)),
@@ -140,19 +128,19 @@ def _run_archiver(
     work.mkdir()
     environment = {**os.environ, "TMPDIR": str(work)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    made = temporary / f"{archive_name}.mar"
+    made = temporary / f"{config.served_name}.mar"
     if done.returncode == 0 and made.is_file():
         return made
-    # Another program: what stopped it is known by its words alone.
+    # It is another program: only its output says what stopped it.
     for number in FULL:
-        if os.strerror(number) in done.stderr:
-            raise OSError(number, os.strerror(number))
+        if (reason := os.strerror(number)) in done.stderr:
+            raise OSError(number, reason)
     words = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()
     raise ExportError(f"torch-model-archiver failed: {words[-1]}")
 
 
 def _room(bundle: Bundle) -> int:
-    """Bytes that the model store must have for the packing of an artifact, about."""
+    """Return about how many bytes packing takes in the model store."""
     module = bundle.sizes.get(MODULE_FILE, 0)
     others = sum(bundle.sizes.values()) - module
     code = sum(-(-path.stat().st_size // BLOCK) * BLOCK for path in _code())
@@ -160,7 +148,7 @@ def _room(bundle: Bundle) -> int:
 
 
 def _code() -> list[Path]:
-    """The files of the package that a worker needs."""
+    """Return the files of the package that a worker needs."""
     package = ROOT / "torchscript_bundle"
     return [package / "__init__.py", *(package / "serving").rglob("*.py")]
 
@@ -168,21 +156,20 @@ def _code() -> list[Path]:
 def _stage(
     staging: Path, artifact: Path, files: Sequence[str], config: SetupConfig, api: dict[str, Any]
 ) -> None:
-    """Puts into a folder what goes into the archive beside handler and module."""
+    """Put into a folder what goes into the archive beside handler and module."""
     sources = {path.relative_to(ROOT): path for path in _code()}
     sources |= {Path(name): artifact / name for name in {BUNDLE_FILE, *files} - {MODULE_FILE}}
     for name, source in sorted(sources.items()):
         (staging / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, staging / name)
-    description = json.dumps(api, indent=1, ensure_ascii=False) + "\n"
-    (staging / API_FILE).write_text(description, encoding="utf-8")
-    # What a start sends first: it then needs neither the config's folder nor its modes.
-    samples = json.dumps(config.samples, indent=1, ensure_ascii=False) + "\n"
-    (staging / SAMPLES_FILE).write_text(samples, encoding="utf-8")
+    # A start sends the samples first, without the config's folder or its modes.
+    for file, value in ((API_FILE, api), (SAMPLES_FILE, config.samples)):
+        text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+        (staging / file).write_text(text, encoding="utf-8")
 
 
 def _rewrite(made: Path, fresh: Path) -> None:
-    """Copies a zip with sorted entries, fixed dates and modes, and no time in its manifest."""
+    """Copy a zip with sorted entries, fixed dates and modes, and no time in its manifest."""
     with zipfile.ZipFile(made) as source, zipfile.ZipFile(fresh, "w") as target:
         for name in sorted(source.namelist()):
             entry = zipfile.ZipInfo(name, EPOCH)
@@ -198,7 +185,7 @@ def _rewrite(made: Path, fresh: Path) -> None:
 
 
 def main() -> int:
-    """`python -m torchscript_bundle.export.archive`: packs the artifact of a config."""
+    """Pack the artifact of a config: `python -m torchscript_bundle.export.archive`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="setup_config.json", type=Path)
     parser.add_argument("--artifact", default="Transformer_model", type=Path)

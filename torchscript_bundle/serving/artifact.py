@@ -1,7 +1,7 @@
 """The artifact's contract: what export writes and serving reads, stated once.
 
-An artifact is a folder (or an unpacked archive) that holds the files named below. `bundle.json`
-describes the others and carries their sha256, so that a worker refuses what was changed or mixed.
+An artifact is a folder (or an unpacked archive) with the files named below. `bundle.json` describes
+the others and holds their sha256, so that a worker refuses files that were changed or mixed up.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ BUNDLE_FILE = "bundle.json"
 MODULE_FILE = "traced_model.pt"
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "setup_config.json"
-#: Of an archive: bodies of requests to try it with, a JSON list of texts.
+#: Of an archive: its OpenAPI document.
+API_FILE = "openapi.json"
+#: Of an archive: request bodies to try it with, a JSON list of texts.
 SAMPLES_FILE = "samples.json"
-#: Ranges of what linear layers read, of an artifact that is served in int8.
+#: Ranges of the inputs of linear layers, of an artifact that is served in int8.
 CALIBRATION_FILE = "calibration.json"
-#: What `save_pretrained` wrote: a folder, so that a model's file hides neither one of ours nor,
+#: Output of `save_pretrained`, in a folder so that a model's file shadows neither one of ours nor,
 #: as Python code, a package of the worker's.
 PRETRAINED_FOLDER = "pretrained_model"
-#: Save mode -> the file without which there is no model.
+#: Save mode -> the file that every such artifact has.
 MODEL_FILES = {"torchscript": MODULE_FILE, "pretrained": f"{PRETRAINED_FOLDER}/config.json"}
 
 
-#: How many explanations may be with a worker, beside the requests of a batch.
+#: Most explanations that a worker has at once, beside the requests of a batch.
 MOST_EXPLANATIONS = 8
-#: Of a model that writes: most requests that are open at once, for each row of a batch.
+#: Of a model that writes: most requests that are open at once, per row of a batch.
 REQUESTS_PER_ROW = 8
-#: The same: requests that the worker is given beyond those, so that it can refuse them.
+#: Requests that such a worker is given beyond those, so that it can refuse them.
 REFUSED_AT_ONCE = 100
-#: Keys that artifacts of this format may lack, since they came later, with what stands for them.
+#: Keys that older artifacts of this format lack, with the values that stand for them.
 ADDED: dict[str, object] = {"pairs": None}
 
 REMAKE = "make the artifact again with download_Transformer_models.py"
@@ -76,7 +78,7 @@ PRECISIONS = {
 
 @dataclass(frozen=True)
 class Padding:
-    """How a row shorter than its batch is filled."""
+    """How a row that is shorter than its batch is padded."""
 
     side: Literal["left", "right"]
     token_id: int
@@ -85,11 +87,11 @@ class Padding:
 
 @dataclass(frozen=True)
 class Output:
-    """One member of the tuple that `forward` returns, rows first.
+    """One member of the tuple that `forward` returns, `[batch, ...]`.
 
     Attributes:
-        name: what it is, such as `logits`.
-        per_token: whether it has an entry for each token (`[batch, length, ...]`), padding too.
+        name: such as `logits`.
+        per_token: it is `[batch, length, ...]`, padding included.
     """
 
     name: str
@@ -101,35 +103,31 @@ class Bundle:
     """`bundle.json`: everything serving needs to know about the module beside it.
 
     Attributes:
-        format_version: version of this contract.
         mode: the task, a key of `serving.modes.MODES`.
         inputs: names of `forward`'s arguments in order, each int64 `[batch, length]`.
-        outputs: what `forward` returns, in order.
         labels: label of each class, by index.
         mode_options: facts that only this mode's code reads.
         save_mode: how the model is kept, a key of `MODEL_FILES`.
         save_options: facts that only this save mode's loader reads.
-        min_length: shortest length verified; shorter rows are padded to it (tokens).
-        max_length: longest row, special tokens included (tokens).
-        traced_lengths: lengths that `forward` takes when `dynamic_length` is false, ascending.
-        dynamic_batch: whether any number of rows was exact; else `forward` takes exactly one row.
-        dynamic_length: whether any length from `min_length` to `max_length` was exact.
-        reads_padding: whether padding changes the answer in spite of the mask; rows of such a
-            module are never padded, so its length is dynamic.
-        explanations: whether the module also has `embed(input_ids)`, float `[batch, length, dim]`,
-            and `forward_embeddings(embeddings, input_ids, attention_mask, ...)`, with gradients.
-        pairs: whether rows of two texts were verified; None in an artifact that was made before
-            this was recorded.
-        precision: what a worker computes in, if it can; the saved weights are float32 in any case.
-        padding: how rows are padded.
+        min_length: shortest verified length (tokens); shorter rows are padded to it.
+        max_length: longest row (tokens), special tokens included.
+        traced_lengths: lengths that `forward` accepts if `dynamic_length` is false, ascending.
+        dynamic_batch: any number of rows was exact; otherwise `forward` accepts exactly one row.
+        dynamic_length: any length from `min_length` to `max_length` was exact.
+        reads_padding: padding changes the answer in spite of the mask; rows of such a module are
+            never padded, so its length is dynamic.
+        explanations: the module also has `embed(input_ids)`, float `[batch, length, dim]`, and
+            `forward_embeddings(embeddings, input_ids, attention_mask, ...)`, with gradients.
+        pairs: rows of two texts were verified; None in an artifact older than this key.
+        precision: of a worker that can compute in it; saved weights are always float32.
         truncation_side: which end of a text that is too long is cut.
         special_ids: ids of the tokenizer's special tokens by role.
-        versions: versions of the packages that made the artifact.
+        versions: of the packages that made the artifact.
         source: model name and revision (a commit, or None for a local folder).
         sha256: digest of each other file of the artifact, by its path in the folder.
         sizes: bytes of the same files.
         verification: the report of the proof, for people.
-        quality: how a lower precision than float32 did beside it, for people; else empty.
+        quality: how a lower precision than float32 compared with it, for people; else empty.
     """
 
     format_version: int
@@ -161,64 +159,52 @@ class Bundle:
 
     @property
     def mixes_lengths(self) -> bool:
-        """Whether rows of any lengths may be padded to one."""
+        """Whether rows of different lengths may be padded to one batch."""
         return self.dynamic_length and not self.reads_padding
 
     def dump(self, folder: Path) -> None:
-        """Writes `bundle.json` into `folder`."""
+        """Write `bundle.json` into `folder`."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
         (folder / BUNDLE_FILE).write_text(text + "\n", encoding="utf-8")
 
     @staticmethod
     def load(folder: Path) -> Bundle:
-        """Reads `bundle.json` from `folder`.
-
-        Raises:
-            ArtifactError: the file is missing, not JSON, of another format version or incomplete.
-        """
+        """Read `bundle.json`; raise ArtifactError if missing, of another version or incomplete."""
         path = folder / BUNDLE_FILE
-        raw = read_json_object(path)
+        raw = {**ADDED, **read_json_object(path)}
         version = raw.get("format_version")
         if version != FORMAT_VERSION:
             raise ArtifactError(
                 f"{path}: format_version is {version!r}, this code reads {FORMAT_VERSION}; {REMAKE}"
             )
-        raw = {**ADDED, **raw}
-        missing = [f.name for f in fields(Bundle) if f.name not in raw]
-        if missing:
-            raise ArtifactError(f"{path}: no key {', '.join(missing)}; {REMAKE}")
+        known = _known_keys(Bundle, raw, path)
         if raw["save_mode"] not in [*MODEL_FILES]:
             raise ArtifactError(
                 f"{path}: save_mode {raw['save_mode']!r} is not served; known are "
                 f"{', '.join(MODEL_FILES)}; {REMAKE}"
             )
-        known = {f.name: raw[f.name] for f in fields(Bundle)}
-        forms: dict[str, Callable[[Any], object]] = {
+        readers: dict[str, Callable[[Any], object]] = {
             "padding": lambda value: Padding(**value),
             "inputs": tuple,
             "outputs": lambda value: tuple(Output(**each) for each in value),
             "labels": tuple,
             "traced_lengths": tuple,
         }
-        for name, form in forms.items():
+        for name, read in readers.items():
             try:
-                known[name] = form(known[name])
+                known[name] = read(known[name])
             except TypeError as error:
                 raise ArtifactError(f"{path}: {name}: {error}; {REMAKE}") from error
         return Bundle(**known)
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Paths of the files that this one describes, those that must be there first."""
+        """Paths of the files that `bundle.json` describes, those of every artifact first."""
         needed = (MODEL_FILES[self.save_mode], TOKENIZER_FILE, CONFIG_FILE)
         return tuple(dict.fromkeys((*needed, *self.sha256)))
 
     def check_files(self, folder: Path) -> None:
-        """Compares the files beside `bundle.json` with the digests in it.
-
-        Raises:
-            ArtifactError: a file is missing or differs; the message names it.
-        """
+        """Raise ArtifactError if a file is missing or differs from its digest in `bundle.json`."""
         for name in self.files:
             path = folder / name
             if not path.is_file():
@@ -246,32 +232,30 @@ class ServingOptions:
 
     @staticmethod
     def load(folder: Path) -> ServingOptions:
-        """Reads the options from `folder`.
-
-        Raises:
-            ArtifactError: the file is missing, not JSON, or lacks one of the keys.
-        """
+        """Read the options; raise ArtifactError if the file is missing or lacks a key."""
         path = folder / CONFIG_FILE
-        raw = read_json_object(path)
-        names = [f.name for f in fields(ServingOptions)]
-        missing = [name for name in names if name not in raw]
-        if missing:
-            raise ArtifactError(f"{path}: no key {', '.join(missing)}; {REMAKE}")
-        return ServingOptions(**{name: raw[name] for name in names})
+        return ServingOptions(**_known_keys(ServingOptions, read_json_object(path), path))
+
+
+def _known_keys(
+    contract: type[Bundle | ServingOptions], raw: dict[str, Any], path: Path
+) -> dict[str, Any]:
+    """Return the members that a contract names; raise ArtifactError where one is missing."""
+    names = [each.name for each in fields(contract)]
+    missing = [name for name in names if name not in raw]
+    if missing:
+        raise ArtifactError(f"{path}: no key {', '.join(missing)}; {REMAKE}")
+    return {name: raw[name] for name in names}
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
+    """Return the sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of the artifact.
-
-    Raises:
-        ArtifactError: no such file, or not a JSON object.
-    """
+    """Return the JSON object in a file of the artifact; raise ArtifactError if there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What can go wrong at serve time, and whose fault it is."""
+"""Errors at serve time: of a request, or of the artifact."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import traceback
 
 logger = logging.getLogger(__name__)
 
-#: Reason phrases are fixed ASCII: TorchServe's worker dies on any other.
+#: Status -> reason phrase, in ASCII: TorchServe's worker dies on any other.
 REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -21,12 +21,12 @@ REASONS = {
 
 
 class RequestError(Exception):
-    """One request that cannot be served; its neighbours in the batch are not concerned.
+    """A request that cannot be served; others in its batch are not affected.
 
     Args:
-        status: the HTTP status, a key of `REASONS`.
+        status: a key of `REASONS`.
         message: one sentence for the client that says what to send instead.
-        retry_after: seconds after which the same request may be served; None where it never is.
+        retry_after: seconds after which the same request may be served, if ever.
     """
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
@@ -43,11 +43,11 @@ class ArtifactError(Exception):
 
 
 def last_line(error: Exception) -> str:
-    """What an error says without the traceback of TorchScript, which stands above it."""
+    """Return the message of an error without the TorchScript traceback above it."""
     return str(error).strip().rpartition("\n")[2]
 
 
 def log_failure(doing: str, error: Exception) -> None:
-    """Logs what failed and where, without its message: that may repeat what the client sent."""
+    """Log what failed and where, without the message, which may quote the client's text."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("%s while %s\n%s", type(error).__name__, doing, frames)

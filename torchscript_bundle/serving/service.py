@@ -30,7 +30,7 @@ from torchscript_bundle.serving.api.http import (
 from torchscript_bundle.serving.api.protocols import first_keys, read_call
 from torchscript_bundle.serving.api.protocols.call import Call
 from torchscript_bundle.serving.artifact import Bundle, ServingOptions
-from torchscript_bundle.serving.describe.openapi import describe_api, describe_bundle
+from torchscript_bundle.serving.describe.describe_call import describe_bundle, load_api
 from torchscript_bundle.serving.engine.batching import PADDINGS, Tokens
 from torchscript_bundle.serving.engine.precisions import Running
 from torchscript_bundle.serving.engine.runtime import Outputs, Runtime
@@ -84,7 +84,6 @@ class Service:
         options = ServingOptions.load(folder)
         self._bundle = PADDINGS[options.padding](bundle)
         self._model_name = model_name
-        self._options = options
         self._max_texts = options.max_client_batch
         self._mode = load_forward_mode(self._bundle)
         self._encoder = TextEncoder(
@@ -105,6 +104,7 @@ class Service:
         self._runtime.freeze(word)
         self._runtime.warm_up(word)
         self._explainer = self._make_explainer(options, word) if self._bundle.explanations else None
+        self._api = load_api(folder, model_name)
         self._admission = Admission(
             options.max_call_seconds, options.batch_size, options.response_timeout / 2
         )
@@ -298,6 +298,5 @@ class Service:
         return bounded(json_response(200, item.call.reply(answers)))
 
     def describe(self) -> dict[str, Any]:
-        """What this archive serves, for TorchServe's describe call, and how to ask for it."""
-        api = describe_api(self._bundle, self._mode, self._model_name, self._options)
-        return {**describe_bundle(self._bundle, self.running), "openapi": api}
+        """Return what this archive serves and how to ask for it, for a describe call."""
+        return describe_bundle(self._bundle, self.running, self._api)

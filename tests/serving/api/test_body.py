@@ -1,11 +1,13 @@
-"""Bodies and their content types -> values, or 400 and 415."""
+"""Bodies and their content types -> values, or 400 and 415; tuples in them."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 
 from tests.serving.helpers import raw
-from torchscript_bundle.serving.api.body import decode_body
+from torchscript_bundle.serving.api.body import decode_body, tuple_to_list
 from torchscript_bundle.serving.api.http import HttpRequest
 from torchscript_bundle.serving.errors import RequestError
 
@@ -215,3 +217,33 @@ def test_grpc_entry_that_begins_like_a_request_is_refused() -> None:
 def test_long_white_space_is_no_cost() -> None:
     body = b" " * 1_000_000 + b"{" + b" " * 1_000_000
     assert decode_body(raw(body), KEYS) == body.decode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"text":"Two days.", "target":(1,2)} \n',
+        '{"text": "Two days.", "target" : ( 1 , 2 ) }',
+        '{"text":"Two days.","target":(1,2,)}',
+    ],
+)
+def test_a_tuple_at_the_end_becomes_a_list(body: str) -> None:
+    assert json.loads(tuple_to_list(body)) == {"text": "Two days.", "target": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"text": "it ends with \\"target\\":(1,2)}"}',
+        '"\\"target\\":(1,2)}"',
+        '{"target": [1, 2], "text": "(1,2)}"}',
+        '{"text": "x", "target": (1)}',
+        '{"text": "x", "target": (1, __import__)}',
+        '{"target": (1,2), "text": "x"}',
+        '{"text": "x", "other": (1,2)}',
+        "Two days.",
+        "",
+    ],
+)
+def test_any_other_body_keeps_its_tuples(body: str) -> None:
+    assert tuple_to_list(body) == body

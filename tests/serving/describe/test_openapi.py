@@ -295,10 +295,3 @@ def test_the_examples_of_the_documents_are_what_the_document_takes(
             checked.append(title)
     assert set(checked) >= set(titles)
     assert len(checked) > 25
-
-
-def test_a_service_without_the_file_tells_it_too(artifact: Callable[[str], Path]) -> None:
-    """The worker makes the document for the name under which the model was registered."""
-    facts = Service(artifact("bert"), CPU, "other").describe()
-    assert next(iter(facts["openapi"]["paths"])) == "/predictions/other"
-    assert facts["labels"] == ("SAD", "SO-SO", "GLAD")

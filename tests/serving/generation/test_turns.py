@@ -18,7 +18,7 @@ from torchscript_bundle.serving.generation.turns import (
     Space,
     Turns,
 )
-from torchscript_bundle.serving.text.detokenizer import Spelling
+from torchscript_bundle.serving.text.detokenizer import Detokenizer
 
 LIMITS = Limits(rows=8, tokens=800)
 TOKENIZER = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
@@ -34,7 +34,7 @@ SETTINGS = Settings(
 
 
 def answer(prompt: int = 5, most: int = 95) -> Answer:
-    spelling = Spelling(TOKENIZER, [], False)
+    spelling = Detokenizer(TOKENIZER, [], clean_up=False)
     return Answer([0] * prompt, SETTINGS, most, frozenset(), spelling, {})
 
 

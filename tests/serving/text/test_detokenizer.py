@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, decoders
 
 from tests import tiny
 from tests.serving.generation import helpers
-from torchscript_bundle.serving.text.detokenizer import REPLACEMENT, Spelling, clean_up
+from torchscript_bundle.serving.text.detokenizer import REPLACEMENT, Detokenizer, clean_up
 
 
 def tidying_wordpiece() -> Tokenizer:
@@ -45,12 +45,12 @@ def test_pieces_are_the_whole(name: str, data: st.DataObject) -> None:
     used = tokenizer(name)
     ids = st.lists(st.integers(0, used.get_vocab_size() + 3), max_size=30)
     prompt, tokens = data.draw(ids), data.draw(ids)
-    spelling = Spelling(used, prompt, clean_up=False)
-    pieces = [spelling.feed(token) for token in tokens]
+    detokenizer = Detokenizer(used, prompt, clean_up=False)
+    pieces = [detokenizer.feed(token) for token in tokens]
     for piece in pieces:
         assert not piece.endswith(REPLACEMENT)
         piece.encode("utf-8")
-    assert "".join([*pieces, spelling.rest()]) == whole(used, prompt, tokens)
+    assert "".join([*pieces, detokenizer.rest()]) == whole(used, prompt, tokens)
 
 
 @family
@@ -58,9 +58,9 @@ def test_pieces_are_the_whole(name: str, data: st.DataObject) -> None:
 def test_texts_come_in_whole_characters(name: str, text: str) -> None:
     used = tokenizer(name)
     tokens = used.encode(text, add_special_tokens=False).ids
-    spelling = Spelling(used, [], clean_up=False)
-    pieces = [spelling.feed(token) for token in tokens]
-    pieces.append(spelling.rest())
+    detokenizer = Detokenizer(used, [], clean_up=False)
+    pieces = [detokenizer.feed(token) for token in tokens]
+    pieces.append(detokenizer.rest())
     assert REPLACEMENT not in "".join(pieces)
     assert "".join(pieces) == used.decode(tokens)
     assert text not in tiny.CORPUS or sum(map(bool, pieces)) > 5
@@ -72,6 +72,6 @@ def test_spaces_are_cleaned_as_in_the_whole(words: list[str]) -> None:
     used = tokenizer("wordpiece")
     known = [used.token_to_id(word) for word in words]
     tokens = [each for each in known if each is not None]
-    spelling = Spelling(used, [], clean_up=True)
-    pieces = [spelling.feed(token) for token in tokens]
-    assert "".join([*pieces, spelling.rest()]) == clean_up(used.decode(tokens))
+    detokenizer = Detokenizer(used, [], clean_up=True)
+    pieces = [detokenizer.feed(token) for token in tokens]
+    assert "".join([*pieces, detokenizer.rest()]) == clean_up(used.decode(tokens))

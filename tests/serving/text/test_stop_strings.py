@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, decoders, models
 
 from torchscript_bundle.serving.api.sampling import Settings
 from torchscript_bundle.serving.generation.answer import Answer
-from torchscript_bundle.serving.text.detokenizer import Spelling
-from torchscript_bundle.serving.text.stop_strings import StopFinder
+from torchscript_bundle.serving.text.detokenizer import Detokenizer
+from torchscript_bundle.serving.text.stop_strings import StopStringMatcher
 
 PIECES = st.lists(st.text("abc", max_size=4), max_size=8)
 STOPS = st.lists(st.text("abc", min_size=1, max_size=3), max_size=3)
@@ -30,11 +30,11 @@ def expected(text: str, stops: list[str], keep: bool) -> tuple[str, bool]:
 def test_text_ends_where_a_stop_string_does(
     pieces: list[str], stops: list[str], keep: bool
 ) -> None:
-    finder = StopFinder(stops, keep)
-    shown = "".join(finder.feed(piece) for piece in pieces)
-    if not finder.found:
-        shown += finder.rest()
-    assert (shown, finder.found) == expected("".join(pieces), stops, keep)
+    matcher = StopStringMatcher(stops, keep=keep)
+    shown = "".join(matcher.feed(piece) for piece in pieces)
+    if not matcher.found:
+        shown += matcher.rest()
+    assert (shown, matcher.found) == expected("".join(pieces), stops, keep)
 
 
 SPECIAL = st.lists(st.tuples(st.text("abc", max_size=3), st.booleans()), max_size=8)
@@ -44,14 +44,14 @@ SPECIAL = st.lists(st.tuples(st.text("abc", max_size=3), st.booleans()), max_siz
 def test_special_tokens_are_seen_and_not_shown(
     pieces: list[tuple[str, bool]], stops: list[str], keep: bool
 ) -> None:
-    finder = StopFinder(stops, keep)
-    shown = "".join(finder.feed(piece, special=special) for piece, special in pieces)
-    if not finder.found:
-        shown += finder.rest()
+    matcher = StopStringMatcher(stops, keep=keep)
+    shown = "".join(matcher.feed(piece, special=special) for piece, special in pieces)
+    if not matcher.found:
+        shown += matcher.rest()
     spelled, found = expected("".join(piece for piece, _ in pieces), stops, keep)
     letters = [special for piece, special in pieces for _ in piece]
     told = "".join(each for each, special in zip(spelled, letters, strict=False) if not special)
-    assert (shown, finder.found) == (told, found)
+    assert (shown, matcher.found) == (told, found)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_stop_string_may_be_a_special_token(stop: tuple[str, ...], keep: bool, s
         stop=stop,
         keep_stop=keep,
     )
-    spelling = Spelling(tokenizer, (), clean_up=False)
-    answer = Answer([0], settings, 5, frozenset(), spelling, {special: "<|im_end|>"})
+    detokenizer = Detokenizer(tokenizer, (), clean_up=False)
+    answer = Answer([0], settings, 5, frozenset(), detokenizer, {special: "<|im_end|>"})
     for token in (0, 1, special, 2, 3):
         if not answer.done:
             answer.add(token, 0.0)
@@ -92,7 +92,7 @@ def test_stop_string_may_be_a_special_token(stop: tuple[str, ...], keep: bool, s
 
 
 def test_what_may_begin_a_stop_string_waits() -> None:
-    finder = StopFinder(["\n\n"], keep=False)
-    assert [finder.feed(piece) for piece in ("a\n", "b", "\n", "\nc")] == ["a", "\nb", "", ""]
-    assert finder.found
-    assert StopFinder(["\n\n"], keep=True).feed("a\n") == "a\n"
+    matcher = StopStringMatcher(["\n\n"], keep=False)
+    assert [matcher.feed(piece) for piece in ("a\n", "b", "\n", "\nc")] == ["a", "\nb", "", ""]
+    assert matcher.found
+    assert StopStringMatcher(["\n\n"], keep=True).feed("a\n") == "a\n"

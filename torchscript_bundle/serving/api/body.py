@@ -1,4 +1,4 @@
-"""Request body -> Python value: the media types, the JSON dialect and their errors."""
+"""Request body -> Python value: media types, JSON, and their errors."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ SEND_TEXT = 'send the text as text/plain, or JSON such as {"text": "..."} as app
 #: The beginning of an object, or of a list of them, up to its first key: in JSON, as Python prints
 #: dictionaries, or with the quotes of a word processor.
 FIRST_KEY = re.compile(r"""(?:\[\s*)?\{\s*["'\u2018-\u201f](\w{1,40})["'\u2018-\u201f]\s*:""")
-#: What of a text is searched for it.
-HEAD = 200
 #: The first and the last characters of a list of strings, in JSON or as Python prints it.
 LIST_HEAD = re.compile(r"""\[\s*["']""")
 LIST_TAIL = re.compile(r"""["']\s*,?\s*\]\Z""")
+#: Characters of a text that are searched for these.
+HEAD = 200
+#: A Python tuple as the last member of an object, and the most characters that it takes.
+TUPLE = re.compile(r'("target"\s*:\s*)\(\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,?\s*\)(\s*\}\s*)\Z')
+TUPLE_SIZE = 100
 
 
 def decode_body(request: HttpRequest, keys: Collection[str]) -> object:
-    """Return what a request carries: a text, or what its JSON says.
+    """Return what a request carries: a text, or the value of its JSON.
 
     A form carries its text in the field `data`. A body without a content type (`curl -T file`) is
     JSON if it parses as a JSON object or list, and a text otherwise, as the TorchServe example took
     both. So is the one entry of gRPC's input map, which has no content types.
 
     A text that begins like an object with one of the model's own keys is refused: it is a request
-    that was declared as text or is not quite JSON, and would be answered as if its braces and keys
-    were words.
+    that was declared as text or is not quite JSON, and its braces and keys would be read as words.
 
     Args:
         request: as it came.
@@ -45,52 +47,40 @@ def decode_body(request: HttpRequest, keys: Collection[str]) -> object:
         RequestError: 400 empty, not UTF-8, not JSON although so declared, or a text that begins
             like a request; 415 another media type; 422 an object with the same key twice.
     """
-    if request.client == "grpc":
-        name, untyped_json = _only_entry(request.fields), True
-    elif "body" in request.fields:
-        name, untyped_json = "body", True
-    elif "data" in request.fields:
-        name, untyped_json = "data", False
-    elif request.fields:
-        raise RequestError(400, 'the form has no field "data"; put the text there, or ' + SEND_TEXT)
-    else:
-        raise RequestError(
-            400,
-            "the body is empty, or a form that could not be read (curl -d sends a form unless told "
-            "-H 'Content-Type: application/json'); " + SEND_TEXT,
-        )
+    name = _field_name(request)
     if request.json_size:
         return _decode_binary(request.fields[name], request.json_size)
     media_type = _media_type(request.content_types.get(name, ""))
     text = _decode_utf8(request.fields[name])
     if media_type in JSON_TYPES or media_type.endswith("+json"):
         return _parse_json(text)
-    if media_type in UNTYPED and untyped_json:
+    if media_type in UNTYPED and (name == "body" or request.client == "grpc"):
         return _parse_json_container(text, keys)
-    # Lists of JSON values, such as text/jsonl, are neither.
+    # Lists of JSON values, such as text/jsonl, are neither JSON nor text.
     if media_type in UNTYPED or (media_type.startswith("text/") and "json" not in media_type):
         return _check_is_text(text, keys)
     raise RequestError(415, "this content type is not served; " + SEND_TEXT)
 
 
-def _only_entry(fields: dict[str, bytes]) -> str:
-    """Key of the entry of a gRPC input map: others would be ignored in silence."""
-    if len(fields) != 1 or not fields.keys() <= {"data", "body"}:
-        raise RequestError(
-            400, 'the input map must hold one entry, "data": put the text there, or JSON'
-        )
-    return next(iter(fields))
-
-
-def _decode_binary(body: bytes, json_size: str) -> object:
-    """What an Open Inference request with binary tensors after its JSON says."""
-    digits = json_size.isascii() and json_size.isdigit() and len(json_size) <= 10
-    size = int(json_size) if digits else -1
-    if not 0 <= size <= len(body):
-        raise RequestError(
-            400, "Inference-Header-Content-Length must be the size of the JSON that the body holds"
-        )
-    return binary_tensors.join(_parse_json(_decode_utf8(body[:size])), body[size:])
+def _field_name(request: HttpRequest) -> str:
+    """Return the name of the field that holds the text or the JSON."""
+    if request.client == "grpc":
+        # Other entries would be ignored in silence.
+        if len(request.fields) != 1 or not request.fields.keys() <= {"data", "body"}:
+            raise RequestError(
+                400, 'the input map must hold one entry, "data": put the text there, or JSON'
+            )
+        return next(iter(request.fields))
+    for name in ("body", "data"):
+        if name in request.fields:
+            return name
+    if request.fields:
+        raise RequestError(400, 'the form has no field "data"; put the text there, or ' + SEND_TEXT)
+    raise RequestError(
+        400,
+        "the body is empty, or a form that could not be read (curl -d sends a form unless told "
+        "-H 'Content-Type: application/json'); " + SEND_TEXT,
+    )
 
 
 def _media_type(content_type: str) -> str:
@@ -114,35 +104,47 @@ def _decode_utf8(body: bytes) -> str:
     return text
 
 
-def _parse_json(text: str, said: str = "is declared as JSON") -> object:
-    """Args: see `decode_body`; `said` is why the body should be JSON."""
+def _decode_binary(body: bytes, json_size: str) -> object:
+    """Return the value of an Open Inference request with binary tensors after its JSON."""
+    digits = json_size.isascii() and json_size.isdigit() and len(json_size) <= 10
+    size = int(json_size) if digits else -1
+    if not 0 <= size <= len(body):
+        raise RequestError(
+            400, "Inference-Header-Content-Length must be the size of the JSON that the body holds"
+        )
+    return binary_tensors.join(_parse_json(_decode_utf8(body[:size])), body[size:])
+
+
+def _parse_json(text: str, reason: str = "is declared as JSON") -> object:
+    """Return the value of JSON; `reason` says in errors why the body should be JSON."""
     try:
         return json.loads(
             text, parse_constant=_reject_constant, object_pairs_hook=_object_of_distinct_keys
         )
     except json.JSONDecodeError as error:
-        reason = f"{error.msg} at line {error.lineno}, column {error.colno}"
+        problem = f"{error.msg} at line {error.lineno}, column {error.colno}"
     except ValueError:
-        reason = "it holds a number that is out of range, NaN or Infinity"
+        problem = "it holds a number that is out of range, NaN or Infinity"
     except RecursionError:
-        reason = "it is nested too deeply"
-    raise RequestError(400, f"the body {said} but is not ({reason}); " + SEND_TEXT)
+        problem = "it is nested too deeply"
+    raise RequestError(400, f"the body {reason} but is not ({problem}); " + SEND_TEXT)
 
 
-def _check_is_text(text: str, keys: Collection[str]) -> str:
-    key = _first_key(text)
-    if key in keys:
-        raise RequestError(
-            400,
-            f'the body begins like an object with the key "{key}" but is declared as text; declare '
-            "it as application/json, or put a text that begins so into a JSON string",
-        )
-    return text
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _object_of_distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Refuse a key that is there twice: readers differ in which value counts."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise RequestError(422, "an object has the same key twice; send it once")
+    return value
 
 
 def _parse_json_container(text: str, keys: Collection[str]) -> object:
-    """Return JSON if it is an object or a list, else the text itself."""
-    text = with_brackets(text)
+    """Return the value of a JSON object or list, otherwise the text itself."""
+    text = tuple_to_list(text)
     key = _first_key(text)
     if key in keys:
         return _parse_json(text, f'begins like JSON with the key "{key}"')
@@ -158,34 +160,28 @@ def _parse_json_container(text: str, keys: Collection[str]) -> object:
         return text
 
 
+def tuple_to_list(text: str) -> str:
+    """Replace a tuple that is the last member, as in a sample of the TorchServe example, by a list.
+
+    JSON is never changed: in JSON these characters could only stand in a string, and a string ends
+    with a quote.
+    """
+    head, tail = text[:-TUPLE_SIZE], text[-TUPLE_SIZE:]
+    return head + TUPLE.sub(r"\1[\2,\3]\4", tail)
+
+
+def _check_is_text(text: str, keys: Collection[str]) -> str:
+    key = _first_key(text)
+    if key in keys:
+        raise RequestError(
+            400,
+            f'the body begins like an object with the key "{key}" but is declared as text; declare '
+            "it as application/json, or put a text that begins so into a JSON string",
+        )
+    return text
+
+
 def _first_key(text: str) -> str | None:
     """Return the first key of the object that a text begins like; None if it begins otherwise."""
     found = FIRST_KEY.match(text.lstrip()[:HEAD])
     return found[1] if found else None
-
-
-def _object_of_distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Refuses a key that is there twice: which value counts differs from one reader to the next."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        raise RequestError(422, "an object has the same key twice; send it once")
-    return value
-
-
-def _reject_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-#: Most characters of the member and what follows it.
-MOST = 100
-_TUPLE = re.compile(r'("target"\s*:\s*)\(\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,?\s*\)(\s*\}\s*)\Z')
-
-
-def with_brackets(text: str) -> str:
-    """Return a body with the tuple that its last member is as a JSON list; any other as it is.
-
-    JSON is never changed: a string that holds these characters ends with a quote, so that a JSON
-    text with them does not end so.
-    """
-    head, tail = text[:-MOST], text[-MOST:]
-    return head + _TUPLE.sub(r"\1[\2,\3]\4", tail)

@@ -1,10 +1,11 @@
-"""The values that requests hold: name, bounds, check and JSON Schema of each, said once.
+"""Fields of requests: each states its name, bounds, check and JSON Schema once.
 
-A mode declares its fields; it reads requests with them, and the OpenAPI document is made of them.
+A mode declares its fields; requests are read with them, and the OpenAPI document is made of them.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,11 @@ from torchscript_bundle.serving.api.json_schema import JsonSchema, array, words
 from torchscript_bundle.serving.api.values import check_keys, check_text, type_name
 from torchscript_bundle.serving.errors import RequestError
 
-#: What `str.strip` leaves something of; `\s` is another set in each dialect of patterns.
+#: White space as `str.strip` takes it; `\s` is another set in each dialect of patterns.
 SPACE = r"\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 NOT_BLANK = f"[^{SPACE}]"
 
-#: Most choices that a message lists.
+#: Most choices that an error lists.
 LISTED = 20
 
 
@@ -27,13 +28,7 @@ LISTED = 20
 class Field(ABC):
     """A member of an item, or a parameter.
 
-    Attributes:
-        name: its key.
-        description: what it is, for people.
-        required: whether every request has it.
-        default: its value where a request leaves it out.
-        aliases: keys that do as well.
-        example: a value that shows what is meant.
+    `default` is its value where a request leaves it out; `aliases` are other keys for it.
     """
 
     name: str
@@ -44,44 +39,38 @@ class Field(ABC):
     aliases: tuple[str, ...] = ()
     example: Any = "It works as described."
 
-    #: How a value looks in a message.
+    #: How errors show a value.
     form = '"..."'
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All keys that it goes by."""
+        """All its keys."""
         return (self.name, *self.aliases)
 
     @abstractmethod
     def check(self, value: object) -> Any:
-        """The value, if it is right.
-
-        Raises:
-            RequestError: a sentence that says what to send.
-        """
+        """Return the value if it is valid; raise RequestError that says what to send."""
 
     @abstractmethod
     def bounds(self) -> JsonSchema:
-        """What JSON Schema can say of the values that `check` takes."""
+        """Return what JSON Schema can say of the values that `check` accepts."""
 
     def schema(self) -> JsonSchema:
-        """The field as OpenAPI shows it."""
+        """Return the field's schema with its description and default."""
         default = {} if self.default is None else {"default": self.default}
         return {"description": self.description, **self.bounds(), **default}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Text(Field):
-    """A text with something in it.
+    """A text that is not blank, of up to `most` characters.
 
     Attributes:
-        most: most characters, where there is a limit.
-        pattern: a regular expression that it holds, the same in Python and JSON Schema.
-        must: what the pattern asks for, for the message.
-        called: what messages call it, if not by its name.
+        pattern: a regular expression that is found in it, the same in Python and JSON Schema.
+        must: what the pattern demands, for the error.
+        called: what errors call it, if not by its name.
     """
 
-    _: KW_ONLY
     most: int | None = None
     pattern: str = NOT_BLANK
     must: str = ""
@@ -102,17 +91,10 @@ class Text(Field):
 TEXT = Text("text", "The text.", required=True, called="the text")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Whole(Field):
-    """A whole number.
+    """An integer from `least` to `most`; null, where it may be sent, means `null`, all of them."""
 
-    Attributes:
-        least: the lowest.
-        most: the highest, where there is one.
-        null: what null stands for, where it may be sent: the number of all that there are.
-    """
-
-    _: KW_ONLY
     least: int
     most: int | None = None
     null: int | None = None
@@ -120,15 +102,13 @@ class Whole(Field):
     def check(self, value: object) -> int:
         if value is None and self.null is not None:
             return self.null
-        if isinstance(value, bool) or not isinstance(value, int) or not self._holds(value):
+        most = math.inf if self.most is None else self.most
+        if type(value) is not int or not self.least <= value <= most:
             between = f"from {self.least} to {self.most}"
             bounds = f"of at least {self.least}" if self.most is None else between
             null = "" if self.null is None else ", or null for all"
             raise RequestError(422, f"{self.name} must be a whole number {bounds}{null}")
         return value
-
-    def _holds(self, value: int) -> bool:
-        return self.least <= value and (self.most is None or value <= self.most)
 
     def bounds(self) -> JsonSchema:
         kind = "integer" if self.null is None else ["integer", "null"]
@@ -136,31 +116,26 @@ class Whole(Field):
         return {"type": kind, "minimum": self.least, **most}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Number(Field):
-    """A number, whole or not.
+    """A number from `least` (above it where `open`) to `most`."""
 
-    Attributes:
-        least: the lowest.
-        most: the highest.
-        open: whether `least` itself is too low.
-    """
-
-    _: KW_ONLY
     least: float
     most: float
     open: bool = False
 
     def check(self, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not self._holds(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not self.least <= value <= self.most
+            or (self.open and value == self.least)
+        ):
             least = f"above {self.least:g}" if self.open else f"of at least {self.least:g}"
             raise RequestError(
                 422, f"{self.name} must be a number {least} and at most {self.most:g}"
             )
         return float(value)
-
-    def _holds(self, value: float) -> bool:
-        return self.least <= value <= self.most and not (self.open and value == self.least)
 
     def bounds(self) -> JsonSchema:
         least = {"exclusiveMinimum" if self.open else "minimum": self.least}
@@ -180,11 +155,10 @@ class Boolean(Field):
         return {"type": "boolean"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Choice(Field):
-    """One of some words; of none, where a model lacks what others have."""
+    """One of some strings; none are left where a model lacks what others have."""
 
-    _: KW_ONLY
     choices: Sequence[str]
 
     def check(self, value: object) -> str:
@@ -198,11 +172,10 @@ class Choice(Field):
         return words(self.choices) if self.choices else {"not": {}}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Choices(Field):
-    """A list of some words."""
+    """A list of any of some strings."""
 
-    _: KW_ONLY
     choices: Sequence[str]
 
     def check(self, value: object) -> list[str]:
@@ -217,19 +190,14 @@ class Choices(Field):
         return array(words(self.choices))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Texts(Field):
-    """A list of texts.
+    """A list of up to `most` texts of up to `longest` characters.
 
-    Attributes:
-        each: what messages call one of them.
-        most: most texts.
-        longest: most characters of one, where there is a limit.
-        too_many: status of a longer list.
-        otherwise: what else may be sent, for the message.
+    For errors: `each` is what one of them is called, `too_many` the status of a longer list, and
+    `otherwise` what else may be sent.
     """
 
-    _: KW_ONLY
     each: str
     most: int
     longest: int | None = None
@@ -248,9 +216,7 @@ class Texts(Field):
             )
         if len(value) > self.most:
             raise RequestError(self.too_many, f"{len(value)} {self.name}; send at most {self.most}")
-        return [
-            _check_text(text, f"{self.each} {at}", self.longest) for at, text in enumerate(value)
-        ]
+        return [_check_text(each, f"{self.each} {i}", self.longest) for i, each in enumerate(value)]
 
     def bounds(self) -> JsonSchema:
         item = Text(self.each, "", most=self.longest).bounds()
@@ -259,10 +225,10 @@ class Texts(Field):
 
 @dataclass(frozen=True)
 class Unread(Field):
-    """A member that an item may hold because another address reads it; any value will do."""
+    """A member that only another address reads; any value is accepted."""
 
     def check(self, value: object) -> None:
-        """Nothing is read, so nothing can be wrong."""
+        """Accept any value."""
 
     def bounds(self) -> JsonSchema:
         return {}
@@ -273,16 +239,12 @@ UNREAD_TARGET = Unread("target", "What /explanations explains. Answers do withou
 
 
 def named(*fields: Field) -> dict[str, Field]:
-    """Fields by their keys."""
+    """Return fields by all their keys."""
     return {name: field for field in fields for name in field.names}
 
 
 def read_values(fields: Mapping[str, Field], given: Mapping[str, object]) -> dict[str, Any]:
-    """The value of each field, by its name.
-
-    Args:
-        fields: by their keys.
-        given: what the request has; its keys are known.
+    """Return the value of each field by its name; the keys given are known to be right.
 
     Raises:
         RequestError: a value is wrong, missing, or sent under two keys.
@@ -291,10 +253,10 @@ def read_values(fields: Mapping[str, Field], given: Mapping[str, object]) -> dic
 
 
 def read_item(fields: Mapping[str, Field], item: object) -> dict[str, Any]:
-    """The same of an item: an object, or a text alone where it has a `text`.
+    """Return the values of an item: an object, or a text alone where there is a field `text`.
 
     Raises:
-        RequestError: also for another type, an unknown key, or one that is missing.
+        RequestError: also for another type, an unknown key, or a missing one.
     """
     if not isinstance(item, dict) and TEXT.name in fields:
         item = {TEXT.name: item}
@@ -311,12 +273,12 @@ def read_item(fields: Mapping[str, Field], item: object) -> dict[str, Any]:
 
 
 def without_unread(fields: Mapping[str, Field], given: Mapping[str, object]) -> dict[str, object]:
-    """Return what is given without members that are not read here."""
+    """Return the members that are read here."""
     return {key: value for key, value in given.items() if not isinstance(fields.get(key), Unread)}
 
 
 def listed(choices: Sequence[str]) -> str:
-    """Words in a message, the first of many."""
+    """Return choices for an error: the first ones, where they are many."""
     return ", ".join(choices[:LISTED]) + (", ..." if len(choices) > LISTED else "")
 
 
@@ -326,7 +288,7 @@ def _read(field: Field, given: Mapping[str, object]) -> Any:
         raise RequestError(422, f"{' and '.join(sent)} are the same; send one of them")
     if not sent and not field.required:
         return field.default
-    # What is missing is told as null would be: by what the value must be.
+    # A missing value gets the error of null, which says what the value must be.
     return field.check(given[sent[0]] if sent else None)
 
 

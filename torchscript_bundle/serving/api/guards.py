@@ -1,4 +1,4 @@
-"""What both services refuse in the same words, and how an error becomes a response."""
+"""Checks that both services share, and how an error becomes a response."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ T = TypeVar("T")
 
 
 def no_explanations() -> RequestError:
-    """For who asks for an explanation where there is none."""
+    """Return the error for an explanation that the archive cannot give."""
     return RequestError(
         404, "this archive holds no explanations; POST the text to /predictions instead"
     )
 
 
 def check_items(call: Call, most: int) -> None:
-    """Raises RequestError unless there is an item, and no more than so many."""
+    """Raise RequestError unless there are from 1 to `most` items."""
     if not call.items:
         raise RequestError(422, "the list is empty; send at least one text")
     check_count(len(call.items), most)
 
 
 def check_count(count: int, most: int) -> None:
-    """Raises RequestError if a request has more texts than so many."""
+    """Raise RequestError if a request has more than `most` texts."""
     if count > most:
         raise RequestError(413, f"{count} texts in one request; send at most {most} at a time")
 
 
 @contextmanager
 def naming_item(at: int, call: Call) -> Iterator[None]:
-    """Where an item of a list is refused, says which."""
+    """Add to an error which item of a list it is about."""
     try:
         yield
     except RequestError as error:
@@ -52,7 +52,7 @@ def naming_item(at: int, call: Call) -> Iterator[None]:
 
 
 def guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpResponse:
-    """Runs a step; an error becomes the response of the request (or requests) it was for."""
+    """Run a step; an error becomes the response."""
     try:
         return step(*args, **kwargs)
     except RequestError as error:
@@ -63,12 +63,12 @@ def guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpRe
 
 
 def refusal(error: RequestError) -> HttpResponse:
-    """Return the response to a request that is not served."""
+    """Return the response to a refused request."""
     return json_response(error.status, {"error": error.message}, retry_headers(error))
 
 
 def bounded(response: HttpResponse) -> HttpResponse:
-    """Refuses an answer that TorchServe would end the worker for."""
+    """Refuse a response so large that TorchServe would end the worker."""
     size = len(response.body)
     if size > MAX_RESPONSE_SIZE:
         raise RequestError(

@@ -1,4 +1,4 @@
-"""JSON Schemas (draft 2020-12, that of OpenAPI 3.1) of what answers are made of."""
+"""JSON Schemas (draft 2020-12, that of OpenAPI 3.1): the parts that others are made of."""
 
 from __future__ import annotations
 
@@ -10,36 +10,31 @@ JsonSchema = dict[str, Any]
 STRING: JsonSchema = {"type": "string"}
 NUMBER: JsonSchema = {"type": "number"}
 COUNT: JsonSchema = {"type": "integer", "minimum": 0}
-#: Sent only where it is true, as `truncated` is.
+#: Of members that are sent only where they are true, such as `truncated`.
 TRUE: JsonSchema = {"const": True}
 
-#: More are not listed: a model may have a label for each of its hundred thousand products.
+#: Longer enums are left out: a model may have a label for each of a hundred thousand products.
 MOST_WORDS = 100
 
 
 def words(known: Iterable[str]) -> JsonSchema:
-    """One of some words; any word, where they are too many to list."""
+    """Return the schema of one of some strings; of any string, where they are too many to list."""
     distinct = list(dict.fromkeys(known))
     return {"type": "string", "enum": distinct} if len(distinct) <= MOST_WORDS else STRING
 
 
 def either(*schemas: JsonSchema) -> JsonSchema:
-    """One of these."""
+    """Return the schema of what any of these accepts."""
     return {"anyOf": list(schemas)}
 
 
 def array(items: JsonSchema, **bounds: int) -> JsonSchema:
-    """A list of such items."""
+    """Return the schema of a list."""
     return {"type": "array", "items": items, **bounds}
 
 
 def record(members: JsonSchema, optional: JsonSchema | None = None) -> JsonSchema:
-    """An object of these members and no others.
-
-    Args:
-        members: the schema of each by its name.
-        optional: those that may be absent.
-    """
+    """Return the schema of an object with these members, perhaps the optional ones, no others."""
     return {
         "type": "object",
         "properties": {**members, **(optional or {})},

@@ -1,4 +1,4 @@
-"""Checks on what any request holds: keys and texts."""
+"""Checks of keys and texts in any request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torchscript_bundle.serving.errors import RequestError
 
-#: JSON's names for Python's types, for messages to clients.
+#: JSON's names for Python's types, for errors.
 JSON_TYPES = {
     "NoneType": "null",
     "bool": "a boolean",
@@ -19,11 +19,11 @@ JSON_TYPES = {
 
 
 def check_keys(value: dict[str, object], known: Iterable[str], where: str = "") -> None:
-    """Refuses keys that would otherwise be ignored in silence.
+    """Refuse keys that would otherwise be ignored in silence.
 
     Raises:
-        RequestError: 422 that lists the keys that are known. The unknown key is not repeated: it
-            may be of any length.
+        RequestError: 422 that lists the known keys. It does not repeat the unknown one, which may
+            be of any length.
     """
     names = tuple(known)
     if not value.keys() <= set(names):
@@ -32,10 +32,10 @@ def check_keys(value: dict[str, object], known: Iterable[str], where: str = "") 
 
 
 def check_text(value: object, what: str = "the text") -> str:
-    """A text with something in it.
+    """Return a value that is a text and not blank.
 
     Raises:
-        RequestError: 422 for another type, white space alone, or half a character.
+        RequestError: 422 for another type, white space only, or half a character.
     """
     if not isinstance(value, str):
         raise RequestError(422, f"{what} is {type_name(value)}; send a string")
@@ -51,5 +51,5 @@ def check_text(value: object, what: str = "the text") -> str:
 
 
 def type_name(value: object) -> str:
-    """What JSON calls the type of a value."""
+    """Return what JSON calls the type of a value."""
     return JSON_TYPES.get(type(value).__name__, "of another type")

@@ -5,8 +5,9 @@ Source: https://spec.openapis.org/oas/v3.1.1.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,10 @@ from torchscript_bundle.serving.api.json_schema import (
     record,
 )
 from torchscript_bundle.serving.api.openai.messages import MESSAGES
-from torchscript_bundle.serving.api.protocols.call import PARAMETERS, Form
-from torchscript_bundle.serving.api.protocols.kserve import INSTANCES
-from torchscript_bundle.serving.api.protocols.open_inference import VERSION
+from torchscript_bundle.serving.api.protocols import PROTOCOLS, schemas
+from torchscript_bundle.serving.api.protocols.call import PARAMETERS, VERSION, RequestFields
+from torchscript_bundle.serving.api.protocols.schemas import ref, required_keys
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle, ServingOptions
-from torchscript_bundle.serving.describe.request_schemas import (
-    prefixed,
-    ref,
-    reply_schemas,
-    request_schemas,
-    takes_tensors,
-    takes_text,
-)
-from torchscript_bundle.serving.engine.precisions import Running
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.request import EXPLANATION, explained_form
 from torchscript_bundle.serving.modes import load_mode
@@ -46,35 +38,34 @@ PAGE = "text/html"
 STREAM = "text/event-stream"
 FORM = "multipart/form-data"
 
-#: Our own errors, and those of TorchServe around us.
+#: The schemas of our own errors, and of those of TorchServe around us.
 OURS, THEIRS = "Error", "TorchServeError"
 
-#: status -> what it means, and whose errors it has.
+#: Status -> what it means, and the schemas of its errors.
 FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     400: ("No body, not UTF-8, not JSON; or no key, a wrong or an expired one.", (OURS, THEIRS)),
     404: ("No such model.", (OURS, THEIRS)),
     413: ("Too many texts, or too long; without a body where it is TorchServe's.", (OURS,)),
     415: ("A content type, or a charset, that is not served.", (OURS,)),
     422: ("A value that is not what the schema or the model takes.", (OURS,)),
-    500: (
-        "A bad form, the server's fault, or a worker that died with this.",
-        (OURS, THEIRS),
-    ),
+    500: ("A bad form, the server's fault, or a worker that died with this.", (OURS, THEIRS)),
     503: ("The queue is full, or no worker is ready; or explaining took long.", (OURS, THEIRS)),
     507: ("The worker was killed with this request.", (THEIRS,)),
 }
 
 
+#: The native protocol, which is recognized last, is described first.
+DOCUMENTED = (PROTOCOLS[-1], *PROTOCOLS[:-1])
+#: OpenAPI operation id -> address; `{}` stands for the model's name.
+ADDRESSES = {
+    operation: path
+    for each in PROTOCOLS
+    for operation, path in {**each.predict_paths, **each.explain_paths}.items()
+}
+
+
 def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
-    """The document of an artifact that no worker has loaded.
-
-    Args:
-        folder: the artifact's.
-        model_name: as it will be served.
-
-    Raises:
-        ArtifactError: the artifact cannot be served.
-    """
+    """Return the OpenAPI document of an artifact that no worker has loaded."""
     bundle = Bundle.load(folder)
     try:
         mode = load_mode(bundle)
@@ -87,25 +78,18 @@ def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
 def describe_api(
     bundle: Bundle, mode: Mode, model_name: str, options: ServingOptions
 ) -> dict[str, Any]:
-    """The document of a model.
-
-    Args:
-        bundle: the artifact's facts.
-        mode: made from them; it has its tokenizer, if it reads one.
-        model_name: what the model is called in URLs.
-        options: bounds on requests.
-    """
-    parts = [_predictions(mode, model_name, options)]
+    """Return the OpenAPI document of a model whose mode has its tokenizer, if it reads one."""
+    parts = [_predictions(mode, options)]
     if bundle.explanations and mode.target_parameters:
-        parts.append(_explanations(mode, model_name, options))
+        parts.append(_explanations(mode, options))
     errors = {
         OURS: record({"error": {**STRING, "description": "What to send instead."}}),
         THEIRS: record({"code": COUNT, "type": STRING, "message": STRING}),
     }
-    return {
+    api = {
         "openapi": "3.1.0",
         "info": {
-            "title": model_name,
+            "title": "",
             "version": VERSION,
             "description": "Every address takes every form of request.",
             "x-mode": bundle.mode,
@@ -126,11 +110,21 @@ def describe_api(
             },
         },
     }
+    return with_name(api, model_name)
+
+
+def with_name(api: dict[str, Any], model_name: str) -> dict[str, Any]:
+    """Return a document with the name under which the model is registered, and its addresses."""
+    paths = {
+        ADDRESSES[item["post"]["operationId"]].format(model_name): item
+        for item in api["paths"].values()
+    }
+    return {**api, "info": {**api["info"], "title": model_name}, "paths": paths}
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Addresses that take and give the same, with the components that they refer to."""
+    """Addresses with the same requests and answers, and the components that they refer to."""
 
     paths: dict[str, Any]
     schemas: dict[str, Any]
@@ -138,29 +132,20 @@ class _Part:
     answers: dict[str, Any]
 
 
-def _joined(members: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _joined(members: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for each in members for name, value in each.items()}
 
 
-def _predictions(mode: Mode, model_name: str, options: ServingOptions) -> _Part:
-    addresses = {
-        "predict": f"/predictions/{model_name}",
-        "predict_version": f"/predictions/{model_name}/{VERSION}",
-        "kserve_predict": f"/v1/models/{model_name}:predict",
-        "kserve_infer": f"/v2/models/{model_name}/infer",
-    }
-    schemas = {
-        **request_schemas(mode, options.max_client_batch),
-        **reply_schemas(mode.answer_schema, takes_tensors(mode)),
-    }
-    part = _part("", addresses, mode, schemas, PLAIN)
+def _predictions(mode: Mode, options: ServingOptions) -> _Part:
+    operations = [operation for each in DOCUMENTED for operation in each.predict_paths]
+    part = _part("", operations, mode, mode.answer_schema, PLAIN, options)
     if mode.event_schema is not None:
         _add_stream(part, mode, mode.event_schema)
     return part
 
 
 def _add_stream(part: _Part, mode: Mode, event_schema: JsonSchema) -> None:
-    """Adds events to the answers and, where the model takes them, messages to the requests."""
+    """Add events to the answers and, where the model takes them, messages to the requests."""
     part.schemas["Event"] = event_schema
     part.answers["Answer"]["content"][STREAM] = {
         "schema": {**STRING, "description": "Where stream is true; the data of each is an Event."},
@@ -168,35 +153,59 @@ def _add_stream(part: _Part, mode: Mode, event_schema: JsonSchema) -> None:
     }
     if mode.message_schema is not None:
         part.schemas["Request"] = either(*part.schemas["Request"]["anyOf"], ref("ChatRequest"))
-        beside = {name: field.schema() for name, field in mode.parameters.items()}
-        request = record({MESSAGES: mode.message_schema}, {**beside, PARAMETERS: ref("Parameters")})
-        part.schemas.update(prefixed({"ChatRequest": request}, ""))
+        beside = {**schemas.members(mode.parameters), PARAMETERS: ref("Parameters")}
+        request = record({MESSAGES: mode.message_schema}, beside)
+        part.schemas.update(_prefixed({"ChatRequest": request}, ""))
 
 
-def _explanations(mode: Mode, model_name: str, options: ServingOptions) -> _Part:
-    addresses = {
-        "explain": f"/explanations/{model_name}",
-        "kserve_explain": f"/v1/models/{model_name}:explain",
-    }
-    form = explained_form(mode, options.explanation_steps)
+def _explanations(mode: Mode, options: ServingOptions) -> _Part:
+    operations = [operation for each in DOCUMENTED for operation in each.explain_paths]
+    fields = explained_form(mode, options.explanation_steps)
     answer = record({"answer": mode.answer_schema, "explanations": array(EXPLANATION, minItems=1)})
-    schemas = {
-        **request_schemas(form, options.max_client_batch),
-        **reply_schemas(answer, takes_tensors(form)),
-    }
-    return _part("Explained", addresses, form, schemas, PAGE)
+    return _part("Explained", operations, fields, answer, PAGE, options)
 
 
 def _part(
-    prefix: str, addresses: dict[str, str], form: Form, schemas: dict[str, JsonSchema], other: str
+    prefix: str,
+    operations: Iterable[str],
+    fields: RequestFields,
+    answer: JsonSchema,
+    other_type: str,
+    options: ServingOptions,
 ) -> _Part:
-    """Args: see `_Part`; `other` is the media type of answers that are not JSON."""
+    """Return the part for predictions or explanations.
+
+    `prefix` begins the names of its components, `answer` is the schema of the answer to one item,
+    and `other_type` the media type of answers that are not JSON.
+    """
+    most = options.max_client_batch
+    described = [each.describe(fields, most) for each in DOCUMENTED]
+    protocols = [each for each in described if each is not None]
+    components = {
+        "Request": either(*(ref(f"{each.name}Request") for each in protocols)),
+        "Item": schemas.item(fields),
+        "Items": array(ref("Item"), minItems=1, maxItems=most),
+        "Parameters": schemas.optional(schemas.members(fields.parameters)),
+    }
+    for each in protocols:
+        components |= {**each.parts, f"{each.name}Request": each.request}
+    replies = {f"{each.name}Reply": each.reply for each in protocols}
+    components |= {"Answer": answer, "Reply": either(*map(ref, replies)), **replies}
+    examples = _joined(each.examples for each in protocols)
     return _Part(
-        {path: {"post": _operation(name, prefix)} for name, path in addresses.items()},
-        prefixed(schemas, prefix),
-        {f"{prefix}Request": _request_body(form, prefix)},
-        {f"{prefix}Answer": _answer(prefix, other)},
+        {ADDRESSES[each]: {"post": _operation(each, prefix)} for each in operations},
+        _prefixed(components, prefix),
+        {f"{prefix}Request": _request_body(fields, examples, prefix)},
+        {f"{prefix}Answer": _answer(prefix, other_type)},
     )
+
+
+def _prefixed(components: dict[str, JsonSchema], prefix: str) -> dict[str, JsonSchema]:
+    """Return the same schemas by other names, so that two sets of them fit into one document."""
+    text = json.dumps(components)
+    for name in components:
+        text = text.replace(json.dumps(ref(name)), json.dumps(ref(prefix + name)))
+    return {prefix + name: schema for name, schema in json.loads(text).items()}
 
 
 def _operation(name: str, prefix: str) -> dict[str, Any]:
@@ -208,33 +217,17 @@ def _operation(name: str, prefix: str) -> dict[str, Any]:
     }
 
 
-def _request_body(mode: Form, prefix: str) -> dict[str, Any]:
-    request = ref(f"{prefix}Request")
-    content: dict[str, Any] = {JSON: {"schema": request, "examples": _examples(mode)}}
-    if takes_text(mode):
-        text = mode.item_keys[TEXT.name]
+def _request_body(
+    fields: RequestFields, examples: Mapping[str, object], prefix: str
+) -> dict[str, Any]:
+    shown = {name: {"value": value} for name, value in examples.items()}
+    content: dict[str, Any] = {JSON: {"schema": ref(f"{prefix}Request"), "examples": shown}}
+    if required_keys(fields.item_keys) == [TEXT.name] and not required_keys(fields.parameters):
+        # A text alone is a request.
+        text = fields.item_keys[TEXT.name]
         content[PLAIN] = {"schema": text.bounds(), "example": text.example}
         content[FORM] = {"schema": {**record({"data": text.bounds()}), "additionalProperties": {}}}
     return {"required": True, "content": content}
-
-
-def _examples(mode: Form) -> dict[str, Any]:
-    """A request of each form."""
-    item = {field.name: field.example for field in mode.item_keys.values() if field.required}
-    needed = {field.name: field.example for field in mode.parameters.values() if field.required}
-    parameters = {PARAMETERS: needed} if needed else {}
-    examples: dict[str, Any] = {
-        "an input": {**item, **needed},
-        "a list": {"inputs": [item, item], **parameters},
-        "KServe": {INSTANCES: [item], **parameters},
-    }
-    if takes_tensors(mode):
-        tensors = [
-            {"name": name, "shape": [1], "datatype": "BYTES", "data": [value]}
-            for name, value in item.items()
-        ]
-        examples["Open Inference"] = {"id": "7", "inputs": tensors, **parameters}
-    return {name: {"value": value} for name, value in examples.items()}
 
 
 def _answer(prefix: str, other: str) -> dict[str, Any]:
@@ -244,21 +237,9 @@ def _answer(prefix: str, other: str) -> dict[str, Any]:
 
 def _failure(status: int) -> dict[str, Any]:
     description, names = FAILURES[status]
-    schema: JsonSchema = ref(names[0]) if len(names) == 1 else either(*map(ref, names))
+    schema = ref(names[0]) if len(names) == 1 else either(*map(ref, names))
     return {"description": description, "content": {JSON: {"schema": schema}}}
 
 
 def _component(kind: str, name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/{kind}/{name}"}
-
-
-DESCRIBED = ("mode", "save_mode", "labels", "max_length", "precision", "versions", "source")
-
-
-def describe_bundle(bundle: Bundle, running: Running) -> dict[str, Any]:
-    """What was exported, and in which precision it runs here."""
-    facts = asdict(bundle)
-    return {
-        **{name: facts[name] for name in DESCRIBED},
-        "running": {"precision": running.precision, "reason": running.reason},
-    }

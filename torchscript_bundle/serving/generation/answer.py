@@ -10,8 +10,8 @@ import torch
 
 from torchscript_bundle.serving.api.sampling import Settings
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.text.detokenizer import Spelling
-from torchscript_bundle.serving.text.stop_strings import StopFinder
+from torchscript_bundle.serving.text.detokenizer import Detokenizer
+from torchscript_bundle.serving.text.stop_strings import StopStringMatcher
 
 FAILED = RequestError(500, "the server could not answer this request")
 #: Why an answer ended, in Hugging Face's words.
@@ -54,7 +54,7 @@ class Answer:
         settings: Settings,
         most: int,
         eos_ids: frozenset[int],
-        spelling: Spelling,
+        spelling: Detokenizer,
         special: Mapping[int, str],
     ) -> None:
         self.prompt = prompt
@@ -66,7 +66,7 @@ class Answer:
         self._eos_ids = eos_ids
         self._special = special
         self._spelling = spelling
-        self._stops = StopFinder(settings.stop, settings.keep_stop)
+        self._stops = StopStringMatcher(settings.stop, keep=settings.keep_stop)
         self._randomness = torch.Generator().manual_seed(settings.seed)
 
     @property

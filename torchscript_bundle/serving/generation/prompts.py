@@ -11,7 +11,7 @@ from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
 from torchscript_bundle.serving.modes.mode_options import GenerationOptions
-from torchscript_bundle.serving.text.detokenizer import Spelling
+from torchscript_bundle.serving.text.detokenizer import Detokenizer
 
 
 class PromptReader:
@@ -59,7 +59,7 @@ class PromptReader:
             room = self._max_length - len(prompt)
         most = min(self._default_new, room) if wanted is None else wanted
         before: Sequence[int] = () if self._reads_source else prompt
-        spelling = Spelling(self._tokenizer, before, self._clean_up)
+        spelling = Detokenizer(self._tokenizer, before, clean_up=self._clean_up)
         return Answer(prompt, settings, most, self._eos_ids, spelling, self._special)
 
     def _check(self, prompt: Sequence[int], most: int, beside: str) -> None:

@@ -1,7 +1,6 @@
 """Messages -> a prompt, by the model's own chat template.
 
-Imported only where a bundle has a template.
-Source: transformers' `apply_chat_template`.
+Imported only where an artifact has a template. Source: transformers' `apply_chat_template`.
 """
 
 from __future__ import annotations
@@ -18,23 +17,19 @@ logger = logging.getLogger(__name__)
 
 #: OpenAI's newer name of the system role.
 DEVELOPER, SYSTEM = "developer", "system"
-#: Sequences of roles of which it is remembered what the template leaves out.
+#: Sequences of roles for which it is cached what the template leaves out.
 MOST_REMEMBERED = 256
-#: Most characters of what a template says itself.
+#: Most characters of a template's own error message.
 LONGEST_REASON = 300
 
 Message = Mapping[str, str]
 
 
 class ChatTemplate:
-    """Renders messages.
-
-    Args:
-        source: the template.
-        special_tokens: by their roles, such as `bos_token`.
+    """A model's chat template; `special_tokens` are spellings by role, such as `bos_token`.
 
     Raises:
-        ArtifactError: it is no template.
+        ArtifactError: the source is no template.
     """
 
     def __init__(self, source: str, special_tokens: Mapping[str, Any]) -> None:
@@ -48,7 +43,7 @@ class ChatTemplate:
         self._warn_if_broken()
 
     def render(self, messages: Sequence[Message]) -> str:
-        """Return the prompt that the model's answer to the last message follows.
+        """Return the prompt that ends where the model's answer begins.
 
         A template that does not name the role `developer` gets such messages as `system`, which
         OpenAI defines as the same.
@@ -57,9 +52,9 @@ class ChatTemplate:
             RequestError: 422 for messages that the template does not take, or would leave out in
                 silence; 413 for more than it may do.
         """
-        told = messages if self._knows_developer else [_as_system(each) for each in messages]
+        sent = messages if self._knows_developer else [_as_system(each) for each in messages]
         try:
-            prompt = self._render(told)
+            prompt = self._render(sent)
         except TooMuchError:
             raise RequestError(
                 413,
@@ -67,15 +62,15 @@ class ChatTemplate:
                 "shorter ones",
             ) from None
         except Exception as error:
-            # What a template raises itself is its author's sentence; the others may hold texts.
+            # A template's own error is its author's sentence; other errors may quote the messages.
             said = f" ({str(error)[:LONGEST_REASON]})" if isinstance(error, RefusedError) else ""
             raise RequestError(
                 422,
                 f"the model's chat template does not take these messages{said}; send others, such "
                 "as one of the role user",
             ) from None
-        for at in self._left_out(tuple(each["role"] for each in told)):
-            if told[at]["content"].strip():
+        for at in self._left_out(tuple(each["role"] for each in sent)):
+            if sent[at]["content"].strip():
                 raise RequestError(
                     422,
                     f"the model's chat template leaves message {at}, of the role "
@@ -93,9 +88,9 @@ class ChatTemplate:
         )
 
     def _find_left_out(self, roles: tuple[str, ...]) -> tuple[int, ...]:
-        """Return which messages of some roles the template does not write, by their places.
+        """Return the indices of messages of some roles that the template does not write.
 
-        It is tried with words in place of the texts. A template that fails on those tells nothing.
+        It is tried with made-up words as texts. A template that fails on those tells nothing.
         """
         words = [f"zq{at}x" for at in range(len(roles))]
         messages = [

@@ -9,43 +9,38 @@ from tokenizers import Tokenizer
 
 #: Source: PreTrainedTokenizerBase.clean_up_tokenization.
 CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+#: Characters at the end of a text that may be cleaned differently once more follow. Each pattern
+#: shifts and changes no more than its own length less one, and they are applied one after another.
+UNSETTLED = sum(len(each) - 1 for each in CLEANED)
+#: A byte of a character that has no token, as SentencePiece models spell it.
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+REPLACEMENT = "\ufffd"
 
 
 def clean_up(text: str) -> str:
-    """Without the spaces that a tokenizer puts before punctuation and English endings.
-
-    Source: PreTrainedTokenizerBase.clean_up_tokenization.
-    """
+    """Remove the spaces that a tokenizer puts before punctuation and English contractions."""
     for each in CLEANED:
         text = text.replace(each, each.strip())
     return text
 
 
-#: A byte of a character that has no token, as SentencePiece models spell it.
-BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-REPLACEMENT = "\ufffd"
-#: Letters at the end of a text that may be cleaned otherwise once more letters follow. Each pattern
-#: shifts and changes no more than its own length less one, and they are applied one after another.
-UNSETTLED = sum(len(each) - 1 for each in CLEANED)
+class Detokenizer:
+    """Decodes an answer while it is written.
 
-
-class Spelling:
-    """Spells an answer while it is written.
-
-    The pieces, put together, are what the tokenizer makes of all tokens at once, after the prompt:
-    a space that a tokenizer drops at the beginning of a text is there between prompt and answer.
+    The pieces, joined, equal the decoding of all tokens at once, after the prompt: a space that a
+    tokenizer drops at the beginning of a text is kept between prompt and answer.
 
     Args:
         tokenizer: the artifact's.
-        prompt: token ids that the answer goes on from; empty where it is a text of its own.
-        clean_up: whether spaces before punctuation are removed, as some models' tokenizers do.
+        prompt: token ids that the answer continues, if any.
+        clean_up: remove spaces before punctuation, as some models' tokenizers do.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], clean_up: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], *, clean_up: bool) -> None:
         self._tokenizer = tokenizer
         self._clean_up = clean_up
-        # Decoding all tokens each time would take ever longer. So only those of the last piece are
-        # kept, which show how the next one goes on from it.
+        # Decoding all tokens at each step would take ever longer: only those of the last piece are
+        # kept, which show how the next one continues it.
         self._window = list(prompt)
         self._old = len(self._window)
         self._shown = self._last = self._decode()
@@ -53,34 +48,31 @@ class Spelling:
         self._given = 0
 
     def feed(self, token: int) -> str:
-        """The next piece, empty while a character is not complete."""
+        """Return the next piece, empty while a character is incomplete."""
         self._window.append(token)
         text = self._decode()
-        # A token that is not spelled may stand between the bytes of a character.
+        # A token without text may stand between the bytes of a character.
         silent, self._last = text == self._last, text
         if silent or text.endswith(REPLACEMENT) or self._is_byte(token):
             return ""
         return self._take(text, UNSETTLED if self._clean_up else 0)
 
     def rest(self) -> str:
-        """What is left at the end, incomplete characters included."""
+        """Return what is left at the end, incomplete characters included."""
         return self._take(self._decode(), 0)
 
     def _take(self, text: str, unsettled: int) -> str:
-        piece = text[len(self._shown) :]
-        if piece:
+        if piece := text[len(self._shown) :]:
             self._raw += piece
             self._window = self._window[self._old :]
             self._old = len(self._window)
             self._shown = self._last = self._decode()
         cleaned = clean_up(self._raw) if self._clean_up else self._raw
-        end = max(self._given, len(cleaned) - unsettled)
-        given = cleaned[self._given : end]
-        self._given = end
-        return given
+        start, self._given = self._given, max(self._given, len(cleaned) - unsettled)
+        return cleaned[start : self._given]
 
     def _is_byte(self, token: int) -> bool:
-        """Byte tokens are spelled together: one that does not fit spoils all before it."""
+        """Byte tokens are decoded together: one that does not fit spoils all before it."""
         return BYTE.fullmatch(self._tokenizer.id_to_token(token) or "") is not None
 
     def _decode(self) -> str:

@@ -1,6 +1,6 @@
-"""Jinja templates that come with a model: rendered in a sandbox, at a bounded cost.
+"""Jinja templates that come with a model, rendered in a sandbox at a bounded cost.
 
-Imported only where a bundle has one, since it alone needs jinja2.
+Imported only where an artifact has one, since it alone needs jinja2.
 Source: transformers' `utils/chat_template_utils.py`, for what such templates may use.
 """
 
@@ -18,33 +18,30 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-#: Most turns of loops and calls of one rendering: about a second of a slow core. A thousand
-#: messages take a usual template some ten thousand.
+#: Most loop iterations and calls of one rendering: about a second of a slow core. A usual template
+#: takes some ten thousand for a thousand messages.
 MOST_STEPS = 200_000
 #: Most characters that a template may write, or make by multiplying.
 MOST_CHARACTERS = 10_000_000
 #: Largest power that a template may compute, in bits.
 MOST_BITS = 1_000
-#: What holds the count of steps among a template's variables; a name that no template can write.
+#: The variable with the step counter; a name that no template can write.
 STEPS = "steps of this rendering"
 
 
 class RefusedError(TemplateError):
-    """What `raise_exception` raises in a template: its author's own words."""
+    """Raised by `raise_exception` in a template, with its author's message."""
 
 
 class TooMuchError(TemplateError):
-    """A template that takes too many steps or writes too much."""
+    """The template takes too many steps or writes too much."""
 
 
 class Template:
-    """A template, compiled.
-
-    Args:
-        source: as the model's files have it.
+    """A compiled template.
 
     Raises:
-        ValueError: it is no template; the message says why.
+        ValueError: the source is no template; the message says why.
     """
 
     def __init__(self, source: str) -> None:
@@ -62,12 +59,12 @@ class Template:
             raise ValueError(str(error)) from error
 
     def render(self, **values: Any) -> str:
-        """Return what the template makes of some variables.
+        """Return the text for some variables.
 
         Raises:
             RefusedError: the template itself refuses them.
-            TooMuchError: it takes more than the limits of this module.
-            Exception: anything that a mistake in it can raise.
+            TooMuchError: it exceeds the limits of this module.
+            Exception: whatever a mistake in it raises.
         """
         pieces, size = [], 0
         for piece in self._template.generate({**values, STEPS: _Steps()}):
@@ -79,7 +76,7 @@ class Template:
 
 @dataclass
 class _Steps:
-    """Counts what one rendering does."""
+    """Counts the steps of one rendering."""
 
     left: int = MOST_STEPS
 
@@ -90,7 +87,7 @@ class _Steps:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox with the names that transformers gives, and with limits."""
+    """Jinja's sandbox with the names that transformers defines, and with limits."""
 
     intercepted_binops = frozenset(["*", "**"])
 
@@ -100,18 +97,18 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.filters["counted"] = _counted
         self.globals["raise_exception"] = _refuse
         self.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        # Makes as much text as it is told to; no chat needs it.
+        # It makes text of any length, and no chat needs it.
         del self.globals["lipsum"]
 
     def call(self, context: Context, called: Any, /, *args: Any, **options: Any) -> Any:
-        """Counts each call, so that macros that call themselves end, and turns of inner loops."""
+        """Count each call, which ends recursive macros, and the iterations of recursive loops."""
         _steps(context).take()
         if isinstance(called, LoopContext):  # the `loop` of a recursive one
             args = (_counted(context, args[0]), *args[1:])
         return super().call(context, called, *args, **options)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Refuses products and powers that would fill the memory."""
+        """Refuse products and powers that would fill the memory."""
         if operator == "**" and isinstance(left, int) and isinstance(right, int):
             if left.bit_length() * right > MOST_BITS:
                 raise TooMuchError("too large a power")
@@ -123,7 +120,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 class _Generation(Extension):
-    """The tag around what an assistant says, which matters in training alone."""
+    """The tag around an assistant's text, which matters in training only."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -134,7 +131,7 @@ class _Generation(Extension):
 
 @pass_context
 def _counted(context: Context, values: Iterable[Any]) -> Iterator[Any]:
-    """Counts each turn of a loop; every loop's iterable is passed through this filter."""
+    """Count each iteration; the iterable of every loop goes through this filter."""
     steps = _steps(context)
     for value in values:
         steps.take()
@@ -163,11 +160,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Jinja's own escapes HTML, which a prompt is not."""
+    """Return JSON as it is: Jinja's own filter escapes it for HTML."""
     return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )

@@ -13,29 +13,18 @@ TYPES = "token_type_ids"
 
 
 class Runs(Protocol):
-    """What runs rows, as `serving.runtime.Runtime` does."""
+    """Runs rows, as `serving.engine.runtime.Runtime` does."""
 
     def run(self, rows: Sequence[Row]) -> object:
-        """Raises what the module raises."""
-
-
-def no_pairs() -> RequestError:
-    """For who sends two texts to a model that was not seen to take them."""
-    return RequestError(422, "this model takes one text at a time; leave the second text out")
+        """Return outputs, or raise what the module raises."""
 
 
 def takes_pairs(bundle: Bundle, encoder: TextEncoder, runtime: Runs, *, on_cpu: bool) -> bool:
-    """Return what the export found out; of an older artifact, what one pair of words shows.
+    """Return what the export recorded; for an older artifact, whether a pair of words runs.
 
-    To be asked before weights are packed. A token type that the model lacks is the only thing that
-    a pair holds and a text does not: where the tokenizer gives none, or none but those of a single
-    text, there is nothing to try. On a GPU nothing is tried: a wrong index there ends the process.
-
-    Args:
-        bundle: the artifact's.
-        encoder: its tokenizer.
-        runtime: what runs rows.
-        on_cpu: where it does.
+    Call it before weights are packed. All that a pair holds and a single text does not are token
+    types, which the model may lack: where the tokenizer gives no further ones, nothing is tried.
+    Nor is it on a GPU, where a wrong index ends the process.
     """
     if bundle.pairs is not None:
         return bundle.pairs
@@ -52,6 +41,11 @@ def takes_pairs(bundle: Bundle, encoder: TextEncoder, runtime: Runs, *, on_cpu: 
 
 
 def check_pairs(texts: Sequence[TextInput], *, taken: bool) -> None:
-    """Raises RequestError if there is a pair and none may be given."""
+    """Raise RequestError if there is a pair and the model takes none."""
     if not taken and any(isinstance(text, tuple) for text in texts):
         raise no_pairs()
+
+
+def no_pairs() -> RequestError:
+    """Return the error for two texts where the model takes one."""
+    return RequestError(422, "this model takes one text at a time; leave the second text out")

@@ -12,24 +12,24 @@ from tokenizers import Encoding, Tokenizer
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 
-#: Most tokens that tokenizers may hold of a pair. It keeps what it cuts off: where both are cut,
-#: each piece of one beside each piece of the other, a kilobyte a token.
+#: Most tokens of a pair that tokenizers may keep. It also keeps the pieces that it cuts off: where
+#: both texts are cut, every combination of their pieces, a kilobyte a token.
 MOST_KEPT = 2**16
-#: The same of all pairs of a request.
+#: The same for all pairs of a request.
 MOST_KEPT_TOGETHER = 2**18
 
-#: A text, or two that belong together, such as a question and its context.
+#: A text or a pair, such as a question and its context.
 TextInput = str | tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Truncation:
-    """What becomes of a text that is too long.
+    """How a text that is too long is cut.
 
     Attributes:
         strategy: which text of a pair is cut.
-        windows: take the whole text in windows that overlap, rather than its beginning alone; of
-            a pair, only one text can be taken so.
+        windows: read the whole text in overlapping windows, rather than its beginning alone; works
+            for one text of a pair.
     """
 
     strategy: Literal["longest_first", "only_first", "only_second"] = "longest_first"
@@ -38,14 +38,14 @@ class Truncation:
 
 @dataclass(frozen=True)
 class Row:
-    """One text, or one window of it, as tokens, special tokens included, not padded.
+    """The tokens of one text or one window of it, special tokens included, without padding.
 
     Attributes:
         input_ids: `[length]`.
         type_ids: `[length]`, the segment of each token.
-        truncated: whether the text was cut to `max_length` tokens.
-        too_long: whether it has more than `max_length` tokens and was not cut.
-        encoding: what the tokenizer said of each token: offsets, words, which text it is of.
+        truncated: the text was cut to `max_length` tokens.
+        too_long: it has more than `max_length` tokens and was not cut.
+        encoding: the tokenizer's facts of each token: offsets, words, which text it is from.
     """
 
     input_ids: list[int]
@@ -58,7 +58,7 @@ class Row:
         return len(self.input_ids)
 
     def stretched(self, length: int) -> Row:
-        """The row with its middle token repeated until it has `length` tokens, if it has fewer."""
+        """Return the row with its middle token repeated up to at least `length` tokens."""
         middle, gap = len(self) // 2, max(0, length - len(self))
         input_ids, type_ids = (
             values[:middle] + [values[middle]] * gap + values[middle:]
@@ -70,15 +70,11 @@ class Row:
 class TextEncoder:
     """Tokenizes as the model's own tokenizer does; export proves the two equal.
 
-    Args:
-        folder: the artifact's folder.
-        bundle: its `bundle.json`.
-        truncate: cut long texts to `max_length`; else only mark them.
-        truncation: how they are cut.
-        max_windows: most windows of one text.
+    Texts over `max_length` tokens are cut if `truncate`, else only marked; a text may have up to
+    `max_windows` windows.
 
     Raises:
-        ArtifactError: tokenizer.json cannot be read by the installed tokenizers.
+        ArtifactError: the installed tokenizers cannot read tokenizer.json.
     """
 
     def __init__(
@@ -106,16 +102,16 @@ class TextEncoder:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The artifact's tokenizer, for what modes ask of it beside encoding."""
+        """The artifact's tokenizer, for modes that look up tokens."""
         return self._tokenizer
 
     def encode(self, text: TextInput, stride: int = 0, share: int = 1) -> list[Row]:
-        """The row of a text, or one for each of its windows.
+        """Return the row of a text, or one row for each of its windows.
 
         Args:
-            text: one, or a pair.
-            stride: tokens that a window shares with the one before it.
-            share: how many texts share what a request may take of memory and time.
+            text: a text or a pair.
+            stride: tokens in which a window overlaps the one before it.
+            share: number of texts among which the memory of a request is divided.
 
         Raises:
             RequestError: 413 where the text of a pair that must not be cut leaves no room, where
@@ -161,7 +157,7 @@ class TextEncoder:
             self._enable_truncation(stride=0)
 
     def _check_pieces(self, first: str, second: str, share: int) -> None:
-        """Refuses a pair that would fill the memory while it is cut, or with those beside it."""
+        """Refuse a pair that would fill the memory while it is cut, alone or with the others."""
         pieces = math.prod(
             1 + len(self._tokenizer.encode(text, add_special_tokens=False).overflowing)
             for text in (first, second)
@@ -176,11 +172,9 @@ class TextEncoder:
             )
 
     def _check_windows(self, encoding: Encoding, stride: int) -> None:
-        """Refuses too many windows before they are made, and those with nothing new in them.
+        """Refuse too many windows before they are made, and windows without new tokens.
 
-        Args:
-            encoding: the text in windows that do not overlap.
-            stride: tokens that they are to share.
+        `encoding` has the text in windows that do not overlap yet.
         """
         owner = 0 if self._truncation.strategy == "only_first" else encoding.n_sequences - 1
         sizes = [each.sequence_ids.count(owner) for each in (encoding, *encoding.overflowing)]

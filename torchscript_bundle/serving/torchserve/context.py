@@ -1,12 +1,9 @@
-"""TorchServe's requests and responses <-> ours.
-
-All that is known of its context object is here and, for answers that come in steps, in
-`generation/worker.py`.
-"""
+"""TorchServe's context object: the only file that reads or sets anything on it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from torchscript_bundle.serving.api.http import Client, HttpRequest, HttpResponse
@@ -14,22 +11,36 @@ from torchscript_bundle.serving.api.protocols import open_inference
 from torchscript_bundle.serving.engine.batching import Tokens
 from torchscript_bundle.serving.errors import REASONS
 
-#: The metrics that count what passes took in, and how much of it was padding.
+#: Metrics: tokens that forward passes computed, and how many of them were padding.
 COMPUTED_TOKENS, PADDING_TOKENS = "ComputedTokens", "PaddingTokens"
-#: How the names of the headers begin that TorchServe itself adds to a call of StreamPredictions2.
+#: Prefix of the headers that TorchServe itself adds to a call of StreamPredictions2.
 SEQUENCE = "ts_request_sequence"
-#: Says that binary tensors follow a JSON of this size.
+#: Header with the size of the JSON before binary tensors.
 JSON_SIZE = "inference-header-content-length"
-#: TorchServe puts what follows the model and its version in the address here.
+#: TorchServe's entry for what follows the model and its version in the URL.
 PATH = "url_path"
-#: What huggingface_hub calls itself in the User-Agent header.
+#: How huggingface_hub names itself in the User-Agent header.
 HUGGINGFACE_HUB = "hf_hub/"
+#: Name of the output of an Open Inference reply that holds an error.
+ERROR_OUTPUT = "error"
+#: Whether another part of a response follows (None: it is not streamed) -> what tells TorchServe,
+#: which asks by a call whether this part is the last.
+STOPPING: dict[bool | None, Callable[[Any], bool | None]] = {
+    True: lambda _: False,
+    False: lambda _: True,
+    None: lambda _: None,
+}
+
+
+def request_ids(context: Any) -> dict[int, str]:
+    """Return the id of each row of a call; an id stays the same from call to call."""
+    return dict(context.request_ids)
 
 
 def read_request(row: dict[str, Any], context: Any, index: int) -> HttpRequest:
-    """One request of a batch, from TorchServe's row of fields and its header map.
+    """Return one request of a call, from TorchServe's row of fields and its header map.
 
-    In that map a string is a header of the request, in the client's spelling, and a dictionary
+    In that map a string is a header of the request, spelled as the client did, and a dictionary
     holds the content type of a field.
     """
     entries = context.get_all_request_header(index)
@@ -41,9 +52,8 @@ def read_request(row: dict[str, Any], context: Any, index: int) -> HttpRequest:
     }
     if "body" in row and "content-type" in headers:
         content_types["body"] = headers["content-type"]
-    fields = {name: bytes(value) for name, value in row.items()}
     return HttpRequest(
-        fields,
+        {name: bytes(value) for name, value in row.items()},
         content_types,
         headers.get("accept", "*/*"),
         _purpose(row, entries),
@@ -54,7 +64,7 @@ def read_request(row: dict[str, Any], context: Any, index: int) -> HttpRequest:
 
 
 def write_response(request: HttpRequest, response: HttpResponse, context: Any, index: int) -> bytes:
-    """Sets status and content type of one response on the context and returns its body."""
+    """Set status and headers of one response on the context and return its body."""
     context.set_response_status(response.status, REASONS[response.status], index)
     context.set_response_content_type(index, response.content_type)
     for name, value in response.headers.items():
@@ -62,23 +72,38 @@ def write_response(request: HttpRequest, response: HttpResponse, context: Any, i
     if request.client in ("http", "huggingface_hub"):
         return response.body
     if request.client == "refused_grpc":
-        # TorchServe ends the worker, for good, where an answer comes to a call that is over.
-        del context.request_ids[index]
-        return b""
+        # The call is over: TorchServe ends the worker, for good, if it is answered.
+        return defer(context, index)
     # StreamPredictions asks for this header, and ends the worker without it.
     context.set_response_header(index, "ts_stream_next", "false")
-    return encode_grpc(request, response, context.model_name)
+    return _encode_grpc(request, response, context.model_name)
 
 
-def count_tokens(took: Tokens, context: Any) -> None:
-    """Add what passes took in to the worker's metrics."""
-    if took.computed:
-        context.metrics.add_counter(COMPUTED_TOKENS, took.computed)
-        context.metrics.add_counter(PADDING_TOKENS, took.computed - took.real)
+def defer(context: Any, index: int) -> bytes:
+    """Leave a request unanswered in this call: TorchServe sends it again with the next one."""
+    del context.request_ids[index]
+    return b""
+
+
+def set_streams(context: Any, more: Mapping[int, bool | None]) -> None:
+    """Say of each response whether another part follows; None where it is not streamed."""
+    context.stopping_criteria = {index: STOPPING[follows] for index, follows in more.items()}
+
+
+def count(context: Any, metric: str, value: int) -> None:
+    """Add to one of the worker's metrics."""
+    context.metrics.add_counter(metric, value)
+
+
+def count_tokens(context: Any, tokens: Tokens) -> None:
+    """Add the tokens of forward passes to the worker's metrics."""
+    if tokens.computed:
+        count(context, COMPUTED_TOKENS, tokens.computed)
+        count(context, PADDING_TOKENS, tokens.computed - tokens.real)
 
 
 def _client(headers: dict[str, str], content_types: dict[str, str]) -> Client:
-    """Over gRPC no header of the client arrives; TorchServe makes ModelInfer's message JSON."""
+    """Over gRPC no client header arrives, and TorchServe turns ModelInfer's message into JSON."""
     if not headers:
         is_json = content_types.get("body") == "application/json"
         return "open_inference_grpc" if is_json else "grpc"
@@ -90,9 +115,9 @@ def _client(headers: dict[str, str], content_types: dict[str, str]) -> Client:
 def _purpose(
     row: dict[str, Any], entries: dict[str, Any]
 ) -> Literal["predict", "explain", "describe"]:
-    """Which endpoint was called: TorchServe says it in two entries, spelled just so.
+    """Return which endpoint was called: TorchServe says it in two entries, spelled exactly so.
 
-    A describe call has no body; a client that sends the header with a text wants the text answered.
+    A describe call has no body; a client that sends the header with a text wants a prediction.
     """
     if entries.get("explain") == "True":
         return "explain"
@@ -103,26 +128,17 @@ def _text(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, (bytes, bytearray)) else str(value or "")
 
 
-#: The output of an Open Inference reply that says what was wrong with a request.
-OUTPUT = "error"
+def _encode_grpc(request: HttpRequest, response: HttpResponse, model_name: str) -> bytes:
+    """Return a body for gRPC: an error holds its status beside its sentence.
 
-
-def encode_grpc(request: HttpRequest, response: HttpResponse, model_name: str) -> bytes:
-    """The body that goes out over gRPC: an error's status stands beside its sentence.
-
-    For the Open Inference Protocol it is a reply with all its members: TorchServe reads them and
-    ends the worker where one is missing.
-
-    Args:
-        request: came over gRPC.
-        response: the service's answer to it.
-        model_name: what replies of the Open Inference Protocol are signed with.
+    An Open Inference error is a reply with all its members: TorchServe ends the worker where one
+    is missing.
     """
     if response.status < 400:
         return response.body
     error: dict[str, Any] = {**json.loads(response.body), "status": response.status}
     if request.client == "open_inference_grpc":
-        # TorchServe wrote this body, from the client's message.
+        # TorchServe wrote this body from the client's message, so it has an id.
         identity = json.loads(request.fields["body"])["id"]
-        error = {"id": identity, **open_inference.reply(model_name, OUTPUT, [error])}
+        error = {"id": identity, **open_inference.reply(model_name, ERROR_OUTPUT, [error])}
     return json.dumps(error, ensure_ascii=False).encode("utf-8")

@@ -1,7 +1,8 @@
-"""What workers under TorchServe's continuous batching have in common.
+"""TorchServe's continuous batching: requests that stay open over several calls of the handler.
 
 TorchServe calls the handler again and again, with every request that is not answered yet and those
-that came meanwhile. Two of its faults need care: calls that no answer ends.
+that came meanwhile. A streamed request whose client is gone is missing from the next call; for
+other requests TorchServe does not notice it.
 """
 
 from __future__ import annotations
@@ -10,50 +11,106 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torchscript_bundle.serving.api.http import HttpRequest
+from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse
+from torchscript_bundle.serving.torchserve.context import (
+    defer,
+    read_request,
+    request_ids,
+    set_streams,
+    write_response,
+)
 
 logger = logging.getLogger(__name__)
 
-#: What is in the command line of TorchServe's Java process, a worker's parent.
+#: In the command line of TorchServe's Java process, a worker's parent.
 TORCHSERVE = b"org.pytorch.serve.ModelServer"
-#: How long a call waits that brings nothing to do.
+#: Pause after a call that cannot be answered, which TorchServe repeats at once.
 IDLE_SECONDS = 0.1
 
 
-def answered_whole(_: Any) -> bool | None:
-    """Say of a response that it is no part of a stream, where TorchServe asks whether one ends."""
-    return None
+@dataclass(frozen=True)
+class Part:
+    """What a request gets in one call.
 
-
-def wait_if_refused(requests: Iterable[HttpRequest]) -> None:
-    """Wait a little where a call brings requests alone that TorchServe has refused already.
-
-    No answer can end such a request (a call of StreamPredictions2), and it is sent again at once.
+    Attributes:
+        response: whole, or the next part of a stream.
+        more: whether another part follows; None where the response is not streamed.
     """
-    if all(request.client == "refused_grpc" for request in requests):
-        time.sleep(IDLE_SECONDS)
+
+    response: HttpResponse
+    more: bool | None = None
 
 
-class DescribeWatch:
-    """Ends TorchServe where it has begun to send one describe call for ever.
-
-    It serves nobody any more then, and what watches over it can start it again. `make serve` starts
-    a TorchServe that does not do this, see `torchserve_fix`.
-    """
+class ContinuousWorker(ABC):
+    """Keeps the requests that are not answered yet, by TorchServe's ids."""
 
     def __init__(self) -> None:
-        self._last: str | None = None
+        self._open: dict[str, HttpRequest] = {}
+        self._last_describe = ""
 
-    def saw(self, request: HttpRequest, request_id: str) -> None:
-        """Look at a request that has just come."""
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Begin new requests, let the open ones go on, and answer those that are done."""
+        ids = request_ids(context)
+        for gone in self._open.keys() - ids.values():
+            del self._open[gone]
+            self.forget(gone)
+        new = {
+            ids[at]: read_request(row, context, at)
+            for at, row in enumerate(data)
+            if ids[at] not in self._open
+        }
+        for request_id, request in new.items():
+            self._watch_describe(request_id, request)
+        self._open |= new
+        parts = {each: Part(response) for each, response in self.begin(new, context).items()}
+        if len(parts) == len(data) and all(each.client == "refused_grpc" for each in new.values()):
+            time.sleep(IDLE_SECONDS)
+        self.advance(context, idle=not new)
+        bodies = []
+        more: dict[int, bool | None] = dict.fromkeys(ids)
+        for at in range(len(data)):
+            part = parts.get(ids[at]) or self.next_part(ids[at])
+            if part is None:
+                bodies.append(defer(context, at))
+                continue
+            more[at] = part.more
+            request = self._open[ids[at]] if part.more else self._open.pop(ids[at])
+            bodies.append(write_response(request, part.response, context, at))
+        set_streams(context, more)
+        return bodies
+
+    @abstractmethod
+    def begin(self, requests: Mapping[str, HttpRequest], context: Any) -> dict[str, HttpResponse]:
+        """Return the responses of new requests that are answered at once; keep the others."""
+
+    @abstractmethod
+    def advance(self, context: Any, *, idle: bool) -> None:
+        """Compute a step for the requests that are kept; `idle` says that the call brought none."""
+
+    @abstractmethod
+    def next_part(self, request_id: str) -> Part | None:
+        """Return what a kept request gets now, and forget it once that is all."""
+
+    @abstractmethod
+    def forget(self, request_id: str) -> None:
+        """Drop a kept request whose client is gone."""
+
+    def _watch_describe(self, request_id: str, request: HttpRequest) -> None:
+        """End TorchServe if it has begun to send one describe call for ever.
+
+        It serves nobody any more then, and its supervisor can start it again. `make serve` starts a
+        TorchServe without this fault, see `torchserve_fix`.
+        """
         if request.purpose != "describe":
             return
-        if request_id != self._last:
-            self._last = request_id
+        if request_id != self._last_describe:
+            self._last_describe = request_id
             return
         logger.error(
             "TorchServe sends a describe call again and again, and serves nothing else any more: "

@@ -1,122 +1,66 @@
-"""TorchServe's continuous batching: a call of the handler for each token.
-
-The calls bring all requests that are not done, by their ids. One whose client is gone is missing
-from the next call (of those that are streamed; of others TorchServe does not notice it).
-"""
+"""A worker of a model that writes: each call of the handler writes a token of every answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from torchscript_bundle.serving.api.http import EVENTS, HttpRequest, HttpResponse
 from torchscript_bundle.serving.generation.generation_service import GenerationService
 from torchscript_bundle.serving.generation.response_stream import Exchange
-from torchscript_bundle.serving.torchserve import context as torchserve
-from torchscript_bundle.serving.torchserve.continuous import (
-    DescribeWatch,
-    answered_whole,
-    wait_if_refused,
-)
+from torchscript_bundle.serving.torchserve.context import count
+from torchscript_bundle.serving.torchserve.continuous import ContinuousWorker, Part
 
-#: The metric that counts what is written: it stands still where nobody waits.
-TOKENS = "GeneratedTokens"
-#: Says of a response whether another part of it follows; None where it has no parts.
-Stopping = Callable[[Any], bool | None]
+#: The metric that counts written tokens: it stands still where nobody waits.
+GENERATED_TOKENS = "GeneratedTokens"
 
 
-class GenerationWorker:
-    """Hands TorchServe's calls to the service, and its answers back.
-
-    Args:
-        service: what answers.
-    """
+class GenerationWorker(ContinuousWorker):
+    """Hands TorchServe's calls to the service, and its answers back."""
 
     def __init__(self, service: GenerationService) -> None:
+        super().__init__()
         self._service = service
-        self._open: dict[str, Exchange] = {}
-        self._begun: set[str] = set()
-        self._describe_watch = DescribeWatch()
+        self._exchanges: dict[str, Exchange] = {}
+        self._streaming: set[str] = set()
 
-    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """One step: what each request gets now, if anything."""
-        ids: dict[int, str] = dict(context.request_ids)
-        self._forget_all_but(set(ids.values()))
-        answered: dict[int, tuple[HttpRequest, HttpResponse]] = {}
-        for at, row in enumerate(data):
-            if ids[at] not in self._open:
-                request = torchserve.read_request(row, context, at)
-                self._describe_watch.saw(request, ids[at])
-                opened = self._service.open(request)
-                if isinstance(opened, HttpResponse):
-                    answered[at] = request, opened
-                else:
-                    self._open[ids[at]] = opened
+    def begin(self, requests: Mapping[str, HttpRequest], context: Any) -> dict[str, HttpResponse]:
+        opened = {each: self._service.open(request) for each, request in requests.items()}
+        refused = {
+            each: result for each, result in opened.items() if isinstance(result, HttpResponse)
+        }
+        self._exchanges |= {
+            each: result for each, result in opened.items() if isinstance(result, Exchange)
+        }
+        return refused
+
+    def advance(self, context: Any, *, idle: bool) -> None:
         before = self._service.counts()["tokens"]
         self._service.step()
-        if len(answered) == len(data):
-            wait_if_refused(request for request, _ in answered.values())
         if tokens := self._service.counts()["tokens"] - before:
-            context.metrics.add_counter(TOKENS, tokens)
-        stopping: dict[int, Stopping] = dict.fromkeys(ids, answered_whole)
-        bodies = [
-            torchserve.write_response(*answered[at], context, at)
-            if at in answered
-            else self._reply(ids[at], context, at, stopping)
-            for at in range(len(data))
-        ]
-        context.stopping_criteria = stopping
-        return bodies
+            count(context, GENERATED_TOKENS, tokens)
 
-    def _forget_all_but(self, ids: set[str]) -> None:
-        for gone in self._open.keys() - ids:
-            self._forget(gone)
-
-    def _forget(self, request_id: str) -> None:
-        """Ends what is still written for a request: of a list, one answer may have failed."""
-        self._service.close(self._open.pop(request_id))
-        self._begun.discard(request_id)
-
-    def _reply(
-        self, request_id: str, context: Any, at: int, stopping: dict[int, Stopping]
-    ) -> bytes:
-        exchange = self._open[request_id]
+    def next_part(self, request_id: str) -> Part | None:
+        exchange = self._exchanges[request_id]
         if exchange.streamed:
-            return self._stream(request_id, exchange, context, at, stopping)
+            return self._next_events(request_id, exchange)
         if not exchange.done:
-            # TorchServe waits for the answer to a request that a response leaves out.
-            del context.request_ids[at]
-            return b""
+            return None
         response = self._service.finish(exchange)
-        self._forget(request_id)
-        return torchserve.write_response(exchange.request, response, context, at)
+        self.forget(request_id)
+        return Part(response)
 
-    def _stream(
-        self,
-        request_id: str,
-        exchange: Exchange,
-        context: Any,
-        at: int,
-        stopping: dict[int, Stopping],
-    ) -> bytes:
-        begun = request_id in self._begun
+    def _next_events(self, request_id: str, exchange: Exchange) -> Part | None:
         events = exchange.events()
         if not events and not exchange.done:  # also while it waits for its next turn
-            del context.request_ids[at]
-            return b""
+            return None
         # TorchServe writes no head where the first part of a stream is the last.
-        last = begun and exchange.done
-        stopping[at] = _last if last else _more
-        self._begun.add(request_id)
-        if last:
-            self._forget(request_id)
-        torchserve.write_response(exchange.request, HttpResponse(200, EVENTS, events), context, at)
-        return events
+        more = request_id not in self._streaming or not exchange.done
+        self._streaming.add(request_id)
+        if not more:
+            self.forget(request_id)
+        return Part(HttpResponse(200, EVENTS, events), more)
 
-
-def _more(_: Any) -> bool | None:
-    return False
-
-
-def _last(_: Any) -> bool | None:
-    return True
+    def forget(self, request_id: str) -> None:
+        self._service.close(self._exchanges.pop(request_id))
+        self._streaming.discard(request_id)

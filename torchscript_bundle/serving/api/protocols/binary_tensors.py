@@ -1,6 +1,6 @@
 """Binary tensors after the JSON of an Open Inference request -> the same request in JSON alone.
 
-Clients send texts so by default. Source: the protocol's binary tensor data extension,
+By default clients send texts this way. Source: the protocol's binary tensor data extension,
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol
 """
 
@@ -11,21 +11,19 @@ from typing import Any
 from torchscript_bundle.serving.api.protocols.call import PARAMETERS
 from torchscript_bundle.serving.errors import RequestError
 
-#: The parameter of an input that says how many of the bytes are its own.
+#: The parameter of an input with the number of its bytes.
 SIZE = "binary_data_size"
-#: Bytes before each text, that say how many it has: little endian.
+#: Bytes before each text with its size: little endian.
 LENGTH = 4
 
 
 def join(payload: object, tail: bytes) -> object:
-    """The payload with the texts of the tail as the `data` of its inputs.
+    """Return the payload with the texts of the tail as the `data` of its inputs.
 
-    Args:
-        payload: the JSON before the tail.
-        tail: the elements of each input that has a `binary_data_size`, in the order of the inputs.
+    The tail has the elements of each input with a `binary_data_size`, in the order of the inputs.
 
     Raises:
-        RequestError: 400 for sizes that are not those of the bytes, or texts that are not UTF-8.
+        RequestError: 400 for sizes that do not fit the bytes, or texts that are not UTF-8.
     """
     inputs = payload.get("inputs") if isinstance(payload, dict) else None
     if not isinstance(payload, dict) or not isinstance(inputs, list):
@@ -46,7 +44,7 @@ def join(payload: object, tail: bytes) -> object:
 
 
 def _size(tensor: object) -> int | None:
-    """Bytes of the tail that are an input's; None for an input that has its data in the JSON."""
+    """Return the size of an input in the tail; None for an input with its data in the JSON."""
     parameters = tensor.get(PARAMETERS) if isinstance(tensor, dict) else None
     if not isinstance(parameters, dict) or SIZE not in parameters:
         return None
@@ -68,7 +66,7 @@ def _texts(content: bytes) -> list[str]:
     while at < len(content):
         start = at + LENGTH
         end = start + int.from_bytes(content[at:start], "little")
-        if end > len(content) or start > len(content):
+        if end > len(content):
             raise _wrong_size()
         try:
             texts.append(content[start:end].decode("utf-8"))

@@ -1,20 +1,28 @@
-"""The form of the TorchServe example and of Hugging Face's inference endpoints.
+"""The protocol of the TorchServe example and of Hugging Face's inference endpoints.
 
 A text, an object or a list of either; as it is, or under `inputs` or `data` beside `parameters`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from torchscript_bundle.serving.api.fields import without_unread
+from torchscript_bundle.serving.api.fields import TEXT, without_unread
+from torchscript_bundle.serving.api.http import Client
+from torchscript_bundle.serving.api.json_schema import JsonSchema, array, either
+from torchscript_bundle.serving.api.protocols import schemas
 from torchscript_bundle.serving.api.protocols.call import (
     PARAMETERS,
+    VERSION,
     Call,
-    Form,
-    asides,
+    ProtocolSchemas,
+    RequestFields,
+    RequestProtocol,
     read_parameters,
+    text_keys,
 )
+from torchscript_bundle.serving.api.protocols.schemas import ref
 from torchscript_bundle.serving.api.values import check_keys
 from torchscript_bundle.serving.errors import RequestError
 
@@ -22,29 +30,92 @@ from torchscript_bundle.serving.errors import RequestError
 WRAPPERS = ("inputs", "data")
 
 
-def read(payload: object, form: Form) -> Call:
-    """See the module.
+class Native(RequestProtocol):
+    """Whatever is written in no other protocol, so that its errors are told in these words."""
 
-    Raises:
-        RequestError: 422 for unknown keys, or for no input or two of them.
+    keys = WRAPPERS
+    predict_paths: Mapping[str, str] = {
+        "predict": "/predictions/{}",
+        "predict_version": f"/predictions/{{}}/{VERSION}",
+    }
+    explain_paths: Mapping[str, str] = {"explain": "/explanations/{}"}
+
+    def recognizes(self, payload: object, client: Client) -> bool:
+        return True
+
+    def read(self, payload: Any, fields: RequestFields, model_name: str) -> Call:
+        if not isinstance(payload, dict):
+            return _call(payload, {})
+        payload = without_unread(fields.item_keys, payload)
+        item_keys = text_keys(fields)
+        check_keys(payload, (*item_keys, *WRAPPERS, *fields.parameters, PARAMETERS))
+        beside = {key: payload[key] for key in fields.parameters if key in payload}
+        parameters = read_parameters([payload, {PARAMETERS: beside}], fields)
+        item = {key: payload[key] for key in item_keys if key in payload}
+        wrapped = [key for key in WRAPPERS if key in payload]
+        if len(wrapped) + bool(item) != 1:
+            keys = ", ".join(f'"{key}"' for key in item_keys)
+            raise RequestError(
+                422,
+                f'send one input: an object with {keys}, or the same under "inputs" or "data"',
+            )
+        if wrapped:
+            return _call(payload[wrapped[0]], parameters)
+        # {"text": ["one", "two"]} is as old as the TorchServe example.
+        if list(item) == [TEXT.name]:
+            return _call(item[TEXT.name], parameters)
+        return Call([item], parameters, _first, listed=False)
+
+    def describe(self, fields: RequestFields, most_items: int) -> ProtocolSchemas:
+        beside = {
+            **schemas.beside_text(fields),
+            **schemas.members(fields.parameters),
+            PARAMETERS: ref("Parameters"),
+        }
+        # A required parameter stands beside the item or under `parameters`.
+        required: list[JsonSchema] = [
+            either({"required": [name]}, schemas.in_parameters(name))
+            for name in schemas.required_keys(fields.parameters)
+        ]
+        wrapped = {name: either(ref("Item"), ref("Items")) for name in WRAPPERS}
+        bare = [] if required else [ref("Items")]
+        if TEXT.name in fields.item_keys:
+            wrapped[TEXT.name] = ref("Items")
+            bare = bare and [fields.item_keys[TEXT.name].bounds(), *bare]
+        item = {
+            **schemas.optional({**schemas.members(fields.item_keys), **beside}),
+            **schemas.requires(fields.item_keys, required),
+        }
+        wrappers = (
+            {**schemas.optional({name: value, **beside}), "required": [name]}
+            for name, value in wrapped.items()
+        )
+        conditions = schemas.all_of(required)
+        example = schemas.examples(fields.item_keys)
+        return ProtocolSchemas(
+            "Native",
+            either(*bare, item, *({**each, **conditions} for each in wrappers)),
+            either(ref("Answer"), array(ref("Answer"), minItems=1)),
+            {
+                "an input": {**example, **schemas.examples(fields.parameters)},
+                "a list": {"inputs": [example, example], **schemas.example_parameters(fields)},
+            },
+        )
+
+
+class InferenceClient(RequestProtocol):
+    """The native protocol as huggingface_hub's InferenceClient sends it, with answers it parses.
+
+    They are those of Hugging Face's inference endpoints, which for some tasks differ from those of
+    the pipelines that the native protocol follows; the mode knows which.
+    Source: https://github.com/huggingface/huggingface_hub/tree/main/src/huggingface_hub/inference
     """
-    if not isinstance(payload, dict):
-        return _call(payload, {})
-    payload = without_unread(form.item_keys, payload)
-    parts = _parts(form)
-    check_keys(payload, (*parts, *WRAPPERS, *form.parameters, PARAMETERS))
-    beside = {key: payload[key] for key in form.parameters if key in payload}
-    parameters = read_parameters([payload, {PARAMETERS: beside}], form)
-    item = {key: payload[key] for key in parts if key in payload}
-    wrapped = [key for key in WRAPPERS if key in payload]
-    if len(wrapped) + bool(item) != 1:
-        raise RequestError(422, f"send one input: {_forms(form)}")
-    if wrapped:
-        return _call(payload[wrapped[0]], parameters)
-    # {"text": ["one", "two"]} is as old as the TorchServe example.
-    if list(item) == ["text"]:
-        return _call(item["text"], parameters)
-    return Call([item], parameters, _first, listed=False)
+
+    def recognizes(self, payload: object, client: Client) -> bool:
+        return client == "huggingface_hub" and isinstance(payload, dict) and "inputs" in payload
+
+    def read(self, payload: Any, fields: RequestFields, model_name: str) -> Call:
+        return fields.for_inference_client(Native().read(payload, fields, model_name))
 
 
 def _call(value: object, parameters: dict[str, object]) -> Call:
@@ -55,14 +126,3 @@ def _call(value: object, parameters: dict[str, object]) -> Call:
 
 def _first(answers: list[Any]) -> Any:
     return answers[0]
-
-
-def _parts(form: Form) -> list[str]:
-    """Return the keys of an item that make its text."""
-    beside = asides(form)
-    return [key for key in form.item_keys if key not in beside]
-
-
-def _forms(form: Form) -> str:
-    keys = ", ".join(f'"{key}"' for key in _parts(form))
-    return f'an object with {keys}, or the same under "inputs" or "data"'

@@ -7,17 +7,31 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torchscript_bundle.serving.api import fields
+from torchscript_bundle.serving.api.fields import TEXT, Boolean, Text
+from torchscript_bundle.serving.api.http import Client
+from torchscript_bundle.serving.api.json_schema import (
+    COUNT,
+    STRING,
+    JsonSchema,
+    array,
+    either,
+    record,
+)
+from torchscript_bundle.serving.api.protocols import schemas
 from torchscript_bundle.serving.api.protocols.call import (
     PARAMETERS,
+    VERSION,
     Call,
-    Form,
-    asides,
+    ProtocolSchemas,
+    RequestFields,
+    RequestProtocol,
     read_parameters,
+    text_keys,
 )
+from torchscript_bundle.serving.api.protocols.schemas import ref
 from torchscript_bundle.serving.api.values import check_keys, check_text
 from torchscript_bundle.serving.errors import RequestError
 
@@ -26,80 +40,120 @@ NO_CONTENTS = (
     "there are no texts; put them into the contents.bytes_contents of an input (TorchServe drops "
     "raw_input_contents)"
 )
-#: The reply's only output.
+#: Name of the reply's only output.
 OUTPUT = "answers"
-#: The version that every archive has.
-VERSION = "1.0"
-#: By these a client says whether the reply may be binary. It never is, and it says so itself.
+#: With these a client says whether the reply may be binary; it never is, as a reply shows itself.
 #: Source: the protocol's binary tensor data extension.
 BINARY_REPLY = "binary_data_output"
 BINARY_OUTPUT = "binary_data"
 
 
-def is_one(payload: dict[str, object]) -> bool:
-    """Whether a request has this form: an input is an object with a datatype, or with a shape."""
-    inputs = payload.get("inputs")
-    return isinstance(inputs, list) and any(
-        isinstance(each, dict) and ("datatype" in each or "shape" in each) for each in inputs
-    )
+class OpenInference(RequestProtocol):
+    """The protocol as JSON; several inputs are the members of one object each."""
+
+    predict_paths: Mapping[str, str] = {"kserve_infer": "/v2/models/{}/infer"}
+
+    def recognizes(self, payload: object, client: Client) -> bool:
+        inputs = payload.get("inputs") if isinstance(payload, dict) else None
+        return isinstance(inputs, list) and any(
+            isinstance(each, dict) and ("datatype" in each or "shape" in each) for each in inputs
+        )
+
+    def read(self, payload: Any, fields: RequestFields, model_name: str) -> Call:
+        check_keys(payload, ("id", "model_name", "inputs", "outputs", PARAMETERS))
+        identity = {"id": check_text(payload["id"], "the id")} if "id" in payload else {}
+        if payload.get("model_name", model_name) != model_name:
+            raise RequestError(422, "model_name is not the model of this address; send its name")
+        _check_outputs(payload.get("outputs", []))
+        items = _items([_tensor(each) for each in payload["inputs"]], fields)
+        holders = [_without_binary_reply(payload), *payload["inputs"]]
+
+        def answer(answers: list[Any]) -> dict[str, Any]:
+            texts = [json.dumps(each, ensure_ascii=False, allow_nan=False) for each in answers]
+            return {**identity, **reply(model_name, OUTPUT, texts)}
+
+        return Call(items, read_parameters(holders, fields), answer)
+
+    def describe(self, fields: RequestFields, most_items: int) -> ProtocolSchemas | None:
+        # Tensors hold strings, and an item may need more than texts.
+        if not all(isinstance(each, Text) for each in fields.item_keys.values() if each.required):
+            return None
+        names = [key for key, field in fields.item_keys.items() if isinstance(field, Text)]
+        nested = array({"type": "array"}, minItems=1)
+        data = either(array({"type": "string"}, minItems=1, maxItems=most_items), nested)
+        tensor = {"name": STRING, "shape": array(COUNT), **_bytes_schema(data)}
+        alone = array(ref("Tensor"), minItems=1, maxItems=1)
+        keyed = {"allOf": [ref("Tensor"), {"properties": {"name": {"enum": names}}}]}
+        members = array(keyed, minItems=1, maxItems=len(names))
+        request = record(
+            {"inputs": either(alone, members) if TEXT.name in names else members},
+            {
+                "id": Text("id", "").bounds(),
+                "outputs": array(record({"name": {"const": OUTPUT}})),
+                PARAMETERS: ref("Parameters"),
+            },
+        )
+        required: list[JsonSchema] = [
+            either(given, {"properties": {"inputs": {"contains": given}}})
+            for given in map(schemas.in_parameters, schemas.required_keys(fields.parameters))
+        ]
+        return ProtocolSchemas(
+            "OpenInference",
+            {**request, **schemas.all_of(required)},
+            _reply_schema(),
+            {"Open Inference": _example(fields)},
+            {"Tensor": record(tensor, {PARAMETERS: ref("Parameters")})},
+        )
 
 
-def read(payload: dict[str, Any], form: Form, model_name: str) -> Call:
-    """See the module. Several inputs are the members of one object each, by their names.
+class OpenInferenceGrpc(RequestProtocol):
+    """What TorchServe makes of a ModelInfer message: texts in base64, no parameters.
 
-    Raises:
-        RequestError: 422 for a wrong tensor; the message shows a right one.
+    The reply must have an id.
     """
-    check_keys(payload, ("id", "model_name", "inputs", "outputs", PARAMETERS))
-    identity = {"id": check_text(payload["id"], "the id")} if "id" in payload else {}
-    if payload.get("model_name", model_name) != model_name:
-        raise RequestError(422, "model_name is not the model of this address; send its name")
-    _check_outputs(payload.get("outputs", []))
-    items = _items([_tensor(each) for each in payload["inputs"]], form)
-    parameters = read_parameters([_without_binary_reply(payload), *payload["inputs"]], form)
 
-    def answer(answers: list[Any]) -> dict[str, Any]:
-        texts = [json.dumps(each, ensure_ascii=False, allow_nan=False) for each in answers]
-        return {**identity, **reply(model_name, OUTPUT, texts)}
+    def recognizes(self, payload: object, client: Client) -> bool:
+        return client == "open_inference_grpc" and isinstance(payload, dict)
 
-    return Call(items, parameters, answer)
+    def read(self, payload: Any, fields: RequestFields, model_name: str) -> Call:
+        if not payload["inputs"]:
+            raise RequestError(422, NO_CONTENTS)
+        items = _items([_tensor(_decode_base64(each)) for each in payload["inputs"]], fields)
 
+        def answer(answers: list[Any]) -> dict[str, Any]:
+            # TorchServe itself writes each element as JSON.
+            return {"id": payload["id"], **reply(model_name, OUTPUT, answers)}
 
-def read_grpc(payload: dict[str, Any], form: Form, model_name: str) -> Call:
-    """Reads what TorchServe makes of the message of a ModelInfer call.
-
-    That has texts in base64 and no parameters; the reply must have an id.
-
-    Raises:
-        RequestError: as `read`; 400 for texts that are not UTF-8.
-    """
-    if not payload["inputs"]:
-        raise RequestError(422, NO_CONTENTS)
-    items = _items([_tensor(_decode_base64(each)) for each in payload["inputs"]], form)
-
-    def answer(answers: list[Any]) -> dict[str, Any]:
-        # TorchServe itself writes each element as JSON.
-        return {"id": payload["id"], **reply(model_name, OUTPUT, answers)}
-
-    return Call(items, {}, answer)
+        return Call(items, {}, answer)
 
 
 def reply(model_name: str, output: str, elements: Sequence[Any]) -> dict[str, Any]:
-    """A reply with one output: an element for each answer, as JSON.
-
-    The protocol has no tensor of objects.
-    """
-    tensor = {
-        "name": output,
-        "shape": [len(elements)],
-        "datatype": "BYTES",
-        "data": list(elements),
-    }
+    """Return a reply with one output, an element an answer: the protocol has no objects."""
+    tensor = {"name": output, "shape": [len(elements)], "datatype": "BYTES", "data": [*elements]}
     return {"model_name": model_name, "model_version": VERSION, "outputs": [tensor]}
 
 
+def _reply_schema() -> JsonSchema:
+    data = _bytes_schema(array(STRING))
+    output = record({"name": {"const": OUTPUT}, "shape": array(COUNT), **data})
+    tensors = {"model_name": STRING, "model_version": STRING, "outputs": array(output, minItems=1)}
+    return record(tensors, {"id": STRING})
+
+
+def _bytes_schema(data: JsonSchema) -> dict[str, JsonSchema]:
+    return {"datatype": {"const": "BYTES"}, "data": data}
+
+
+def _example(fields: RequestFields) -> dict[str, Any]:
+    tensors = [
+        {"name": name, "shape": [1], "datatype": "BYTES", "data": [value]}
+        for name, value in schemas.examples(fields.item_keys).items()
+    ]
+    return {"id": "7", "inputs": tensors, **schemas.example_parameters(fields)}
+
+
 def _check_outputs(outputs: object) -> None:
-    """Refuses a choice of outputs that the reply would not be."""
+    """Refuse a choice of outputs other than the one that there is."""
     if not isinstance(outputs, list) or not all(map(_is_output, outputs)):
         raise RequestError(422, f'the only output is {{"name": "{OUTPUT}"}}; send that, or none')
 
@@ -120,28 +174,28 @@ def _without_binary_reply(payload: dict[str, Any]) -> dict[str, Any]:
     parameters = payload.get(PARAMETERS)
     if not isinstance(parameters, dict) or BINARY_REPLY not in parameters:
         return payload
-    fields.Boolean(BINARY_REPLY, "Whether the reply may be binary.").check(parameters[BINARY_REPLY])
+    Boolean(BINARY_REPLY, "Whether the reply may be binary.").check(parameters[BINARY_REPLY])
     left = {name: value for name, value in parameters.items() if name != BINARY_REPLY}
     return {PARAMETERS: left}
 
 
-def _items(tensors: Sequence[tuple[str, list[object]]], form: Form) -> list[object]:
-    """An object for each row. A single input is the text, whatever name it goes by."""
+def _items(tensors: Sequence[tuple[str, list[object]]], fields: RequestFields) -> list[object]:
+    """Return an object for each row; a single input is the text, whatever its name."""
     columns = dict(tensors)
     if len(columns) != len(tensors):
         raise RequestError(422, "two inputs have the same name; give each its own")
     if len({len(data) for data in columns.values()}) != 1:
         raise RequestError(422, "the inputs have different numbers of elements; send equally many")
-    if columns.keys() - set(form.item_keys):
-        if len(columns) > 1 or "text" not in form.item_keys:
-            names = [key for key in form.item_keys if key not in asides(form)]
-            raise RequestError(422, f"the inputs of this model are {', '.join(names)}")
-        columns = {"text": next(iter(columns.values()))}
+    if columns.keys() - set(fields.item_keys):
+        if len(columns) > 1 or TEXT.name not in fields.item_keys:
+            names = ", ".join(text_keys(fields))
+            raise RequestError(422, f"the inputs of this model are {names}")
+        columns = {TEXT.name: next(iter(columns.values()))}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _tensor(value: object) -> tuple[str, list[object]]:
-    """Name and elements of an input."""
+    """Return name and elements of an input."""
     if not isinstance(value, dict):
         raise RequestError(422, f"an input is no object; send {FORM}")
     check_keys(value, ("name", "shape", "datatype", "data", PARAMETERS), where="inputs.")
@@ -160,7 +214,7 @@ def _tensor(value: object) -> tuple[str, list[object]]:
 
 
 def _decode_base64(tensor: dict[str, Any]) -> dict[str, Any]:
-    """An input of a ModelInfer call with its texts as they were sent."""
+    """Return an input of a ModelInfer call with its texts as they were sent."""
     if tensor["datatype"] != "BYTES":
         return tensor  # for `_tensor` to refuse
     if not tensor["data"]:
@@ -175,7 +229,7 @@ def _decode_base64(tensor: dict[str, Any]) -> dict[str, Any]:
 
 
 def _holds(shape: list[object], count: int) -> bool:
-    """Whether a tensor of this shape has `count` elements; done before a product grows large."""
+    """Return whether a tensor of this shape has `count` elements, before a product grows large."""
     elements = 1
     for size in shape:
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= count:
