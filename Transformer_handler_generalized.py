@@ -31,7 +31,7 @@ class TransformerHandler:
         # Bodies come as the client sent them, also where config.properties does not say so.
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         properties = context.system_properties
-        device = choose_device(properties.get("gpu_id"), torch.cuda.is_available())
+        device = choose_device(properties.get("gpu_id"), cuda_available=torch.cuda.is_available())
         self._worker = load_worker(Path(properties["model_dir"]), device, context.model_name)
         logger.info("ready on %s, %d intra-op threads", device, torch.get_num_threads())
 

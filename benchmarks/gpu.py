@@ -31,7 +31,7 @@ from benchmarks.table import draw, number
 from benchmarks.texts import FILE, load_texts
 from torchscript_bundle.server import ROOT
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.engine.cuda.card_passes import CUDA_GRAPHS, CardPasses
+from torchscript_bundle.serving.engine.cuda.card_executor import CUDA_GRAPHS, CardExecutor
 from torchscript_bundle.serving.engine.runtime import Runtime
 from torchscript_bundle.serving.text.tokenizer import TextEncoder
 
@@ -60,9 +60,7 @@ def bundle_forward(made: Made, device: torch.device, *, graphs: bool = True) -> 
     bundle = Bundle.load(made.artifact)
     word = TextEncoder(made.artifact, bundle, truncate=True).encode("good")[0]
     runtime = Runtime(made.artifact, bundle, device, max(BATCHES))
-    runtime.pack(word)
-    runtime.freeze(word)
-    runtime.warm_up(word)
+    runtime.prepare(word, pack_weights=True)
     del os.environ[CUDA_GRAPHS]
     return lambda batch, length: runtime.run([word.stretched(length)] * batch)
 
@@ -161,7 +159,7 @@ def main() -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     # How many graphs there are, and what fits.
     logging.basicConfig(format="  ... %(message)s")
-    logging.getLogger(CardPasses.__module__).setLevel(logging.INFO)
+    logging.getLogger(CardExecutor.__module__).setLevel(logging.INFO)
     checkpoint = make_checkpoint(arguments.layers)
     archives: dict[str, Made] = {}
     for precision in PRECISIONS:

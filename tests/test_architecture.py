@@ -112,7 +112,7 @@ def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
     assert rooms == {
         "archive.py": {"describe"},
         "generation/facts.py": {"api"},
-        "quality/calibration.py": {"engine"},
+        "quality/material.py": {"engine"},
         "quality/rehearsal.py": {"api", "engine", "service", "text"},
         "quality/writing.py": {"api", "engine", "generation"},
     }

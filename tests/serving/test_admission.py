@@ -6,6 +6,7 @@ import pytest
 
 from torchscript_bundle.serving import admission
 from torchscript_bundle.serving.admission import Admission, Work
+from torchscript_bundle.serving.engine.pace import Estimate
 from torchscript_bundle.serving.errors import RequestError
 
 CALL, BATCH, LONGEST = 4.0, 8, 60.0
@@ -31,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def work(seconds: float, rows: int = 64, least: float | None = None) -> Work:
-    return Work(rows, seconds, seconds if least is None else least)
+    return Work(rows, Estimate(seconds, seconds if least is None else least))
 
 
 def make() -> Admission:

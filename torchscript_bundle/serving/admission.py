@@ -1,11 +1,11 @@
-"""Which requests of a worker's call are computed, so that none holds its neighbours for long.
+"""Admit the requests of a worker's call, so that none holds up its neighbours for long.
 
 TorchServe hands a worker up to `batch_size` requests at a time and takes nothing back before all of
-them are answered. So the time that a call may take is bounded here: what does not fit is refused at
-once, and says when to come again.
+them are answered. So the time of a call is bounded: requests that do not fit are refused at once,
+with the time after which to send them again.
 
-A call as large as it can be shows that more requests wait in TorchServe's queue, unseen. Large
-requests then run at most half of the time, so that the queue moves while they come in numbers.
+A full call shows that more requests wait in TorchServe's queue, unseen. Large requests then run at
+most half of the time, so that the queue moves while they come in numbers.
 """
 
 from __future__ import annotations
@@ -16,43 +16,40 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from torchscript_bundle.serving.engine.pace import Estimate
 from torchscript_bundle.serving.errors import RequestError
 
-#: A call that takes longer than it was estimated to is ended at so many times the estimate.
+#: A call is ended when it has taken its estimated time so many times over.
 OVERRUN = 1.5
-#: The same for estimates of less than this (seconds): a hiccup of the machine is no overload.
+#: Shorter estimates count as this (seconds): a hiccup of the machine is no overload.
 LEAST_SECONDS = 2.0
 #: The part of a call's time that reading its requests (parsing, tokenizing) may take.
 READING = 0.25
-#: Smaller bodies say nothing of what reading a byte takes (bytes).
+#: Smaller bodies do not show how long reading a byte takes (bytes).
 LEAST_SIZE = 4096
-#: What is left of the slowest reading after each later one.
-FORGOTTEN = 0.9
+#: How much of the slowest reading is remembered after each later one.
+DECAY = 0.9
+BUSY = "the server is busy with other requests; send this one"
+OVERDUE = (
+    "the server is slower than usual and did not get through all texts in time; send the request"
+)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one request asks of the model.
-
-    Attributes:
-        rows: how many rows it has.
-        seconds: what they take at the present pace of this machine.
-        least_seconds: what they take on this machine when it does nothing else.
-    """
+    """The number of rows of one request, and how long they take."""
 
     rows: int
-    seconds: float
-    least_seconds: float
+    estimate: Estimate
 
 
 @dataclass
 class Admitted:
-    """What became of the requests of a call.
+    """The decision about the requests of a call.
 
     Attributes:
-        groups: the requests to compute, by their keys, in order. Those of one group share passes;
-            small requests are the first group, and each large one is a group.
-        refused: the others.
+        groups: keys of the requests to compute. Requests of one group share passes: all small ones,
+            which come first, then each large one alone.
         deadline: `time.monotonic()` after which no further pass is begun.
     """
 
@@ -62,12 +59,12 @@ class Admitted:
 
 
 class Admission:
-    """Bounds what calls of a worker take.
+    """Bounds the time of a worker's calls; requests of one row are always admitted.
 
     Args:
-        call_seconds: most seconds of passes in a call. Requests of one row are always admitted.
+        call_seconds: most seconds of passes in a call.
         batch_size: requests of a full call.
-        longest: most seconds that a call may take if passes are slower than estimated.
+        longest: most seconds of a call whose passes are slower than estimated.
     """
 
     def __init__(self, call_seconds: float, batch_size: int, longest: float) -> None:
@@ -75,7 +72,8 @@ class Admission:
         self._batch_size = batch_size
         self._longest = longest
         self._rested = 0.0
-        self._seconds_per_byte = 0.0
+        #: Of reading bodies lately, at most.
+        self.seconds_per_byte = 0.0
 
     def open(self, requests: int) -> Room:
         """Begin a call of so many requests."""
@@ -85,21 +83,21 @@ class Admission:
         return Room(self, now, seconds, self._call_seconds / self._batch_size)
 
     def close(self, room: Room) -> None:
-        """End a call: large requests of full calls pause for as long as those of this one took."""
+        """End a call; in full calls, large requests pause for as long as those of it took."""
         if room.large_from is not None:
             now = time.monotonic()
             self._rested = now + (now - room.large_from)
 
     def too_much(self, work: Work) -> RequestError | None:
-        """Return why a request alone is more than a call may take; None where it is not."""
-        if work.rows == 1 or work.least_seconds <= self._call_seconds:
+        """Return the refusal of a request that alone exceeds a call's time; None if it fits."""
+        if work.rows == 1 or work.estimate.least_seconds <= self._call_seconds:
             return None
-        fitting = max(1, int(work.rows * self._call_seconds / work.least_seconds))
+        seconds = math.ceil(work.estimate.least_seconds)
+        fitting = max(1, int(work.rows * self._call_seconds / work.estimate.least_seconds))
         return RequestError(
             413,
-            f"its {work.rows} texts take about {math.ceil(work.least_seconds)} s on this server, "
-            f"and one request may take {self._call_seconds:g}; send at most {fitting} such texts "
-            "at a time",
+            f"its {work.rows} texts take about {seconds} s on this server, and one request "
+            f"may take {self._call_seconds:g}; send at most {fitting} such texts at a time",
         )
 
     def deadline(self, started: float, admitted: float) -> float:
@@ -107,19 +105,16 @@ class Admission:
         allowed = OVERRUN * max(self._call_seconds, admitted, LEAST_SECONDS)
         return started + min(allowed, self._longest)
 
-    def reading_seconds(self, size: int) -> float:
-        """Return what reading a body of so many bytes took lately, at the most."""
-        return size * self._seconds_per_byte
-
     def has_read(self, size: int, seconds: float) -> None:
         """Learn from a body that was read."""
         found = seconds / max(size, LEAST_SIZE)
-        self._seconds_per_byte = max(found, FORGOTTEN * self._seconds_per_byte)
+        self.seconds_per_byte = max(found, DECAY * self.seconds_per_byte)
 
-    @property
-    def retry_after(self) -> int:
-        """Seconds after which a refused request is sent again."""
-        return math.ceil(self._call_seconds)
+    def later(self, send: str = BUSY) -> RequestError:
+        """Return a 503 that tells a client what to send again, and when."""
+        seconds = math.ceil(self._call_seconds)
+        said = f"{send} again in {seconds} seconds, or fewer texts at a time"
+        return RequestError(503, said, retry_after=seconds)
 
 
 class Room:
@@ -129,36 +124,30 @@ class Room:
         admission: bounds it.
         started: `time.monotonic()` when it began.
         seconds: for large requests.
-        share: what a request may take and still count as small (seconds).
-
-    Attributes:
-        large_from: when the first large request was begun, be it to read or to compute; None where
-            there was none.
+        small: most seconds of a request that counts as small.
     """
 
-    def __init__(self, admission: Admission, started: float, seconds: float, share: float) -> None:
+    def __init__(self, admission: Admission, started: float, seconds: float, small: float) -> None:
         self._admission = admission
         self._started = started
         self._seconds = seconds
-        self._share = share
+        self._small = small
+        #: When reading or computing the first large request began.
         self.large_from: float | None = None
 
     @contextmanager
     def reading(self, size: int) -> Iterator[None]:
-        """Read a request: parse and tokenize it.
-
-        Args:
-            size: of its body (bytes).
+        """Time the reading (parsing, tokenizing) of a body of so many bytes.
 
         Raises:
             RequestError: 503 where reading would take more than its part of the call. One such
                 body is read in a call, unless large requests have to pause.
         """
         started = time.monotonic()
-        left = READING * max(self._seconds, self._share) - (started - self._started)
-        if self._admission.reading_seconds(size) > left:
+        left = READING * max(self._seconds, self._small) - (started - self._started)
+        if size * self._admission.seconds_per_byte > left:
             if self._seconds == 0 or self.large_from is not None:
-                raise busy(self._admission.retry_after)
+                raise self._admission.later()
             self.large_from = started
         try:
             yield
@@ -166,57 +155,33 @@ class Room:
             self._admission.has_read(size, time.monotonic() - started)
 
     def admit(self, work: Mapping[int, Work]) -> Admitted:
-        """Choose among the requests of the call, the smallest first.
-
-        Args:
-            work: what each asks, by the key that stands for it in the answer.
-        """
+        """Choose among the requests of the call, given by their keys, the smallest first."""
         admitted = Admitted()
         small: list[int] = []
         taken = reading = time.monotonic() - self._started
-        for at in sorted(work, key=lambda key: work[key].seconds):
+        for at in sorted(work, key=lambda key: work[key].estimate.seconds):
             each = work[at]
             refused = self._admission.too_much(each)
             if refused is not None:
                 admitted.refused[at] = refused
-            elif each.rows == 1 or each.seconds <= self._share:
+            elif each.rows == 1 or each.estimate.seconds <= self._small:
                 small.append(at)
-            elif self._fits(each.seconds, taken, first=not admitted.groups):
-                taken += each.seconds
+            elif self._fits(each.estimate.seconds, taken, first=not admitted.groups):
+                taken += each.estimate.seconds
                 admitted.groups.append([at])
             else:
-                admitted.refused[at] = busy(self._admission.retry_after)
+                admitted.refused[at] = self._admission.later()
         if admitted.groups and self.large_from is None:
             self.large_from = time.monotonic()
         admitted.groups[:0] = [small] if small else []
-        total = taken - reading + sum(work[at].seconds for at in small)
+        total = taken - reading + sum(work[at].estimate.seconds for at in small)
         admitted.deadline = self._admission.deadline(self._started, total)
         return admitted
 
     def _fits(self, seconds: float, taken: float, *, first: bool) -> bool:
-        """Whether a large request fits into what the call has left.
+        """Return whether a large request fits into the time that is left.
 
-        The first one does where any may run: it was small enough for this machine when that had
-        nothing else to do, and the deadline holds in any case.
+        Where any may run, the first one fits: an idle machine would have time for it, and the
+        deadline holds in any case.
         """
         return self._seconds > 0 and (first or taken + seconds <= self._seconds)
-
-
-def busy(retry_after: int) -> RequestError:
-    """Return the refusal of a request that the server could serve at another time."""
-    return RequestError(
-        503,
-        f"the server is busy with other requests; send this one again in {retry_after} seconds, "
-        "or fewer texts at a time",
-        retry_after=retry_after,
-    )
-
-
-def overdue(retry_after: int) -> RequestError:
-    """Return the refusal of a request whose passes took longer than a call may."""
-    return RequestError(
-        503,
-        "the server is slower than usual and did not get through all texts in time; send the "
-        f"request again in {retry_after} seconds, or fewer texts at a time",
-        retry_after=retry_after,
-    )

@@ -76,6 +76,13 @@ PRECISIONS = {
 }
 
 
+def lower_precisions(device: str) -> tuple[str, ...]:
+    """Return the precisions below float32 that a kind of device has."""
+    return tuple(
+        name for name, each in PRECISIONS.items() if name != FLOAT32 and device in each.devices
+    )
+
+
 @dataclass(frozen=True)
 class Padding:
     """How a row that is shorter than its batch is padded."""

@@ -1,4 +1,4 @@
-"""The four verbs that carry requests: set up, decode request, predict, encode response."""
+"""The verbs that carry requests through a model that answers in one pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from torchscript_bundle.serving.admission import Admission, Room, Work, overdue
+from torchscript_bundle.serving.admission import OVERDUE, Admission, Room, Work
 from torchscript_bundle.serving.api.body import decode_body
 from torchscript_bundle.serving.api.guards import (
     bounded,
@@ -31,9 +31,9 @@ from torchscript_bundle.serving.api.protocols import first_keys, read_call
 from torchscript_bundle.serving.api.protocols.call import Call
 from torchscript_bundle.serving.artifact import Bundle, ServingOptions
 from torchscript_bundle.serving.describe.describe_call import describe_bundle, load_api
-from torchscript_bundle.serving.engine.batching import PADDINGS, Tokens
+from torchscript_bundle.serving.engine.padding import PADDINGS, Outputs, Tokens
 from torchscript_bundle.serving.engine.precisions import Running
-from torchscript_bundle.serving.engine.runtime import Outputs, Runtime
+from torchscript_bundle.serving.engine.runtime import Runtime
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.modes import load_forward_mode
 from torchscript_bundle.serving.modes.base import Computed, Query
@@ -49,10 +49,9 @@ class Tokenized:
     """A request that is ready for the model.
 
     Attributes:
-        call: what it asks for.
-        queries: what the mode understood of each item.
+        queries: each item as the mode understood it.
         rows: for each text of each item, its rows.
-        wanted: how its answers are to be explained, if they are.
+        wanted: how to explain its answers; None for a prediction.
     """
 
     call: Call
@@ -62,7 +61,7 @@ class Tokenized:
 
     @property
     def flat(self) -> list[Row]:
-        """All rows, in order."""
+        """Return all rows, in order."""
         return [row for texts in self.rows for windows in texts for row in windows]
 
 
@@ -72,7 +71,7 @@ class Service:
     Args:
         folder: the artifact's folder, or the unpacked archive.
         device: where the module runs.
-        model_name: what the model is called in URLs.
+        model_name: as in URLs.
 
     Raises:
         ArtifactError: the artifact cannot be served; the message names the file and the fix.
@@ -99,33 +98,30 @@ class Service:
         on_cpu = device.type == "cpu"
         self._pairs = takes_pairs(self._bundle, self._encoder, self._runtime, on_cpu=on_cpu)
         word = self._encoder.encode("a")[0]
-        if options.packed_weights:
-            self._runtime.pack(word)
-        self._runtime.freeze(word)
-        self._runtime.warm_up(word)
-        self._explainer = self._make_explainer(options, word) if self._bundle.explanations else None
         self._api = load_api(folder, model_name)
+        self._runtime.prepare(word, pack_weights=options.packed_weights)
+        self._explainer: Explainer | None = None
+        if self._bundle.explanations:
+            # Its libraries are imported only where an artifact needs them.
+            from torchscript_bundle.serving.explanations.explainer import make_explainer
+
+            runtime = self._runtime
+            self._explainer = make_explainer(self._mode, runtime, self._bundle, options, word)
         self._admission = Admission(
             options.max_call_seconds, options.batch_size, options.response_timeout / 2
         )
 
-    def _make_explainer(self, options: ServingOptions, word: Row) -> Explainer:
-        """Its libraries are imported only where an artifact needs them."""
-        from torchscript_bundle.serving.explanations.explainer import make_explainer
-
-        return make_explainer(self._mode, self._runtime, self._bundle, options, word)
-
     @property
     def running(self) -> Running:
-        """What computes the answers, in which precision."""
+        """The precision that answers are computed in."""
         return self._runtime.running
 
     def tokenize(self, request: HttpRequest) -> Tokenized | HttpResponse:
-        """What a request asks for, ready for the model; the response to a bad one."""
+        """Return a request ready for the model; the response to a bad one."""
         return guard(self._decode, request)
 
     def compute(self, ready: Sequence[Tokenized]) -> list[list[Outputs]]:
-        """The module's outputs for each row of each request, as answers are made of them."""
+        """Return the outputs of each row of each request, as answers are made of them."""
         outputs = iter(self._runtime.run([row for item in ready for row in item.flat]))
         return [[next(outputs) for _ in item.flat] for item in ready]
 
@@ -139,14 +135,15 @@ class Service:
     def begin(self, requests: Sequence[HttpRequest]) -> list[HttpResponse | Explanation]:
         """Answer the predictions of one call; a bad or large one never touches its neighbours.
 
-        Returns:
-            For each request its response, in order; for one that is to be explained, what remains
-            to be done.
+        A request to be explained gets what is left to do, all others their response, in order.
         """
         room = self._admission.open(len(requests))
         decoded = self._read(requests, room)
         ready = {at: item for at, item in decoded.items() if isinstance(item, Tokenized)}
-        admitted = room.admit({at: self._work(item) for at, item in ready.items()})
+        rows = {at: item.flat for at, item in ready.items()}
+        admitted = room.admit(
+            {at: Work(len(each), self._runtime.estimate(each)) for at, each in rows.items()}
+        )
         outputs: dict[int, list[Outputs] | HttpResponse] = {
             at: refusal(error) for at, error in admitted.refused.items()
         }
@@ -172,18 +169,13 @@ class Service:
         order = sorted(range(len(requests)), key=lambda at: requests[at].size)
         return {at: guard(read, requests[at]) for at in order}
 
-    def _work(self, item: Tokenized) -> Work:
-        """Estimate what a request asks of the model."""
-        rows = item.flat
-        return Work(len(rows), self._runtime.seconds(rows), self._runtime.least_seconds(rows))
-
     def share_weights(self, folder: Path) -> None:
-        """Holds weights in memory once for all workers that are given this folder."""
-        self._runtime.share(folder)
+        """Hold packed weights in memory once for all workers that are given this folder."""
+        self._runtime.executor.share_weights(folder)
 
     @property
     def tokens(self) -> Tokens:
-        """What passes for predictions took in so far."""
+        """The tokens that passes for predictions took in so far."""
         return self._runtime.tokens
 
     def _decode(self, request: HttpRequest) -> Tokenized | HttpResponse:
@@ -202,7 +194,7 @@ class Service:
             query, rows = self._decode_item(item, call, wanted, at)
             tokenized.queries.append(query)
             tokenized.rows.append(rows)
-            # At once: the rows of a request that is far too large would fill the memory.
+            # Checked item by item: the rows of a far too large request would fill the memory.
             if len(tokenized.flat) > self._max_texts:
                 raise RequestError(
                     413,
@@ -246,7 +238,7 @@ class Service:
     def _predict_apart(
         self, ready: Sequence[Tokenized], deadline: float
     ) -> Sequence[list[Outputs] | HttpResponse]:
-        """Run requests together; where that fails, each is run alone and fails alone."""
+        """Run requests together; where that fails, run each alone, so that it fails alone."""
         together = guard(self._predict, ready, deadline)
         if not isinstance(together, HttpResponse):
             return together
@@ -256,19 +248,14 @@ class Service:
     def _predict(
         self, ready: Sequence[Tokenized], deadline: float
     ) -> list[list[Outputs] | HttpResponse]:
-        """Run all rows of requests, which share the passes.
-
-        Returns:
-            For each request its rows' outputs; a 503 where the time was not enough for all of them.
-        """
-        outputs = iter(
-            self._runtime.run_until([row for item in ready for row in item.flat], deadline)
-        )
+        """Run the rows of requests in common passes; a request that was not done gets a 503."""
+        rows = [row for item in ready for row in item.flat]
+        outputs = iter(self._runtime.run_until(rows, deadline))
         results: list[list[Outputs] | HttpResponse] = []
         for item in ready:
             found = [each for _, each in zip(item.flat, outputs, strict=False) if each is not None]
             complete = len(found) == len(item.flat)
-            results.append(found if complete else refusal(overdue(self._admission.retry_after)))
+            results.append(found if complete else refusal(self._admission.later(OVERDUE)))
         return results
 
     def _respond(

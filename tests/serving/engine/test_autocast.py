@@ -11,7 +11,8 @@ import torch
 from tests.serving.helpers import CPU
 from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.engine.autocast import HalfModule, NotHalvedError
+from torchscript_bundle.serving.engine.autocast import HalfModule
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 from torchscript_bundle.serving.engine.loaders import load_torchscript
 
 IDS = torch.arange(5, 29).reshape(2, 12)
@@ -27,19 +28,19 @@ def module(artifact: Callable[[str], Path]) -> torch.jit.ScriptModule:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("narrow_weights", [False, True])
+@pytest.mark.parametrize("cast_weights", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_answers_are_near_those_in_float32_and_in_float32(
-    module: torch.jit.ScriptModule, dtype: torch.dtype, narrow_weights: bool
+    module: torch.jit.ScriptModule, dtype: torch.dtype, cast_weights: bool
 ) -> None:
     [expected] = module(*INPUTS)
-    half = HalfModule(module, [INPUTS], dtype, narrow_weights=narrow_weights)
+    half = HalfModule(module, [INPUTS], dtype, cast_weights=cast_weights)
     [actual] = half(*INPUTS)
     assert actual.dtype == torch.float32
     assert not torch.equal(actual, expected)
     torch.testing.assert_close(actual, expected, rtol=0, atol=0.05 * float(expected.abs().max()))
     assert {each.dtype for each in module.parameters() if each.dim() > 1} == {
-        dtype if narrow_weights else torch.float32
+        dtype if cast_weights else torch.float32
     }
 
 
@@ -60,6 +61,6 @@ def test_module_that_differs_is_refused_and_stays_as_it_was() -> None:
         module = torch.jit.script(Overflows().eval())
     x = torch.randn(3, 4)
     [expected] = module(x)
-    with pytest.raises(NotHalvedError, match=r"in torch.float16 it differs by (inf|nan)"):
-        HalfModule(module, [(x,)], torch.float16, narrow_weights=True)
+    with pytest.raises(UnavailableError, match=r"in torch.float16 it differs by (inf|nan)"):
+        HalfModule(module, [(x,)], torch.float16, cast_weights=True)
     assert torch.equal(module(x)[0], expected)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from torchscript_bundle.serving.engine.pace import START, Pace
+from torchscript_bundle.serving.engine.pace import START, Estimate, Pace
 
 
 def test_the_first_pass_is_believed_and_others_scale_with_their_tokens() -> None:
@@ -19,11 +19,11 @@ def test_a_machine_that_slows_down_is_noticed_and_its_best_pace_remembered() -> 
     for _ in range(30):
         pace.saw(1000, 3.0)
     assert pace.seconds([1000]) == pytest.approx(3.0, rel=0.01)
-    assert pace.least_seconds([1000]) == pytest.approx(1.0)
+    assert pace.estimate([1000]).least_seconds == pytest.approx(1.0)
     for _ in range(30):
         pace.saw(1000, 0.5)
     assert pace.seconds([1000]) == pytest.approx(0.5, rel=0.05)
-    assert pace.least_seconds([1000]) == pace.seconds([1000])
+    assert pace.estimate([1000]) == Estimate(pace.seconds([1000]), pace.seconds([1000]))
 
 
 def test_a_small_pass_that_was_interrupted_hardly_counts() -> None:

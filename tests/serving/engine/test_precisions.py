@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ import torch
 from tests.cpu import needs_bfloat16, needs_int8
 from tests.serving.helpers import CPU, ask, change, post, read
 from torchscript_bundle.serving.api.http import HttpRequest
-from torchscript_bundle.serving.artifact import CALIBRATION_FILE, Bundle
-from torchscript_bundle.serving.engine import precisions
-from torchscript_bundle.serving.engine.batching import pad_batch
-from torchscript_bundle.serving.engine.loaders import load_torchscript
+from torchscript_bundle.serving.artifact import CALIBRATION_FILE, INT8, PRECISIONS, Bundle
+from torchscript_bundle.serving.engine.loaders import LOADERS, load_torchscript
 from torchscript_bundle.serving.engine.onednn import calibrate
 from torchscript_bundle.serving.engine.onednn import packed_weights as weights
+from torchscript_bundle.serving.engine.onednn.int8 import int8_packing
+from torchscript_bundle.serving.engine.padding import pad_batch
+from torchscript_bundle.serving.engine.precisions import BUILDERS
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.service import Service, Tokenized
 from torchscript_bundle.serving.text.tokenizer import TextEncoder
@@ -70,6 +72,30 @@ def logits(service: Service, texts: list[str]) -> torch.Tensor:
     request = service.tokenize(post(texts))
     assert isinstance(request, Tokenized)
     return torch.stack([row for [row] in service.compute([request])[0]])
+
+
+def test_every_precision_is_built_on_the_devices_that_have_it() -> None:
+    assert {name: tuple(built) for name, built in BUILDERS.items()} == {
+        name: each.devices for name, each in PRECISIONS.items()
+    }
+    assert PRECISIONS[INT8].tolerance == int8_packing.TOLERANCE
+
+
+def test_module_is_freed_once_it_is_packed(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[weakref.ref[Any]] = []
+
+    def load(*arguments: Any) -> torch.jit.ScriptModule:
+        module = load_torchscript(*arguments)
+        loaded.append(weakref.ref(module))
+        return module
+
+    monkeypatch.setitem(LOADERS, "torchscript", load)
+    service = Service(artifact("bert"), CPU)
+    assert not service._runtime.executor.holds_module
+    [module] = loaded
+    assert module() is None
 
 
 def importances(answer: dict[str, Any]) -> list[float]:
@@ -163,7 +189,7 @@ def test_explanations_stay_with_the_dense_float32_module(
 def test_what_is_done_on_a_gpu_done_on_a_cpu(
     artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    monkeypatch.setitem(precisions.WAYS, "cpu", precisions.WAYS["cuda"])
+    monkeypatch.setitem(BUILDERS[precision], "cpu", BUILDERS[precision]["cuda"])
     service = Service(change(artifact("bert"), tmp_path, bundle={"precision": precision}), CPU)
     assert running(service) == {"precision": precision, "reason": None}
     [parameter, *_] = service._runtime.module.parameters()

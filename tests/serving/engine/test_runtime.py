@@ -16,14 +16,9 @@ from tests.serving.helpers import BUNDLE, CPU, STATIC
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle, Output, Padding
-from torchscript_bundle.serving.engine.batching import Tokens
 from torchscript_bundle.serving.engine.devices import choose_device
-from torchscript_bundle.serving.engine.runtime import (
-    Outputs,
-    Runtime,
-    prices_matter,
-    warm_up_shapes,
-)
+from torchscript_bundle.serving.engine.padding import Outputs, Tokens
+from torchscript_bundle.serving.engine.runtime import Runtime, prices_matter, warm_up_shapes
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.text.tokenizer import Row
 
@@ -33,7 +28,7 @@ WORD = Row([2, 9, 3], [0, 0, 0], False, False)
 
 @pytest.mark.parametrize("cuda_available", [False, True])
 def test_worker_without_a_gpu_uses_the_cpu(cuda_available: bool) -> None:
-    assert choose_device(None, cuda_available) == CPU
+    assert choose_device(None, cuda_available=cuda_available) == CPU
 
 
 def test_worker_uses_the_gpu_it_was_assigned() -> None:
@@ -153,7 +148,7 @@ def test_shapes_that_are_warmed_up(
 def test_warm_up_says_how_far_it_is(artifact: Artifact, caplog: pytest.LogCaptureFixture) -> None:
     folder = artifact("fixed_shape")
     caplog.set_level("INFO")
-    Runtime(folder, Bundle.load(folder), CPU, 8).warm_up(WORD)
+    Runtime(folder, Bundle.load(folder), CPU, 8).prepare(WORD, pack_weights=False)
     assert caplog.messages[:3] == [
         f"warm-up {number}/3: batch 1, length {length}"
         for number, length in enumerate((16, 32, 64), start=1)
@@ -162,7 +157,7 @@ def test_warm_up_says_how_far_it_is(artifact: Artifact, caplog: pytest.LogCaptur
 
 def test_padding_is_counted_and_warm_up_is_not(tmp_path: Path) -> None:
     runtime = echo(tmp_path, BUNDLE, max_rows=4)
-    runtime.warm_up(WORD)
+    runtime.prepare(WORD, pack_weights=False)
     assert runtime.tokens == Tokens()
     runtime.run(make_rows(5))
     assert runtime.tokens == Tokens(computed=8, real=5)  # 8 tokens is the shortest row
@@ -174,6 +169,8 @@ def test_warm_up_measures_what_passes_cost(
     artifact: Artifact, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    Runtime(artifact("bert"), Bundle.load(artifact("bert")), CPU, 8).warm_up(WORD)
+    Runtime(artifact("bert"), Bundle.load(artifact("bert")), CPU, 8).prepare(
+        WORD, pack_weights=False
+    )
     [told] = [each for each in caplog.messages if each.startswith("a pass costs")]
     assert 0 <= float(told.split()[6]) <= 4096

@@ -42,7 +42,7 @@ def _frozen(path: Path, examples: Examples) -> Callable[..., Any]:
 
 
 def _half(path: Path, examples: Examples) -> Callable[..., Any]:
-    return HalfModule(_load(path), examples, torch.bfloat16, narrow_weights=True)
+    return HalfModule(_load(path), examples, torch.bfloat16, cast_weights=True)
 
 
 def _done(packed: Packed) -> Packed:

@@ -14,7 +14,7 @@ from torchscript_bundle.export.generation.facts import GeneratorFacts, read_fact
 from torchscript_bundle.export.generation.generation_proof import WritingProof, writing_proof
 from torchscript_bundle.export.generation.maker import make_generator
 from torchscript_bundle.export.modes.base import ExportMode
-from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
+from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
 from torchscript_bundle.export.source import Source
 from torchscript_bundle.export.tokenizer_file import check_decoding, cleans_up_spaces
 from torchscript_bundle.serving.modes.mode_options import GenerationOptions

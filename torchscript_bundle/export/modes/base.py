@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.inputs import input_names
 from torchscript_bundle.export.proof import Proof
-from torchscript_bundle.export.quality.comparison import Comparison, Item
+from torchscript_bundle.export.quality.decisions import Comparison, Item
 from torchscript_bundle.export.source import Source
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output

@@ -8,7 +8,7 @@ from typing import Any
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import ExportMode
-from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
+from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
 from torchscript_bundle.export.source import Source
 from torchscript_bundle.export.tokenizer_file import DECODING, check_methods, cleans_up_spaces
 from torchscript_bundle.serving.artifact import Output

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import ExportMode
-from torchscript_bundle.export.quality.comparison import Comparison, Item, RowOutputs
+from torchscript_bundle.export.quality.decisions import Comparison, Item, RowOutputs
 from torchscript_bundle.export.source import Source
 from torchscript_bundle.serving.artifact import Output
 from torchscript_bundle.serving.modes.mode_options import QuestionAnsweringOptions

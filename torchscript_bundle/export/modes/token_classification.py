@@ -11,7 +11,7 @@ import torch
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.labels import resolve_labels
 from torchscript_bundle.export.modes.base import ExportMode
-from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
+from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
 from torchscript_bundle.export.source import Source
 from torchscript_bundle.export.tokenizer_file import check_methods
 from torchscript_bundle.serving.artifact import Output

@@ -1,1 +1,1 @@
-"""Whether what workers compute at a lower precision is still what the model says."""
+"""The quality gate: whether a model's answers stay the same at a lower precision."""

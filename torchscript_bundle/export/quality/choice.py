@@ -1,4 +1,4 @@
-"""Config -> the precision that an artifact is served in, tried beside float32."""
+"""Choose the precision that an artifact is served in, tried beside float32."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import torch
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.quality.calibration import write_calibration
-from torchscript_bundle.export.quality.comparison import Comparison
+from torchscript_bundle.export.quality.decisions import Comparison
 from torchscript_bundle.export.quality.gate import LEAST_KEPT, MEAN_CHANGE, Findings, judge
-from torchscript_bundle.export.quality.material import Material, gather
+from torchscript_bundle.export.quality.material import AUTO, gather, write_calibration
 from torchscript_bundle.export.quality.rehearsal import (
     AnsweringRehearsal,
     CannotRunError,
@@ -25,25 +24,22 @@ from torchscript_bundle.export.quality.rehearsal import (
 )
 from torchscript_bundle.export.quality.speed import fastest, measure
 from torchscript_bundle.export.quality.writing import WritingRehearsal
-from torchscript_bundle.serving.artifact import CALIBRATION_FILE, FLOAT32, INT8, Bundle
+from torchscript_bundle.serving.artifact import (
+    CALIBRATION_FILE,
+    FLOAT32,
+    PRECISIONS,
+    Bundle,
+    lower_precisions,
+)
 
 logger = logging.getLogger(__name__)
 
-AUTO = "auto"
-#: Kind of device -> what `auto` tries there.
-LOWER = {"cpu": ("bfloat16", INT8), "cuda": ("bfloat16", "float16")}
-
 
 def settle_precision(config: SetupConfig, folder: Path, bundle: Bundle) -> Bundle:
-    """Tries the config's precision on the artifact in a folder; of `auto` the fastest that passes.
+    """Try the config's precision on an artifact; for `auto`, choose the fastest that passes.
 
-    Args:
-        config: says what is asked for, and on which texts it is tried.
-        folder: the artifact's, whole but for `bundle.json`, which is written over.
-        bundle: describes the folder's files.
-
-    Returns:
-        The bundle with its precision and, unless that was not asked for, the report.
+    The artifact's `bundle.json` is overwritten meanwhile. The returned bundle has the precision
+    and, unless float32 was asked for, the report.
 
     Raises:
         ExportError: the precision changes answers, or cannot be tried; the message has the figures.
@@ -66,7 +62,7 @@ def settle_precision(config: SetupConfig, folder: Path, bundle: Bundle) -> Bundl
 
 
 class _Trial:
-    """The workers of one artifact, at float32 and below."""
+    """Compares the workers of one artifact at float32 and below."""
 
     def __init__(self, config: SetupConfig, folder: Path, bundle: Bundle) -> None:
         self._config = config
@@ -76,14 +72,10 @@ class _Trial:
         self._mode = MODES[config.mode]
         self._rehearse = WritingRehearsal if config.task.generates else AnsweringRehearsal
         self._reference = self._rehearse(folder, bundle, FLOAT32, self._device)
-        self._material: Material = gather(config, self._reference)
+        self._material = gather(config, self._reference)
 
     def run(self, precision: str) -> Findings:
-        """How a precision does.
-
-        Raises:
-            ExportError: it cannot be tried.
-        """
+        """Try one precision; raise ExportError if it cannot be tried."""
         try:
             return self._compare(precision, self._start(precision))
         except CannotRunError as error:
@@ -93,10 +85,10 @@ class _Trial:
             ) from error
 
     def choose(self) -> Bundle:
-        """The fastest of those that pass."""
+        """Choose the fastest of the precisions that pass."""
         passed: dict[str, Rehearsal] = {FLOAT32: self._reference}
         tried: list[dict[str, Any]] = []
-        for precision in LOWER[self._device.type]:
+        for precision in lower_precisions(self._device.type):
             try:
                 rehearsal = self._start(precision)
             except CannotRunError as error:
@@ -111,7 +103,7 @@ class _Trial:
                 passed[precision] = rehearsal
         times = measure(passed, self._material.calls(self._config.batch_size))
         chosen = fastest(times)
-        if chosen != INT8:
+        if not PRECISIONS[chosen].calibrated:
             (self._folder / CALIBRATION_FILE).unlink(missing_ok=True)
         for precision, milliseconds in times.items():
             logger.info("      %s: %.2f ms a text", precision, milliseconds)
@@ -120,7 +112,7 @@ class _Trial:
         return replace(self._bundle, precision=chosen, quality=report)
 
     def report(self, tried: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """What `bundle.json` keeps."""
+        """Return the report as `bundle.json` keeps it."""
         return {
             "asked": self._config.precision,
             **self._material.as_dict(),
@@ -131,7 +123,7 @@ class _Trial:
 
     def _start(self, precision: str) -> Rehearsal:
         gc.collect()  # the last one's weights
-        if precision == INT8:
+        if PRECISIONS[precision].calibrated:
             write_calibration(self._folder, self._bundle, self._material)
         return self._rehearse(self._folder, self._bundle, precision, self._device)
 
@@ -139,7 +131,7 @@ class _Trial:
         return judge(precision, zip(self._material.numbers, self._compared(worker), strict=True))
 
     def _compared(self, worker: Rehearsal) -> Iterator[list[Comparison]]:
-        """Of each line how its items compare; call by call, since outputs may be large."""
+        """Compare the items of each line; call by call, since outputs may be large."""
         options = self._bundle.mode_options
         for call in self._material.calls(self._config.batch_size):
             both = self._reference.compute(call), worker.compute(call)

@@ -1,4 +1,4 @@
-"""Which precision an artifact may be served in: what it changes, beside float32, in figures."""
+"""Decide whether an artifact may be served in a precision: what it changes beside float32."""
 
 from __future__ import annotations
 
@@ -8,28 +8,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torchscript_bundle.export.quality.comparison import Comparison
+from torchscript_bundle.export.quality.decisions import Comparison
 
-#: The least share of decisions that must be as in float32.
+#: Least fraction of decisions that are as in float32.
 LEAST_KEPT = 0.995
-#: How far scores may move, in the mean: probabilities, cosines, numbers relative to their size.
+#: Largest mean change of scores: probabilities, cosines, numbers relative to their size.
 MEAN_CHANGE = 0.01
-#: Most numbers of changed lines that are told.
+#: Most changed lines that are named.
 MOST_TOLD = 20
 
 
 @dataclass(frozen=True)
 class Findings:
-    """How a precision did.
-
-    Attributes:
-        precision: which.
-        decisions: how many were compared.
-        kept: how many of them were as in float32.
-        mean_change: of the scores.
-        largest_change: of a score.
-        changed: numbers of the first lines with a decision that changed.
-    """
+    """The figures of a trial: decisions kept as in float32, changes of scores, changed lines."""
 
     precision: str
     decisions: int
@@ -40,23 +31,23 @@ class Findings:
 
     @property
     def share_kept(self) -> float:
-        """Of the decisions; 1 where there are none, as for regression."""
+        """The fraction of decisions that were kept; 1 without decisions, as for regression."""
         return self.kept / self.decisions if self.decisions else 1.0
 
     @property
     def passed(self) -> bool:
-        """Whether workers may compute so."""
+        """Whether workers may compute in this precision."""
         return self.share_kept >= LEAST_KEPT and self.mean_change <= MEAN_CHANGE
 
     def in_words(self) -> str:
-        """The figures, and the lines whose answers changed; never a text."""
+        """Return the figures and the numbers of changed lines in a sentence, without any text."""
         kept = f"{self.kept} of {self.decisions} decisions as in float32 ({self.share_kept:.2%})"
         where = f"; changed on lines {', '.join(map(str, self.changed))}" if self.changed else ""
         moved = f"scores moved by {self.mean_change:.1e} in the mean"
         return f"{kept}, {moved}, {self.largest_change:.1e} at most{where}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The findings as `bundle.json` keeps them; JSON has no number for what is not finite."""
+        """Return the findings for `bundle.json`; null for numbers that are not finite."""
         figures = {**asdict(self), "share_kept": self.share_kept, "passed": self.passed}
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
@@ -65,12 +56,7 @@ class Findings:
 
 
 def judge(precision: str, compared: Iterable[tuple[int, Sequence[Comparison]]]) -> Findings:
-    """Adds up what a precision changed.
-
-    Args:
-        precision: which.
-        compared: for each line its number, and how each of its items compares.
-    """
+    """Add up what a precision changed, given the number of each line and its compared items."""
     decisions = kept = 0
     changes: list[float] = []
     changed: list[int] = []

@@ -1,37 +1,47 @@
-"""The requests that a trial is made of: which were understood, which calibrate, which are tried."""
+"""The texts of a trial: refused, calibrated on, tried on."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.quality.rehearsal import Rehearsal, Request
+from torchscript_bundle.export.quality.rehearsal import CannotRunError, Rehearsal, Request
 from torchscript_bundle.export.quality.texts import FEWEST_LINES, read_lines, spread
+from torchscript_bundle.serving.artifact import CALIBRATION_FILE, PRECISIONS, Bundle
+from torchscript_bundle.serving.engine.comparison import UnavailableError
+from torchscript_bundle.serving.engine.loaders import load_torchscript
+from torchscript_bundle.serving.engine.onednn import calibrate
+from torchscript_bundle.serving.engine.padding import pad_batch
 
 logger = logging.getLogger(__name__)
 
-#: Values of `precision` that int8 is tried for.
-CALIBRATED = ("int8", "auto")
-#: Most refused lines that are told.
+#: The config's `precision` that tries every one.
+AUTO = "auto"
+#: Most refused lines in the log.
 MOST_TOLD = 3
-#: Most requests that calibrate: ranges are known by then.
+#: Most requests to calibrate on: ranges are known by then.
 MOST_CALIBRATING = 256
+#: Most rows to calibrate on: a request may hold many.
+MOST_ROWS = 512
 
 
 @dataclass(frozen=True)
 class Material:
-    """Requests by their lines.
+    """The requests of a trial.
 
     Attributes:
-        source: where they are from.
-        numbers: of the lines that are tried.
-        requests: those lines, read.
-        calibrating: what int8 is calibrated on.
-        held_apart: whether those are others than the ones that are tried.
+        source: name of their file.
+        numbers: of the lines to try on.
+        requests: those lines, as a worker read them.
+        calibrating: requests to calibrate int8 on; `held_apart` if they are not tried on as well.
         refused: numbers of lines that a worker would not answer.
     """
 
@@ -43,11 +53,11 @@ class Material:
     refused: tuple[int, ...]
 
     def calls(self, size: int) -> list[Sequence[Request]]:
-        """The requests that are tried, as many in a call as a worker may get."""
+        """Return the requests to try on, `size` in a call, as many as a worker may get."""
         return [self.requests[at : at + size] for at in range(0, len(self.requests), size)]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `bundle.json` says of them."""
+        """Return the part of the report in `bundle.json`."""
         return {
             "texts_from": self.source,
             "lines_tried": len(self.requests),
@@ -58,9 +68,9 @@ class Material:
 
 
 def gather(config: SetupConfig, worker: Rehearsal) -> Material:
-    """Reads the config's texts as a worker reads requests.
+    """Read the config's texts as a worker reads requests.
 
-    Where int8 is tried and there are enough, some calibrate it and the others are tried.
+    Where int8 is tried and there are enough, it is calibrated on some and tried on the others.
 
     Raises:
         ExportError: there is none that a worker would answer.
@@ -76,7 +86,7 @@ def gather(config: SetupConfig, worker: Rehearsal) -> Material:
             f"precision: none of the {len(refused)} texts of {source} can be answered "
             f"({refused[0][1]}); give a calibration_file, one text or one JSON request a line"
         )
-    calibrates = config.precision in CALIBRATED
+    calibrates = config.precision == AUTO or PRECISIONS[config.precision].calibrated
     apart = calibrates and len(requests) >= 2 * FEWEST_LINES
     chosen = {*spread(len(requests), min(MOST_CALIBRATING, len(requests) // (2 if apart else 1)))}
     if len(requests) < FEWEST_LINES:
@@ -95,3 +105,28 @@ def gather(config: SetupConfig, worker: Rehearsal) -> Material:
         held_apart=apart,
         refused=tuple(number for number, _ in refused),
     )
+
+
+def write_calibration(folder: Path, bundle: Bundle, material: Material) -> None:
+    """Run texts through an artifact's module, and write its calibration beside it.
+
+    Rows run one by one: padding would be measured as if it were text.
+
+    Raises:
+        CannotRunError: there are too few texts, or the module cannot be observed.
+    """
+    if len(material.calibrating) < FEWEST_LINES:
+        raise CannotRunError(
+            f"it is calibrated on {FEWEST_LINES} texts at least, and {material.source} has "
+            f"{len(material.calibrating)} that can be answered; give a calibration_file, one text "
+            "or one JSON request a line, such as clients will send (some hundred are better)"
+        )
+    rows = [row for request in material.calibrating for row in request.flat]
+    taken = [rows[at] for at in spread(len(rows), MOST_ROWS)]
+    module = load_torchscript(folder, bundle, torch.device("cpu"))
+    try:
+        found = calibrate(module, [pad_batch([row], bundle) for row in taken])
+    except UnavailableError as error:
+        raise CannotRunError(str(error)) from error
+    path = folder / CALIBRATION_FILE
+    path.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")

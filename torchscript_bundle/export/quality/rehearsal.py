@@ -1,4 +1,4 @@
-"""What workers compute at a precision: the serving code itself, on the artifact's own files."""
+"""Rehearse a worker at a precision: the serving code itself, on the artifact's own files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.export.quality.comparison import Item, RowOutputs
+from torchscript_bundle.export.quality.decisions import Item, RowOutputs
 from torchscript_bundle.export.quality.texts import Line
 from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse
 from torchscript_bundle.serving.artifact import Bundle
@@ -22,25 +22,19 @@ from torchscript_bundle.serving.engine.precisions import Running
 from torchscript_bundle.serving.service import Service, Tokenized
 from torchscript_bundle.serving.text.tokenizer import Row
 
-#: What a worker has read of a line; each kind of worker has its own.
+#: A line as a worker read it; each kind of worker has its own class.
 Request = Any
 
 
 class CannotRunError(Exception):
-    """Why a precision cannot be tried, and what to do about it."""
+    """A precision that cannot be tried; the message says why, and what to do."""
 
 
 class Rehearsal(ABC):
-    """A worker's service over an artifact that is being made.
-
-    Args:
-        folder: the artifact's; its `bundle.json` is written.
-        bundle: what that says, but for the precision.
-        precision: what to compute in.
-        device: where.
+    """A worker's service of an artifact that is being made; it overwrites `bundle.json`.
 
     Raises:
-        CannotRunError: that precision cannot be had on this machine.
+        CannotRunError: this machine does not have the precision.
     """
 
     def __init__(self, folder: Path, bundle: Bundle, precision: str, device: torch.device) -> None:
@@ -54,25 +48,25 @@ class Rehearsal(ABC):
 
     @abstractmethod
     def _start(self, folder: Path, device: torch.device) -> Running:
-        """Loads and warms up the service; says what it runs."""
+        """Load and warm up the service; return the precision that it runs in."""
 
     @abstractmethod
     def read(self, line: Line) -> Request:
-        """A line as a request without a content type, or the sentence that refuses it, a string."""
+        """Return a line as a request without content type, or the sentence that refuses it."""
 
     @abstractmethod
     def compute(self, requests: Sequence[Request]) -> list[list[Item]]:
-        """The items of requests that come in one call of a worker."""
+        """Compute the items of requests that come in one call of a worker."""
 
     def seconds(self, requests: Sequence[Request]) -> float:
-        """How long a call takes."""
+        """Return how long a call takes."""
         started = time.perf_counter()
         self.compute(requests)
         return time.perf_counter() - started
 
 
 class AnsweringRehearsal(Rehearsal):
-    """Of a model that answers in one pass."""
+    """Rehearses a model that answers in one pass."""
 
     def _start(self, folder: Path, device: torch.device) -> Running:
         self._service = Service(folder, device)
@@ -88,17 +82,17 @@ class AnsweringRehearsal(Rehearsal):
 
 
 def as_request(line: Line) -> HttpRequest:
-    """What a client sends that says nothing of the content type."""
+    """Return a line as the request of a client that sends no content type."""
     return HttpRequest({"body": line.text.encode("utf-8")}, {})
 
 
 def refusal(response: HttpResponse) -> str:
-    """The sentence of a response to a bad request."""
+    """Return the sentence of a response to a bad request."""
     return str(json.loads(response.body)["error"])
 
 
 def _items(request: Tokenized, outputs: Sequence[tuple[torch.Tensor, ...]]) -> Iterator[Item]:
-    """A request's rows, item by item, with what was computed for each."""
+    """Yield the items of a request: its rows with their outputs."""
     left = iter(outputs)
     for texts in request.rows:
         yield [_row(row, next(left)) for windows in texts for row in windows]
@@ -113,7 +107,7 @@ def _row(row: Row, outputs: tuple[torch.Tensor, ...]) -> RowOutputs:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps what a worker logs when it starts from an export's screen."""
+    """Keep the log of a starting worker from an export's screen."""
     serving = logging.getLogger("torchscript_bundle.serving")
     before = serving.level
     serving.setLevel(logging.ERROR)

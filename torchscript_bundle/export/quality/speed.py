@@ -1,4 +1,4 @@
-"""How long workers take, precision by precision, on this machine."""
+"""Measure workers at each precision, on this machine."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torchscript_bundle.export.quality.rehearsal import Rehearsal, Request
 from torchscript_bundle.export.quality.texts import spread
 from torchscript_bundle.serving.artifact import FLOAT32
 
-#: Most calls that are timed, and how often each.
+#: Most calls to time, and how often to time each.
 CALLS = 8
 ROUNDS = 7
-#: No round begins later than this (seconds), but for the first three.
+#: After so many seconds no round begins but the first three.
 LONGEST = 30.0
-#: What is faster than float32 by less is not worth its rounding.
+#: Largest time, relative to float32, that is worth a precision's rounding.
 WORTHWHILE = 0.95
 
 
 def measure(
     workers: Mapping[str, Rehearsal], calls: Sequence[Sequence[Request]]
 ) -> dict[str, float]:
-    """Milliseconds a request: of each call the median, the precisions in turn call by call."""
+    """Return milliseconds per request: medians over rounds, the precisions timed in turn."""
     timed = [calls[at] for at in spread(len(calls), CALLS)]
     times: dict[str, list[list[float]]] = {name: [[] for _ in timed] for name in workers}
     started = time.perf_counter()
@@ -39,6 +39,6 @@ def measure(
 
 
 def fastest(times: Mapping[str, float]) -> str:
-    """The fastest precision; float32 where no other is worthwhile."""
+    """Return the fastest precision; float32 where no other is worthwhile."""
     best = min(times, key=times.__getitem__)
     return best if times[best] <= WORTHWHILE * times[FLOAT32] else FLOAT32

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 
-#: Most lines that are used; of a longer file, as many, evenly spread.
+#: Most lines that are used, evenly spread over a longer file.
 MOST_LINES = 1000
-#: Fewest of them that say something; int8 is not calibrated on fewer.
+#: Fewest lines whose figures mean something; int8 is not calibrated on fewer.
 FEWEST_LINES = 32
 
 
@@ -18,9 +18,7 @@ FEWEST_LINES = 32
 class Line:
     """One text, or one JSON request, as a client would send it.
 
-    Attributes:
-        number: of the line in its file, or of the sample, counted from 1.
-        text: is told to nobody.
+    Its number is that of the line in the file, or of the sample, from 1. Its text is never logged.
     """
 
     number: int
@@ -28,7 +26,7 @@ class Line:
 
 
 def read_lines(config: SetupConfig) -> list[Line]:
-    """The distinct lines of the calibration file; the artifacts folder's samples without one.
+    """Return the distinct lines of the calibration file; without one, the sample requests.
 
     Raises:
         ExportError: the file cannot be read, or holds no text.
@@ -58,6 +56,6 @@ def read_lines(config: SetupConfig) -> list[Line]:
 
 
 def spread(count: int, most: int) -> list[int]:
-    """At most so many of the numbers below `count`, evenly."""
+    """Return at most `most` of the numbers below `count`, evenly spread."""
     chosen = min(count, most)
     return [at * count // chosen for at in range(chosen)]

@@ -1,4 +1,4 @@
-"""What workers compute where the model writes: the logits of each next token."""
+"""Rehearse a worker whose model writes: the logits of each next token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchscript_bundle.export.quality.comparison import Item, RowOutputs
+from torchscript_bundle.export.quality.decisions import Item, RowOutputs
 from torchscript_bundle.export.quality.rehearsal import Rehearsal, as_request, refusal
 from torchscript_bundle.export.quality.texts import Line
 from torchscript_bundle.serving.api.http import HttpResponse
@@ -24,12 +24,11 @@ NEW = 8
 
 @dataclass
 class Prompts:
-    """The texts of one request.
+    """The tokens of each prompt of one request.
 
     Attributes:
-        prompts: tokens of each.
-        written: int64 `[prompts]` each, what the first worker that computed wrote. The others read
-            that, so that logits of the same texts are compared.
+        written: each next token of every prompt, int64 `[prompts]`, by the first worker. The others
+            read these, so that logits of the same texts are compared.
     """
 
     prompts: list[Sequence[int]]
@@ -37,7 +36,7 @@ class Prompts:
 
 
 class WritingRehearsal(Rehearsal):
-    """See the module."""
+    """Rehearses a model that writes."""
 
     def _start(self, folder: Path, device: torch.device) -> Running:
         self._bundle = Bundle.load(folder)
@@ -57,12 +56,12 @@ class WritingRehearsal(Rehearsal):
         return [self._write(request) for request in requests]
 
     def _write(self, request: Prompts) -> list[Item]:
-        """The prompts of a request, padded to the longest of them."""
-        generator, told = self._service.generator, bool(request.written)
+        """Continue the prompts of a request, padded to the longest of them."""
+        generator, first = self._service.generator, not request.written
         logits, cache = self._service.prefill(request.prompts, NEW)
         steps = [logits]
         for at in range(self._room(generator, request.prompts)):
-            if not told:
+            if first:
                 request.written.append(logits.argmax(1))
             logits, cache = generator.step(request.written[at], cache)
             steps.append(logits)

@@ -1,1 +1,1 @@
-"""Rows of tokens -> outputs: plan, pad, run, in the precision and on the device there is."""
+"""Rows of tokens -> outputs: plan, pad and run, on this device and in its precision."""

@@ -1,39 +1,34 @@
-"""A module in half precision on a GPU: matrix products in 16 bits, sums and norms in float32.
+"""Half precision on a GPU: autocast runs matrix products in 16 bits, sums and norms in float32.
 
-torch's autocast chooses by operator, in a ScriptModule as in eager code. Casting the whole module
-would not do: a trace keeps the dtype of the masks that the model made.
+Casting the whole module would not do: a trace keeps the dtype of the masks that the model made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 
-from torchscript_bundle.serving.engine.comparison import difference
+from torchscript_bundle.serving.engine.comparison import (
+    GRAPH_ERRORS,
+    TOLERANCES,
+    UnavailableError,
+    difference,
+)
 from torchscript_bundle.serving.engine.onednn import Arguments
-
-#: Largest difference from float32, of the largest value of an output. Both catch errors, not
-#: rounding: 11 significant bits and 8, and a deep model adds up what is lost in each layer.
-TOLERANCES = {torch.float16: 5e-2, torch.bfloat16: 1e-1}
-
-
-class NotHalvedError(Exception):
-    """Why a module cannot run in half precision."""
+from torchscript_bundle.serving.errors import last_line
 
 
 class HalfModule:
-    """Runs a module under autocast, with float32 outputs.
+    """Runs a module in float16 or bfloat16 under autocast, with float32 outputs.
 
     Args:
         module: loaded, in eval mode, on one device.
         examples: arguments to compare outputs on, with padding and without.
-        dtype: float16 or bfloat16.
-        narrow_weights: keep the matrices in `dtype` only; explanations need them whole.
+        cast_weights: keep the matrices in `dtype` only; explanations need them in float32.
 
     Raises:
-        NotHalvedError: an output is too far from that in float32; the module is as it was.
+        UnavailableError: it fails, or an output is too far from float32; the module is unchanged.
     """
 
     def __init__(
@@ -42,37 +37,34 @@ class HalfModule:
         examples: Sequence[Arguments],
         dtype: torch.dtype,
         *,
-        narrow_weights: bool,
+        cast_weights: bool,
     ) -> None:
         self._module = module
         self._dtype = dtype
         self._device = next(module.parameters()).device.type
-        expected = [module(*arguments) for arguments in examples]
-        with _narrowed(module, dtype if narrow_weights else torch.float32):
-            found = difference(expected, [self(*arguments) for arguments in examples])
-            if not found <= TOLERANCES[dtype]:
-                raise NotHalvedError(
-                    f"in {dtype} it differs by {found:.1e} of the outputs' scale, more than "
-                    f"{TOLERANCES[dtype]:.0e}"
-                )
+        matrices = [each for each in module.parameters() if cast_weights and each.dim() > 1]
+        before = [each.data for each in matrices]
+        try:
+            self._cast(matrices, examples)
+        except (UnavailableError, *GRAPH_ERRORS) as error:
+            for matrix, data in zip(matrices, before, strict=True):
+                matrix.data = data
+            raise UnavailableError(last_line(error)) from error
+
+    def _cast(self, matrices: Sequence[torch.Tensor], examples: Sequence[Arguments]) -> None:
+        expected = [self._module(*arguments) for arguments in examples]
+        for matrix in matrices:
+            matrix.data = matrix.data.to(self._dtype)
+        found = difference(expected, [self(*arguments) for arguments in examples])
+        most = TOLERANCES[self._dtype]
+        if not found <= most:
+            raise UnavailableError(
+                f"in {self._dtype} it differs by {found:.1e} of the outputs' scale, more than "
+                f"{most:.0e}"
+            )
 
     def __call__(self, *arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """What the module gives, in float32 as it does."""
+        """Return the module's outputs in float32."""
         with torch.autocast(self._device, dtype=self._dtype):
             outputs = self._module(*arguments)
         return tuple(each.float() if each.is_floating_point() else each for each in outputs)
-
-
-@contextmanager
-def _narrowed(module: torch.jit.ScriptModule, dtype: torch.dtype) -> Iterator[None]:
-    """Casts the matrices of a module, and casts them back if the block fails."""
-    matrices = [each for each in module.parameters() if each.dim() > 1]
-    before = [each.data for each in matrices]
-    try:
-        for matrix in matrices:
-            matrix.data = matrix.data.to(dtype)
-        yield
-    except Exception:
-        for matrix, data in zip(matrices, before, strict=True):
-            matrix.data = data
-        raise

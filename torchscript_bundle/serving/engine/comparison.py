@@ -1,4 +1,4 @@
-"""Compare a faster way to compute with the module as saved: on which rows, and how."""
+"""Compare a faster executor with the module as saved: on which rows, and how."""
 
 from __future__ import annotations
 
@@ -6,28 +6,33 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.artifact import PRECISIONS, Bundle
 from torchscript_bundle.serving.text.tokenizer import Row
 
-#: What a graph raises when it runs: TorchScript makes a RuntimeError of nearly any error, and of a
-#: `raise` or `assert` that the model wrote a torch.jit.Error, which is no RuntimeError.
+#: Errors of a graph that runs: TorchScript turns nearly any error into a RuntimeError, and `raise`
+#: and `assert` of the model into a torch.jit.Error, which is no RuntimeError.
 GRAPH_ERRORS = (RuntimeError, torch.jit.Error, MemoryError)
 
 
-class NotPackedError(Exception):
-    """A module cannot be packed here. The message says why, for the log."""
+class UnavailableError(Exception):
+    """Why a faster executor cannot be had here. The message is for the log."""
 
 
-#: Largest difference, of the largest value of an output. In float32 sums are only ordered
-#: otherwise; bfloat16 has 8 significant bits, and a deep model adds up what is lost in each layer.
-TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1e-1}
+#: The name under which `onednn/` raises it.
+NotPackedError = UnavailableError
+
+#: Largest difference from float32, relative to an output's largest value, by dtype.
+TOLERANCES = {
+    getattr(torch, name): precision.tolerance
+    for name, precision in PRECISIONS.items()
+    if not precision.calibrated
+}
 
 
 def difference(expected: Any, actual: Any) -> float:
-    """The largest difference of two nested outputs, of the largest value in each tensor.
+    """Return the largest difference of two nested outputs, relative to each tensor's largest value.
 
-    Returns:
-        Infinity where structure, shape, dtype or a value that is not finite differs.
+    It is infinite where structure, shape, dtype or a value that is not finite differs.
     """
     if isinstance(expected, torch.Tensor):
         return _of_tensors(expected, actual) if isinstance(actual, torch.Tensor) else float("inf")
@@ -61,24 +66,20 @@ def _of_tensors(expected: torch.Tensor, actual: torch.Tensor) -> float:
     return (numbers - actual[finite].double()).abs().max().item() / scale
 
 
-#: Where any length runs, no longer than this: linear layers work token by token.
+#: Longest comparison row where any length runs: linear layers work token by token.
 LONGEST = 64
 ROWS = 3
 
 
-def packing_rows(bundle: Bundle, max_rows: int, text: Row) -> list[list[Row]]:
-    """Batches of one row and of several, at every traced length or at a short and a longer one.
+def comparison_rows(bundle: Bundle, max_rows: int, text: Row) -> list[list[Row]]:
+    """Return batches of one row and of several, at all traced lengths or at a short and a longer.
 
-    Args:
-        bundle: says what the module takes.
-        max_rows: most rows in one forward pass.
-        text: a tokenized word, which is stretched.
+    Rows are a tokenized word, stretched.
     """
+    lengths = list(bundle.traced_lengths)
     if bundle.dynamic_length:
         shortest = max(bundle.min_length, len(text))
         lengths = sorted({shortest, max(shortest, min(bundle.max_length, LONGEST))})
-    else:
-        lengths = list(bundle.traced_lengths)
     batches = [[text.stretched(length)] for length in lengths]
     rows = min(max_rows, ROWS) if bundle.dynamic_batch else 1
     if rows > 1:
@@ -87,6 +88,6 @@ def packing_rows(bundle: Bundle, max_rows: int, text: Row) -> list[list[Row]]:
 
 
 def _mixed(bundle: Bundle, text: Row, length: int, rows: int) -> list[Row]:
-    """Rows of which the others are shorter, so that they are padded, unless that is never done."""
+    """Return rows of which all but the first will be padded, unless padding changes answers."""
     shorter = length if bundle.reads_padding else max(1, length // 2)
     return [text.stretched(length), *[text.stretched(shorter)] * (rows - 1)]

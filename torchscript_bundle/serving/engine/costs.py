@@ -1,35 +1,49 @@
-"""What a forward pass costs, as measured on this machine."""
+"""The cost of a forward pass, as measured on this machine."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import reduce
 
 import torch
 
-#: More than the price of a pass was ever seen to be (a small model on a large GPU), in tokens.
+#: Upper bound on the cost of a pass, in tokens: more than was ever measured (a small model on a
+#: large GPU).
 MOST_CALL = 4096.0
-#: The same for what a token costs more for each other token of its row.
+#: Upper bound on what each other token of its row adds to a token's cost.
 MOST_PAIR = 0.05
+#: Passes that took the same time but for this (root mean square, relative) show a machine on which
+#: tokens cost next to nothing; if they differ more, and not by their tokens, something else ran.
+FLAT = 0.2
+#: A further term has to lower the sum of squared relative errors by more than this.
+GAIN = 1e-6
 
 
-class Costs(Protocol):
-    """What passes cost, in tokens."""
+class PassCosts(ABC):
+    """The costs of forward passes, in tokens, and what fits into one."""
 
+    @abstractmethod
     def of(self, rows: int, length: int) -> float:
-        """The cost of one pass over `rows` texts of `length` tokens."""
+        """Return the cost of one pass over `rows` texts of `length` tokens."""
+
+    def length(self, length: int) -> int:
+        """Return the length at which a batch of this padded length runs."""
+        return length
+
+    def rows(self, length: int, most: int) -> int:
+        """Return how many rows of a length fit into a pass, at most `most`, at least 1."""
+        return most
+
+    def step(self, rows: int, most: int) -> int:
+        """Return how many of all `rows` the planner moves at a time, at most `most`."""
+        return 1
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A forward pass that was timed.
-
-    Attributes:
-        rows: texts in it.
-        length: tokens of each, padding included.
-        seconds: what it took.
-    """
+    """A timed forward pass over `rows` texts of `length` tokens, padding included."""
 
     rows: int
     length: int
@@ -37,12 +51,12 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class CostModel:
-    """The time of a forward pass over `rows` texts of `length` tokens, in that of one token.
+class CostModel(PassCosts):
+    """The time of a forward pass relative to that of one token.
 
     Attributes:
-        call: what any pass costs: reading the weights, starting the operators. The default is what
-            a BERT of usual size costs on a CPU.
+        call: cost of any pass: reading the weights, starting the operators. The default is that of
+            BERT-base on a CPU.
         pair: what attention adds to a token for each token of its row.
     """
 
@@ -50,45 +64,48 @@ class CostModel:
     pair: float = 0.0
 
     def of(self, rows: int, length: int) -> float:
-        """The cost of one pass."""
         return self.call + rows * length * (1 + self.pair * length)
 
     @staticmethod
     def fit(samples: Sequence[Sample]) -> CostModel:
-        """The model that is nearest to what was measured, by relative errors.
+        """Fit a model by non-negative least squares of relative errors, with as few terms as do.
 
-        What the samples cannot tell apart, or would make negative, is 0; where a token seems to
-        cost nothing, the measurement is worthless and the default model is returned.
-
-        Args:
-            samples: some with equal length and other rows, some of other lengths.
+        Where all passes took about the same time, tokens cost next to nothing and `call` is at its
+        bound; where times differ but not by tokens, the default model is returned.
         """
-        lengths = {sample.length for sample in samples}
-        for terms in (3, 2) if len(lengths) > 1 else (2,):
-            call, token, pair = _solve(samples, terms)
-            if token > 0 and call >= 0 and pair >= 0:
-                return CostModel(min(call / token, MOST_CALL), min(pair / token, MOST_PAIR))
-        return CostModel(0.0) if token > 0 else CostModel()
+        # Terms: seconds of any pass, of a token, of a pair of tokens of one row.
+        fits = [_solve(samples, terms) for terms in ((0,), (1,), (0, 1), (1, 2), (0, 1, 2))]
+        best = reduce(lambda one, more: more if more.error < one.error - GAIN else one, fits)
+        if best.token == 0:
+            return CostModel(MOST_CALL) if best.error <= len(samples) * FLAT**2 else USUAL
+        call, pair = best.call / best.token, best.pair / best.token
+        return CostModel(min(call, MOST_CALL), min(pair, MOST_PAIR))
 
 
 USUAL = CostModel()
 
 
-def _solve(samples: Sequence[Sample], terms: int) -> tuple[float, float, float]:
-    """Seconds of a pass, of a token and of a pair of tokens, by least squares of relative errors.
+@dataclass(frozen=True)
+class _Fit:
+    """Seconds of each term; `error` is the sum of squared relative errors."""
 
-    Args:
-        samples: what was timed.
-        terms: how many of the three are looked for; the others are 0.
-    """
-    rows = [
-        [1.0, float(each.rows * each.length), float(each.rows * each.length**2)] for each in samples
-    ]
+    call: float
+    token: float
+    pair: float
+    error: float
+
+
+def _solve(samples: Sequence[Sample], terms: Sequence[int]) -> _Fit:
+    """Fit some of the terms, the others being 0; the error is infinite if one is negative."""
+    rows = [[1, each.rows * each.length, each.rows * each.length**2] for each in samples]
     seconds = torch.tensor([each.seconds for each in samples], dtype=torch.float64)
-    matrix = torch.tensor(rows, dtype=torch.float64)[:, :terms] / seconds[:, None]
-    # A column is brought to size 1: pairs are thousands, and passes one.
+    matrix = torch.tensor(rows, dtype=torch.float64)[:, list(terms)] / seconds[:, None]
+    # Columns are scaled to size 1: pairs number thousands, passes one.
     scale = matrix.norm(dim=0)
     ones = torch.ones(len(samples), 1, dtype=torch.float64)
-    found = torch.linalg.lstsq(matrix / scale, ones, driver="gelsd").solution[:, 0] / scale
-    call, token, pair = [*found.tolist(), 0.0][:3]
-    return call, token, pair
+    solution = torch.linalg.lstsq(matrix / scale, ones, driver="gelsd").solution
+    error = float((matrix / scale @ solution - ones).square().sum())
+    found = torch.zeros(3, dtype=torch.float64)
+    found[list(terms)] = solution[:, 0] / scale
+    call, token, pair = found.tolist()
+    return _Fit(call, token, pair, error if min(found.tolist()) >= 0 else float("inf"))

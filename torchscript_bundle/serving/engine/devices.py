@@ -1,8 +1,8 @@
-"""A worker's device, and device constants in a trace.
+"""A worker's device, and the device constants of a trace.
 
-A trace keeps the device of every tensor that the model made while it ran (masks, positions) as a
-constant, and `torch.jit.load(map_location=...)` moves weights only. Without this, a module that was
-traced on the CPU mixes devices on a GPU, and one traced on `cuda:0` fails on `cuda:1`.
+A trace keeps the device of every tensor that the model made (masks, positions) as a constant, and
+`torch.jit.load(map_location=...)` moves weights only. Unless constants are moved too, a module that
+was traced on the CPU mixes devices on a GPU, and one traced on `cuda:0` fails on `cuda:1`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import torch
 from torchscript_bundle.serving.errors import ArtifactError
 
 
-def choose_device(gpu_id: int | None, cuda_available: bool) -> torch.device:
-    """The GPU that TorchServe assigned to this worker, else the CPU.
+def choose_device(gpu_id: int | None, *, cuda_available: bool) -> torch.device:
+    """Return the GPU that TorchServe assigned to this worker, else the CPU.
 
     Raises:
-        ArtifactError: a GPU was assigned and torch cannot use one, which would silently serve from
-            the CPU a model that was planned for a GPU.
+        ArtifactError: torch cannot use the assigned GPU; the CPU would be slow in silence.
     """
     if gpu_id is None:
         return torch.device("cpu")
@@ -32,25 +31,22 @@ def choose_device(gpu_id: int | None, cuda_available: bool) -> torch.device:
 
 
 def make_current(device: torch.device) -> None:
-    """Has page-locked memory, streams and whatever names no device belong to a worker's GPU.
-
-    Else each worker would hold some memory of the first GPU too.
-    """
+    """Make a worker's GPU the current one; else it would hold some memory of the first GPU too."""
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
 
 
 def retarget(module: torch.jit.ScriptModule, device: torch.device) -> None:
-    """Points every device constant of a loaded module, children included, at `device`.
+    """Point every device constant of a loaded module, children included, at `device`.
 
-    To be called before the first run, while nothing is compiled.
+    Call it before the first run, while nothing is compiled.
     """
     for node in device_constants(module):
         node.s_("value", str(device))
 
 
 def device_constants(module: torch.jit.ScriptModule) -> Iterator[torch._C.Node]:
-    """The constants of type Device in the graphs of a module and its children."""
+    """Yield the constants of type Device in the graphs of a module and its children."""
     for child in module.modules():
         compiled = getattr(child, "_c", None)
         if compiled is None:

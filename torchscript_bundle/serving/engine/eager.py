@@ -1,7 +1,6 @@
 """`save_mode: "pretrained"`: a model that transformers builds and runs eagerly.
 
-The one file here that needs transformers; it imports it when such an artifact is loaded, and no
-other artifact does.
+Only this file needs transformers, and imports it when such an artifact is loaded.
 """
 
 from __future__ import annotations
@@ -22,12 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class EagerModel:
-    """A transformers model, called as the ScriptModule of another artifact is.
-
-    Args:
-        model: in eval mode, on its device.
-        bundle: names its inputs and the members of its output.
-    """
+    """A transformers model with the interface of an artifact's ScriptModule."""
 
     def __init__(self, model: torch.nn.Module, bundle: Bundle) -> None:
         self._model = model
@@ -38,24 +32,24 @@ class EagerModel:
             self._fixed["use_cache"] = False
 
     def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Int64 `[batch, length]` each, in the order of `Bundle.inputs`."""
+        """Return the outputs of int64 `[batch, length]` tensors in the order of `Bundle.inputs`."""
         named = dict(zip(self._inputs, tensors, strict=True))
         output = self._model(**named, **self._fixed)
         return tuple(getattr(output, name) for name in self._outputs)
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
-        """The model's weights."""
+        """Return the model's weights."""
         return self._model.parameters()
 
     def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Int64 `[batch, length]` -> float `[batch, length, dim]`."""
+        """Embed int64 `[batch, length]` as float `[batch, length, dim]`."""
         embeddings: torch.Tensor = self._embeddings()(input_ids)
         return embeddings
 
     def forward_embeddings(
         self, embeddings: torch.Tensor, *tensors: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """The outputs where the texts are given as embeddings, beside their ids and masks."""
+        """Return the outputs of texts that are given as embeddings beside their ids and masks."""
         handle = self._embeddings().register_forward_hook(lambda *_: embeddings)
         try:
             return self(*tensors)
@@ -68,11 +62,10 @@ class EagerModel:
 
 
 def load(folder: Path, bundle: Bundle, device: torch.device) -> EagerModel:
-    """Builds the artifact's model in float32, from its own files and nothing else.
+    """Build the artifact's model in float32, from its own files alone.
 
     Raises:
-        ArtifactError: transformers is missing or of another major version than the one that the
-            artifact was proven with, or it cannot build the model.
+        ArtifactError: transformers is missing, of another major version, or cannot build the model.
     """
     place = folder / PRETRAINED_FOLDER
     _check_no_others(place, folder, bundle)
@@ -99,14 +92,14 @@ def load(folder: Path, bundle: Bundle, device: torch.device) -> EagerModel:
 
 
 def _check_no_others(place: Path, folder: Path, bundle: Bundle) -> None:
-    """Refuses a file that `bundle.json` does not know: transformers would read it all the same."""
+    """Refuse a file that `bundle.json` does not know: transformers would read it all the same."""
     found = {path.relative_to(folder).as_posix() for path in place.rglob("*") if path.is_file()}
     for name in sorted(found - set(bundle.sha256)):
         raise ArtifactError(f"{folder / name} is not of this artifact; {REMAKE}, then the archive")
 
 
 def _import_transformers(bundle: Bundle) -> Any:
-    """The installed transformers, if it is of the major version that the artifact was made with."""
+    """Return the installed transformers if its major version is the one that made the artifact."""
     made_by = _made_by(bundle)
     install = f"install it: {sys.executable} -m pip install transformers=={made_by}"
     needs = f'this archive (save_mode "pretrained") needs transformers {made_by}'

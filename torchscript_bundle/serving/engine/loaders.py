@@ -1,4 +1,4 @@
-"""Load an artifact's module onto a device; one function for each save mode."""
+"""Load an artifact's module onto a device, by save mode."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle
 from torchscript_bundle.serving.engine import eager
 from torchscript_bundle.serving.engine.devices import retarget
-from torchscript_bundle.serving.engine.torchscript import accept_deprecation
+from torchscript_bundle.serving.engine.torchscript import Forward, accept_deprecation
 from torchscript_bundle.serving.errors import ArtifactError
 
 
 def load_torchscript(folder: Path, bundle: Bundle, device: torch.device) -> torch.jit.ScriptModule:
-    """Loads the artifact's ScriptModule onto a device.
+    """Load the artifact's ScriptModule onto a device.
 
     Raises:
         ArtifactError: the installed torch cannot load it.
@@ -33,9 +33,7 @@ def load_torchscript(folder: Path, bundle: Bundle, device: torch.device) -> torc
     return module.eval()
 
 
-#: Takes the arguments that `Bundle.inputs` names, returns what `Bundle.outputs` names.
-Module = Callable[..., tuple[torch.Tensor, ...]]
 #: The artifact's folder, its `bundle.json` and where the module runs -> the module.
-Loader = Callable[[Path, Bundle, torch.device], Module]
+Loader = Callable[[Path, Bundle, torch.device], Forward]
 
 LOADERS: dict[str, Loader] = {"torchscript": load_torchscript, "pretrained": eager.load}

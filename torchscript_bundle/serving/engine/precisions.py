@@ -1,4 +1,4 @@
-"""What a loaded module runs in on this machine: the artifact's precision, or float32.
+"""Build the executor of a module on this machine: in the artifact's precision, or in float32.
 
 Every artifact was proven in float32. A worker that cannot do its lower precision is only slower,
 and says so; in another one than was tried at export it could be wrong in silence.
@@ -7,9 +7,10 @@ and says so; in another one than was tried at export it could be wrong in silenc
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,143 +21,140 @@ from torchscript_bundle.serving.artifact import (
     REMAKE,
     read_json_object,
 )
-from torchscript_bundle.serving.engine.autocast import HalfModule, NotHalvedError
-from torchscript_bundle.serving.engine.comparison import GRAPH_ERRORS
-from torchscript_bundle.serving.engine.onednn import (
-    Arguments,
-    Calibration,
-    Packed,
-    pack,
-    pack_int8,
-)
-from torchscript_bundle.serving.errors import ArtifactError, last_line
+from torchscript_bundle.serving.engine.autocast import HalfModule
+from torchscript_bundle.serving.engine.comparison import UnavailableError, comparison_rows
+from torchscript_bundle.serving.engine.cuda import CARDS, CardExecutor
+from torchscript_bundle.serving.engine.executors import Executor, ModuleExecutor, PackedExecutor
+from torchscript_bundle.serving.engine.onednn import Arguments, Calibration, Packed, pack, pack_int8
+from torchscript_bundle.serving.engine.padding import Collator
+from torchscript_bundle.serving.engine.planner import useful_merge_counts
+from torchscript_bundle.serving.engine.torchscript import freeze
+from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.text.tokenizer import Row
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Running:
-    """What runs rows.
+    """The precision that a worker computes in, and why it is not the artifact's; None if it is."""
 
-    Attributes:
-        forward: takes and returns what the module does.
-        precision: what it computes in.
-        reason: why that is not the artifact's; None if it is.
-    """
-
-    forward: Callable[..., tuple[torch.Tensor, ...]]
     precision: str = FLOAT32
     reason: str | None = None
 
 
 @dataclass(frozen=True)
-class Start:
-    """What there is to make a `Running` of.
+class LoadedModule:
+    """The artifact's module as saved, and what it takes to build an executor of it.
 
-    Attributes:
-        folder: the artifact's.
-        module: as saved, on its device.
-        examples: arguments to compare outputs on, with padding and without.
-        explained: whether the module is needed whole besides.
-        counts: how many batches of texts shall be able to share a pass.
+    Outputs are compared on a stretched word, `text`.
     """
 
     folder: Path
-    module: torch.jit.ScriptModule
-    examples: Sequence[Arguments] = field(repr=False)
-    explained: bool = False
-    counts: Sequence[int] = ()
+    module: Any
+    collator: Collator
+    max_rows: int
+    text: Row
+
+    @property
+    def examples(self) -> list[Arguments]:
+        """Arguments to compare outputs on, with padding and without."""
+        groups = comparison_rows(self.collator.bundle, self.max_rows, self.text)
+        return [self.collator.collate(rows) for rows in groups]
+
+    @property
+    def merge_counts(self) -> tuple[int, ...]:
+        """How many batches are worth merging into one pass."""
+        return useful_merge_counts(self.collator.bundle, self.max_rows)
 
 
-class _UnableError(Exception):
-    """Why a precision cannot be had here."""
+def _pack(loaded: LoadedModule, precision: str) -> ModuleExecutor:
+    """Pack weights for oneDNN, in float32 or bfloat16."""
+    dtype = getattr(torch, precision)
+    packed = pack(loaded.module, loaded.examples, dtype, loaded.merge_counts)
+    return _packed(loaded, packed, precision)
 
 
-def read_calibration(folder: Path) -> Calibration:
-    """The ranges that int8 numbers of an artifact stand for.
-
-    Raises:
-        ArtifactError: there are none.
-    """
+def _pack_int8(loaded: LoadedModule, precision: str) -> ModuleExecutor:
+    """Pack weights for oneDNN in int8, in the ranges of the artifact's calibration."""
+    path = loaded.folder / CALIBRATION_FILE
     try:
-        return Calibration.from_dict(read_json_object(folder / CALIBRATION_FILE))
+        calibration = Calibration.from_dict(read_json_object(path))
     except ValueError as error:
-        raise ArtifactError(f"{folder / CALIBRATION_FILE}: {error}; {REMAKE}") from error
+        raise ArtifactError(f"{path}: {error}; {REMAKE}") from error
+    packed = pack_int8(loaded.module, loaded.examples, calibration, loaded.merge_counts)
+    return _packed(loaded, packed, precision)
 
 
-def _packed(packed: Packed, precision: str) -> Running:
+def _packed(loaded: LoadedModule, packed: Packed, precision: str) -> ModuleExecutor:
     if packed.reason is not None:
-        raise _UnableError(packed.reason)
-    return Running(packed, precision)
+        raise UnavailableError(packed.reason)
+    return PackedExecutor(loaded.collator, packed, precision)
 
 
-def _pack_bfloat16(start: Start) -> Running:
-    packed = pack(start.module, start.examples, torch.bfloat16, start.counts)
-    return _packed(packed, "bfloat16")
+def _halve(loaded: LoadedModule, precision: str) -> ModuleExecutor:
+    """Run under autocast."""
+    dtype, whole = getattr(torch, precision), loaded.collator.bundle.explanations
+    half = HalfModule(loaded.module, loaded.examples, dtype, cast_weights=not whole)
+    return ModuleExecutor(loaded.collator, half, precision)
 
 
-def _pack_int8(start: Start) -> Running:
-    calibration = read_calibration(start.folder)
-    return _packed(pack_int8(start.module, start.examples, calibration, start.counts), INT8)
+def _freeze(loaded: LoadedModule, precision: str) -> ModuleExecutor:
+    """Run the module as saved, its weights made constants where outputs stay equal."""
+    return ModuleExecutor(loaded.collator, freeze(loaded.module, loaded.examples), precision)
 
 
-def _halve(start: Start, dtype: torch.dtype, precision: str) -> Running:
-    try:
-        half = HalfModule(start.module, start.examples, dtype, narrow_weights=not start.explained)
-    except (NotHalvedError, *GRAPH_ERRORS) as error:
-        raise _UnableError(last_line(error)) from error
-    return Running(half, precision)
-
-
-#: Kind of device -> precision -> what makes a module run in it there.
-WAYS: dict[str, dict[str, Callable[[Start], Running]]] = {
-    "cpu": {"bfloat16": _pack_bfloat16, INT8: _pack_int8},
-    "cuda": {
-        "bfloat16": lambda start: _halve(start, torch.bfloat16, "bfloat16"),
-        "float16": lambda start: _halve(start, torch.float16, "float16"),
-    },
+#: Precision -> kind of device -> its builder, which may raise UnavailableError.
+BUILDERS: dict[str, dict[str, Callable[[LoadedModule, str], ModuleExecutor]]] = {
+    FLOAT32: {"cpu": _pack, "cuda": _freeze},
+    "bfloat16": {"cpu": _pack, "cuda": _halve},
+    "float16": {"cuda": _halve},
+    INT8: {"cpu": _pack_int8},
 }
 
 
 @torch.no_grad()
-def make_running(start: Start, precision: str, device: torch.device) -> Running:
-    """Makes a module run in a precision; in float32, with a warning, where that cannot be done.
+def build_executor(loaded: LoadedModule, *, pack_weights: bool) -> Executor:
+    """Build the fastest executor that is right here; on a GPU, one that captures CUDA graphs.
+
+    It runs in float32, with a warning, where the artifact's precision cannot be had.
 
     Args:
-        start: the module and what to compare it on.
-        precision: the artifact's.
-        device: where the module is.
+        loaded: the artifact's module.
+        pack_weights: rewrite the module, in the artifact's precision; else it runs as saved.
 
     Raises:
         ArtifactError: the artifact lacks what its precision needs on any machine.
     """
-    if precision == FLOAT32:
-        return _in_float32(start, device, None)
-    way = WAYS[device.type].get(precision)
-    try:
-        if way is None:
-            raise _UnableError(f"there is no {precision} on a {device.type} device")
-        return way(start)
-    except _UnableError as error:
-        reason = str(error)
-    warn_of_float32(precision, reason)
-    return _in_float32(start, device, reason)
+    bundle, device = loaded.collator.bundle, loaded.collator.device
+    scripted = bundle.save_mode == "torchscript"
+    reason: str | None = None
+    for precision in (
+        dict.fromkeys((bundle.precision, FLOAT32)) if scripted and pack_weights else ()
+    ):
+        try:
+            build = BUILDERS.get(precision, {}).get(device.type)
+            if build is None:
+                raise UnavailableError(f"there is no {precision} on a {device.type} device")
+            executor = build(loaded, precision)
+            break
+        except UnavailableError as error:
+            if precision != FLOAT32:
+                reason = str(error)
+                warn_of_float32(precision, reason)
+    else:
+        plain = ModuleExecutor(loaded.collator, loaded.module)
+        executor = _freeze(loaded, FLOAT32) if scripted else plain
+    executor.reason = reason
+    if device.type not in CARDS:
+        return executor
+    return CardExecutor(CARDS[device.type](device), executor, loaded.collator, loaded.max_rows)
 
 
 def warn_of_float32(precision: str, reason: str) -> None:
-    """Logs why a model does not run in the artifact's precision."""
+    """Log why a model does not run in the artifact's precision."""
     logger.warning(
         "the archive asks for %s, which cannot be had here: it runs in float32, slower: %s",
         precision,
         reason,
     )
-
-
-def _in_float32(start: Start, device: torch.device, reason: str | None) -> Running:
-    """On packed weights, where there are such."""
-    if device.type != "cpu":
-        return Running(start.module, reason=reason)
-    packed = pack(start.module, start.examples, counts=start.counts)
-    if packed.reason is not None:
-        return Running(start.module, reason=reason)
-    return Running(packed, reason=reason)

@@ -1,4 +1,4 @@
-"""TorchScript as a worker uses it: without its deprecation notice, and with frozen weights."""
+"""TorchScript in a worker: without its deprecation notice, and with frozen weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,18 @@ import torch
 from torchscript_bundle.serving.engine.comparison import GRAPH_ERRORS
 from torchscript_bundle.serving.errors import last_line
 
+logger = logging.getLogger(__name__)
+
+#: TorchScript's profiling executor compiles on the first calls at any shape, and is fast from the
+#: third on.
+WARM_UP_CALLS = 3
+#: Takes the arguments that `Bundle.inputs` names, returns the outputs that `Bundle.outputs` names.
+Forward = Callable[..., tuple[torch.Tensor, ...]]
+
 
 @contextmanager
 def accept_deprecation() -> Iterator[None]:
-    """Hides the DeprecationWarning that torch 2.13 gives at every `torch.jit` call, and no other.
+    """Hide the DeprecationWarning that torch 2.13 gives at every `torch.jit` call, and no other.
 
     Where artifacts are made, `jit/deprecation.py` does the same and logs it once.
     """
@@ -24,31 +32,17 @@ def accept_deprecation() -> Iterator[None]:
         yield
 
 
-logger = logging.getLogger(__name__)
-
-Forward = Callable[..., tuple[torch.Tensor, ...]]
-
-
 @torch.no_grad()
 def freeze(module: torch.jit.ScriptModule, examples: Sequence[tuple[torch.Tensor, ...]]) -> Forward:
-    """The module's `forward`, frozen; the module itself where that would change an answer.
-
-    Args:
-        module: loaded, in eval mode.
-        examples: arguments on which the outputs must be equal, bit by bit.
-    """
+    """Return the module frozen; the module itself where that would change an output by a bit."""
+    why = "its answers would differ in the last digits"
     try:
         with accept_deprecation():
             frozen: Forward = torch.jit.freeze(module)
-        equal = all(_equal(module(*inputs), frozen(*inputs)) for inputs in examples)
+        both = ((module(*inputs), frozen(*inputs)) for inputs in examples)
+        if all(torch.equal(*each) for pair in both for each in zip(*pair, strict=True)):
+            return frozen
     except GRAPH_ERRORS as error:
-        logger.info("the module is not frozen: %s", last_line(error))
-        return module
-    if not equal:
-        logger.info("the module is not frozen: its answers would differ in the last digits")
-        return module
-    return frozen
-
-
-def _equal(one: tuple[torch.Tensor, ...], other: tuple[torch.Tensor, ...]) -> bool:
-    return all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+        why = last_line(error)
+    logger.info("the module is not frozen: %s", why)
+    return module

@@ -17,9 +17,11 @@ from typing import Any
 import torch
 
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.engine.batching import pad_batch, padded_length, plan_batches
 from torchscript_bundle.serving.engine.pace import Pace, fastest
-from torchscript_bundle.serving.engine.runtime import LONGEST_TIMED, WARM_UP_CALLS
+from torchscript_bundle.serving.engine.padding import pad_batch, padded_length
+from torchscript_bundle.serving.engine.planner import plan_batches
+from torchscript_bundle.serving.engine.runtime import LONGEST_TIMED
+from torchscript_bundle.serving.engine.torchscript import WARM_UP_CALLS
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.target import Attribution, Target
 from torchscript_bundle.serving.text.tokenizer import Row

@@ -132,9 +132,9 @@ class GenerationService:
             generator = load_torchscript(folder, self._bundle, device)
             reason = f"there is no {wanted} without packed weights, which are for CPUs"
         if reason is None or wanted == FLOAT32:
-            return generator, Running(generator.prefill, wanted)
+            return generator, Running(wanted)
         warn_of_float32(wanted, reason)
-        return generator, Running(generator.prefill, FLOAT32, reason)
+        return generator, Running(FLOAT32, reason)
 
     def _warm_up(self) -> None:
         """Writes a little, alone and with another that joins; then measures the pace."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchscript_bundle.serving.engine.batching import pad
+from torchscript_bundle.serving.engine.padding import pad
 from torchscript_bundle.serving.errors import RequestError, log_failure
 from torchscript_bundle.serving.generation.answer import FAILED, Answer
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torchscript_bundle.serving.api.fields import Field, read_values
 from torchscript_bundle.serving.api.json_schema import JsonSchema
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.engine.runtime import Outputs
+from torchscript_bundle.serving.engine.padding import Outputs
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.text.tokenizer import Row, TextInput, Truncation

@@ -16,7 +16,7 @@ import torch
 from torchscript_bundle.serving.api import fields
 from torchscript_bundle.serving.api.json_schema import NUMBER, array
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.engine.runtime import Outputs
+from torchscript_bundle.serving.engine.padding import Outputs
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
 from torchscript_bundle.serving.modes.mode_options import FeatureExtractionOptions

@@ -23,7 +23,7 @@ from torchscript_bundle.serving.api.json_schema import (
     record,
 )
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.engine.runtime import Outputs
+from torchscript_bundle.serving.engine.padding import Outputs
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torchscript_bundle.serving.api.http import Client, HttpRequest, HttpResponse
 from torchscript_bundle.serving.api.protocols import open_inference
-from torchscript_bundle.serving.engine.batching import Tokens
+from torchscript_bundle.serving.engine.padding import Tokens
 from torchscript_bundle.serving.errors import REASONS
 
 #: Metrics: tokens that forward passes computed, and how many of them were padding.

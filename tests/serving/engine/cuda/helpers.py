@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 import torch
 
 from tests.serving.helpers import CPU
-from torchscript_bundle.serving.engine.cuda.card import NotCapturedError
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 
 GIGABYTE = 2**30
 
 
 class StandIn:
-    """See `Card`.
+    """Stands in for a `Card`.
 
     Args:
         memory: bytes that are free.
@@ -63,7 +63,7 @@ class StandIn:
 
     def capture(self, body: Callable[[], None]) -> Callable[[], None]:
         if not self.left:
-            raise NotCapturedError("called a synchronizing CUDA operation")
+            raise UnavailableError("called a synchronizing CUDA operation")
         self.left -= 1
         self.memory -= self.graph_bytes
 

@@ -1,25 +1,30 @@
-"""Shapes that are captured, and which of them a batch runs in."""
+"""Shapes to capture, the bucket that a batch runs in, and what it costs there."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.engine.costs import CostModel, PassCosts
+from torchscript_bundle.serving.engine.cuda.sizing import TokenLimit
 
 #: Rows and length of a batch.
 Shape = tuple[int, int]
 
 SHORTEST = 16
-#: Most tokens of a pass that is captured. In longer ones kernels take longer than to start them.
+#: Most tokens of a captured pass. In larger ones, kernels take longer than starting them.
 MOST_GRAPH_TOKENS = 4096
+#: With more rows than twice this, the planner moves several at a time, so that it stays quick.
+FINE = 64
 
 
 def length_buckets(bundle: Bundle) -> tuple[int, ...]:
-    """Lengths that batches are padded to, ascending; none where padding changes answers.
+    """Return the lengths that batches are padded to, ascending; none if padding changes answers.
 
-    Powers of two and what lies halfway between them, so that at most a third of a row is padding;
-    the traced lengths, where only those run.
+    These are powers of two and the numbers halfway between, so that at most a third of a row is
+    padding; of a static artifact, its traced lengths.
     """
     if bundle.reads_padding:
         return ()
@@ -30,7 +35,7 @@ def length_buckets(bundle: Bundle) -> tuple[int, ...]:
 
 
 def _steps(until: int) -> Iterator[int]:
-    """16, 24, 32, 48, 64, 96, and so on, to the first that is not below `until`."""
+    """Yield 16, 24, 32, 48, 64, 96 and so on, to the first that is not below `until`."""
     step = SHORTEST
     while step < until:
         yield step
@@ -40,20 +45,14 @@ def _steps(until: int) -> Iterator[int]:
 
 
 def row_buckets(bundle: Bundle, max_rows: int) -> tuple[int, ...]:
-    """Numbers of rows that batches are filled up to, ascending: the powers of two."""
+    """Return the numbers of rows that batches are filled up to, ascending: powers of two."""
     if not bundle.dynamic_batch:
         return (1,)
     return tuple(2**power for power in range(max_rows.bit_length()))
 
 
 def graph_shapes(bundle: Bundle, max_rows: int, max_tokens: int) -> list[Shape]:
-    """Shapes to capture, those of the fewest tokens first: they gain most.
-
-    Args:
-        bundle: says what the module takes.
-        max_rows: most rows of a pass.
-        max_tokens: most tokens of a pass, padding included.
-    """
+    """Return the shapes to capture, those of the fewest tokens first: they gain most."""
     most = min(max_tokens, MOST_GRAPH_TOKENS)
     shapes = [
         (rows, length)
@@ -65,6 +64,39 @@ def graph_shapes(bundle: Bundle, max_rows: int, max_tokens: int) -> list[Shape]:
 
 
 def bucket(value: int, buckets: Sequence[int]) -> int | None:
-    """The first of ascending buckets that holds a value."""
+    """Return the first of ascending buckets that holds a value; None if none does."""
     at = bisect_left(buckets, value)
     return buckets[at] if at < len(buckets) else None
+
+
+@dataclass(frozen=True)
+class BucketCosts(PassCosts):
+    """Costs of passes that run in buckets.
+
+    Attributes:
+        measured: cost of a pass as it is.
+        shape: rows and length of a batch -> those of the bucket that it runs in.
+        limit: a pass of several rows that does not fit has no finite cost.
+    """
+
+    measured: CostModel
+    shape: Callable[[int, int], Shape]
+    limit: TokenLimit
+
+    def of(self, rows: int, length: int) -> float:
+        filled, length = self.shape(rows, length)
+        if rows > 1 and filled * length > self.limit.tokens:
+            return float("inf")
+        return self.measured.of(filled, length)
+
+    def length(self, length: int) -> int:
+        return self.shape(1, length)[1]
+
+    def rows(self, length: int, most: int) -> int:
+        return self.limit.rows(length, most)
+
+    def step(self, rows: int, most: int) -> int:
+        step = 1  # a power of two, so that steps fill buckets
+        while rows // step > 2 * FINE and 2 * step <= most:
+            step *= 2
+        return step

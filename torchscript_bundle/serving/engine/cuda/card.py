@@ -1,127 +1,94 @@
-"""The few things that only a GPU can do; all else here runs, and is tested, on any device."""
+"""What only a GPU can do; the rest of this folder runs, and is tested, on any device.
+
+Source: https://docs.pytorch.org/docs/stable/notes/cuda.html.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 from torchscript_bundle.serving.engine.devices import make_current
 
-#: Runs on the side stream before a capture: libraries make their handles and workspaces in the
-#: first; the others must not wait for the GPU.
+#: Runs on the side stream before a capture: in the first, libraries make their handles and
+#: workspaces; the others must not wait for the GPU.
 WARM_UP_RUNS = 3
 
 
-class NotCapturedError(Exception):
-    """Why a computation cannot be a CUDA graph. The message is for the log."""
-
-
-class Card(Protocol):
-    """A GPU and its memory."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where tensors are made."""
-
-    def host(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Memory of the host, not filled, that the card copies from and to by itself."""
-
-    def wait(self) -> None:
-        """Returns once all that was asked for is done."""
-
-    def alive(self) -> bool:
-        """Whether the card still computes; after some errors it never does in this process."""
-
-    def free(self) -> int:
-        """Bytes that can still be had; caches are given back first."""
-
-    def peak(self, run: Callable[[], object]) -> int:
-        """Most bytes that a call held at a time, beyond what was held before."""
-
-    def capture(self, body: Callable[[], None]) -> Callable[[], None]:
-        """What repeats a computation: its every kernel, at the same addresses.
-
-        Args:
-            body: computes from and into tensors that stay.
-
-        Raises:
-            NotCapturedError: it cannot be repeated without Python.
-        """
-
-
-class NvidiaCard:
-    """See `Card`. Source: https://docs.pytorch.org/docs/stable/notes/cuda.html.
-
-    Args:
-        device: a CUDA device; it becomes the process's current one.
-    """
+class Card:
+    """A GPU and its memory; it becomes the process's current one."""
 
     def __init__(self, device: torch.device) -> None:
         make_current(device)
-        self._device = device
-        # One stream and one pool for all captures, as sharing memory asks for. No two graphs run
-        # at once, and none needs what another left, so that they may share it in any order.
+        self.device = device
+        # Graphs share memory, which takes one stream and one pool for all captures. They may be
+        # replayed in any order: no two run at once, and none needs what another left.
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
-    @property
-    def device(self) -> torch.device:
-        """See `Card`."""
-        return self._device
-
     def host(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """See `Card`. torch reuses such memory only once copies from and to it are done."""
+        """Return page-locked memory of the host, not filled, for asynchronous copies.
+
+        torch reuses such memory only once copies from and to it are done.
+        """
         return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
 
     def wait(self) -> None:
-        """See `Card`."""
-        torch.cuda.current_stream(self._device).synchronize()
+        """Wait until all queued work is done."""
+        torch.cuda.current_stream(self.device).synchronize()
 
     def alive(self) -> bool:
-        """See `Card`."""
+        """Return whether the card computes; after some errors it never does in this process."""
         try:
-            torch.cuda.synchronize(self._device)
+            torch.cuda.synchronize(self.device)
         except RuntimeError:
             return False
         return True
 
     def free(self) -> int:
-        """See `Card`."""
-        torch.cuda.synchronize(self._device)
+        """Return the bytes that are free once caches are emptied."""
+        torch.cuda.synchronize(self.device)
         torch.cuda.empty_cache()
-        return torch.cuda.mem_get_info(self._device)[0]
+        return torch.cuda.mem_get_info(self.device)[0]
 
     def peak(self, run: Callable[[], object]) -> int:
-        """See `Card`."""
-        torch.cuda.synchronize(self._device)
-        held = torch.cuda.memory_allocated(self._device)
-        torch.cuda.reset_peak_memory_stats(self._device)
+        """Return the most bytes that a call held at a time, beyond those held before."""
+        torch.cuda.synchronize(self.device)
+        held = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
         run()
-        torch.cuda.synchronize(self._device)
-        return torch.cuda.max_memory_allocated(self._device) - held
+        torch.cuda.synchronize(self.device)
+        return torch.cuda.max_memory_allocated(self.device) - held
 
     def capture(self, body: Callable[[], None]) -> Callable[[], None]:
-        """See `Card`."""
+        """Return what replays a computation: all its kernels, at the same addresses.
+
+        Args:
+            body: computes from and into tensors that stay.
+
+        Raises:
+            UnavailableError: it cannot be replayed without Python.
+        """
         graph = torch.cuda.CUDAGraph()
         try:
             # A capture that fails leaves its stream the current one; leaving this block ends that.
-            with torch.cuda.stream(torch.cuda.current_stream(self._device)):
+            with torch.cuda.stream(torch.cuda.current_stream(self.device)):
                 self._warm_up(body)
                 with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                     body()
         except RuntimeError as error:
-            raise NotCapturedError(said(error)) from None
+            raise UnavailableError(said(error)) from None
         return graph.replay
 
     def _warm_up(self, body: Callable[[], None]) -> None:
-        """Runs on the side stream, and raises RuntimeError for what waits for the GPU.
+        """Run on the side stream; raise RuntimeError if that waits for the GPU.
 
-        To find that out before a capture is begun is safer than to have a capture fail.
+        This is safer to find out before a capture than by a capture that fails.
         """
-        current = torch.cuda.current_stream(self._device)
+        current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
         before = torch.cuda.get_sync_debug_mode()
         with torch.cuda.stream(self._stream):
@@ -138,9 +105,9 @@ class NvidiaCard:
 
 
 def said(error: RuntimeError) -> str:
-    """Why a capture failed, in a line.
+    """Return in one line why a capture failed.
 
-    TorchScript puts its traceback before what the operator said, and CUDA its advice after. Where
+    TorchScript puts its traceback before the operator's message, and CUDA its advice after. Where
     the end of the capture fails as well, the first error says why.
     """
     first = error.__context__ if isinstance(error.__context__, RuntimeError) else error

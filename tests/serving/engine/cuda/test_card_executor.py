@@ -17,7 +17,8 @@ from torchscript_bundle.jit import tracing
 from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle, Output, Padding
 from torchscript_bundle.serving.engine import cuda, runtime
-from torchscript_bundle.serving.engine.batching import Tokens
+from torchscript_bundle.serving.engine.executors import ModuleExecutor
+from torchscript_bundle.serving.engine.padding import Tokens
 from torchscript_bundle.serving.engine.runtime import Runtime
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.service import Service
@@ -58,11 +59,11 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     def made(bundle: Bundle = BUNDLE, max_rows: int = 8, **card: Any) -> tuple[Runtime, StandIn]:
         stand_in = StandIn(**card)
         monkeypatch.setitem(cuda.CARDS, "cpu", lambda _: stand_in)
-        monkeypatch.setattr(runtime, "WARM_UP_CALLS", 1)
+        monkeypatch.setattr(ModuleExecutor, "warm_up_calls", 1)
         with accept_deprecation():
             tracing.save(torch.jit.script(Echo()), tmp_path / MODULE_FILE)
         ready = Runtime(tmp_path, replace(bundle, outputs=OUTPUTS), CPU, max_rows)
-        ready.warm_up(WORD)
+        ready.prepare(WORD, pack_weights=False)
         return ready, stand_in
 
     return made
@@ -165,7 +166,7 @@ def test_worker_starts_though_graphs_find_no_memory(
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr("torchscript_bundle.serving.engine.cuda.card_passes.capture_graphs", fail)
+    monkeypatch.setattr("torchscript_bundle.serving.engine.cuda.card_executor.capture_graphs", fail)
     ready, card = make()
     check(ready, make_rows(3, 60, 17))
     assert card.replays == 0

@@ -10,8 +10,8 @@ import torch
 from tests.serving.engine.cuda.helpers import StandIn
 from torchscript_bundle.serving.engine.cuda.buckets import Shape
 from torchscript_bundle.serving.engine.cuda.card import said
-from torchscript_bundle.serving.engine.cuda.copies import Outputs
 from torchscript_bundle.serving.engine.cuda.graph_capture import Bounds, Graphs, capture_graphs
+from torchscript_bundle.serving.engine.padding import Outputs
 
 SHAPES = [(1, 4), (2, 4), (1, 8), (4, 8)]
 AMPLE = Bounds(bytes=2**40, seconds=600.0)

@@ -1,7 +1,8 @@
-"""Frozen modules give what the module as saved gives, or are not used."""
+"""Frozen modules give the outputs of the module as saved; one deprecation notice is not heard."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,25 +10,24 @@ import pytest
 import torch
 
 from tests.serving.helpers import CPU
-from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.engine.runtime import Runtime
-from torchscript_bundle.serving.engine.torchscript import freeze
+from torchscript_bundle.serving.engine.loaders import load_torchscript
+from torchscript_bundle.serving.engine.padding import pad_batch
+from torchscript_bundle.serving.engine.torchscript import accept_deprecation, freeze
 from torchscript_bundle.serving.text.tokenizer import Row
 
-WORD = Row([2, 9, 3], [0, 0, 0], False, False)
 ROWS = [Row([2, *range(5, 5 + length), 3], [0] * (length + 2), False, False) for length in (1, 30)]
 
 
 @pytest.mark.parametrize("name", ["bert", "fixed_length", "gpt2"])
 def test_answers_are_equal_bit_by_bit(artifact: Callable[[str], Path], name: str) -> None:
     bundle = Bundle.load(artifact(name))
-    plain, frozen = (Runtime(artifact(name), bundle, CPU, 4) for _ in range(2))
-    frozen.freeze(WORD)
-    assert plain.running.forward is plain.module
-    assert frozen.running.forward is not frozen.module
-    for (one,), (other,) in zip(plain.run(ROWS), frozen.run(ROWS), strict=True):
-        assert torch.equal(one, other)
+    plain = load_torchscript(artifact(name), bundle, CPU)
+    examples = [pad_batch([row], bundle) for row in ROWS]
+    frozen = freeze(plain, examples)
+    assert frozen is not plain
+    for inputs in examples:
+        assert torch.equal(plain(*inputs)[0], frozen(*inputs)[0])
 
 
 class Counting(torch.nn.Module):
@@ -54,3 +54,19 @@ def test_module_that_would_differ_stays_as_it_is(module: torch.nn.Module) -> Non
     with accept_deprecation():
         scripted = torch.jit.script(module).eval()
     assert freeze(scripted, [(torch.ones(3),)] * 2) is scripted
+
+
+def test_what_torch_says_today_is_hidden() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with accept_deprecation():
+            torch.jit.script(torch.nn.Linear(3, 2))
+        with pytest.raises(DeprecationWarning, match=r"`torch\.jit\.script` is deprecated"):
+            torch.jit.script(torch.nn.Linear(3, 2))
+
+
+def test_other_warnings_pass() -> None:
+    with pytest.warns() as caught, accept_deprecation():
+        warnings.warn("`torch.qr` is deprecated", DeprecationWarning, stacklevel=1)
+        warnings.warn("`torch.jit.script` is odd", UserWarning, stacklevel=1)
+    assert len(caught) == 2

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.quality.comparison import Comparison, RowOutputs
+from torchscript_bundle.export.quality.decisions import Comparison, RowOutputs
 
 Rows = list[list[list[float]]]
 

@@ -1,7 +1,7 @@
-"""What a mode says of two computations of the same item: which decisions stayed, how scores moved.
+"""Compare two computations of an item: which decisions stayed, how much scores moved.
 
-A decision is what an answer is chosen by: the best label of a text or of a token, the order of two
-passages. A score is what is told beside it, a probability where there is one.
+A decision chooses the answer: the best label of a text or of a token, the order of two passages. A
+score stands beside it in the answer, a probability where there is one.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RowOutputs:
-    """One row (a text, or a window of it) and what was computed for it.
+    """The outputs of one row, a text or a window of it.
 
     Attributes:
         outputs: as the mode's serving code gets them: without padding, in float32, on the CPU.
-        special: bool `[length]`, the tokens that the tokenizer added.
+        special: which tokens the tokenizer added, bool `[length]`.
     """
 
     outputs: tuple[Tensor, ...]
@@ -32,13 +32,7 @@ Item = Sequence[RowOutputs]
 
 @dataclass(frozen=True)
 class Comparison:
-    """How an item at a lower precision differs from the same in float32.
-
-    Attributes:
-        decisions: how many there are.
-        kept: how many of them are the same.
-        changes: by how much scores moved, the largest for each decision.
-    """
+    """How many decisions of an item were kept, and the largest score change of each decision."""
 
     decisions: int
     kept: int
@@ -46,11 +40,9 @@ class Comparison:
 
 
 def compare_choices(expected: Tensor, actual: Tensor) -> Comparison:
-    """Choices by the largest logit: each is a decision, and its probabilities are the scores.
+    """Compare choices by the largest of logits `[choices, classes]`.
 
-    Args:
-        expected: float `[choices, classes]`.
-        actual: the same at the lower precision.
+    Each choice is a decision, and its probabilities are the scores.
     """
     same = expected.argmax(-1) == actual.argmax(-1)
     moved = (expected.softmax(-1) - actual.softmax(-1)).abs().amax(-1)
@@ -58,27 +50,27 @@ def compare_choices(expected: Tensor, actual: Tensor) -> Comparison:
 
 
 def compare_thresholds(expected: Tensor, actual: Tensor) -> Comparison:
-    """One decision: which logits `[classes]` are over 0. Their sigmoids are the scores."""
+    """Compare which logits `[classes]` are positive: one decision, with sigmoids as scores."""
     same = torch.equal(expected > 0, actual > 0)
     moved = (expected.sigmoid() - actual.sigmoid()).abs().max()
     return Comparison(1, int(same), (float(moved),))
 
 
 def compare_numbers(expected: Tensor, actual: Tensor) -> Comparison:
-    """Numbers that no label is chosen by: by how much they moved, of their size where over 1."""
+    """Compare numbers without decisions; changes are relative to those larger than 1."""
     moved = (expected - actual).abs() / expected.abs().clamp(min=1.0)
     return Comparison(0, 0, (float(moved.max()),))
 
 
 def compare_order(expected: Tensor, actual: Tensor) -> Comparison:
-    """The order of logits `[candidates]`: each pair is a decision. Sigmoids are the scores."""
+    """Compare the order of logits `[candidates]`: each pair is a decision, sigmoids are scores."""
     first, second = torch.triu_indices(len(expected), len(expected), offset=1)
     same = (expected[first] < expected[second]) == (actual[first] < actual[second])
     moved = (expected.sigmoid() - actual.sigmoid()).abs()
     return Comparison(len(same), int(same.sum()), tuple(moved.tolist()))
 
 
-#: How logits `[classes]` of one text are compared, by the model's `problem_type`.
+#: A model's `problem_type` -> comparison of the logits `[classes]` of one text.
 BY_PROBLEM: dict[str, Callable[[Tensor, Tensor], Comparison]] = {
     "single_label_classification": lambda expected, actual: compare_choices(
         expected[None], actual[None]

@@ -1,0 +1,99 @@
+"""Pad rows into batches, and separate a batch's outputs row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.text.tokenizer import Row
+
+#: A batch's outputs or one row's, in the order of `Bundle.outputs`.
+Outputs = tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How many tokens forward passes took in, and how many of them were no padding."""
+
+    computed: int = 0
+    real: int = 0
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(self.computed + other.computed, self.real + other.real)
+
+    def __sub__(self, other: Tokens) -> Tokens:
+        return Tokens(self.computed - other.computed, self.real - other.real)
+
+
+#: The config's `padding` -> the bundle of the same module that pads so.
+PADDINGS: dict[str, Callable[[Bundle], Bundle]] = {
+    "longest": lambda bundle: bundle,
+    "max_length": lambda bundle: replace(
+        bundle, min_length=bundle.max_length, traced_lengths=(bundle.max_length,)
+    ),
+}
+
+
+def padded_length(length: int, bundle: Bundle) -> int:
+    """Return the length at which a row of `length` tokens runs alone."""
+    if length > bundle.max_length:
+        raise ValueError(f"{length} tokens, at most {bundle.max_length} were verified")
+    if bundle.reads_padding:
+        return length
+    if bundle.dynamic_length:
+        return max(length, bundle.min_length)
+    return next(traced for traced in bundle.traced_lengths if traced >= length)
+
+
+def pad_batch(
+    rows: Sequence[Row], bundle: Bundle, length: int | None = None
+) -> tuple[torch.Tensor, ...]:
+    """Return the module's arguments in the order of `bundle.inputs`, each int64 `[batch, length]`.
+
+    The default length is the shortest that the module takes and that holds all rows.
+    """
+    size = length or padded_length(max(map(len, rows)), bundle)
+    padding = bundle.padding
+    columns = {
+        "input_ids": [pad(row.input_ids, size, padding.token_id, padding.side) for row in rows],
+        "attention_mask": [pad([1] * len(row), size, 0, padding.side) for row in rows],
+        "token_type_ids": [pad(row.type_ids, size, padding.type_id, padding.side) for row in rows],
+    }
+    return tuple(torch.tensor(columns[name], dtype=torch.int64) for name in bundle.inputs)
+
+
+def pad(values: Sequence[int], length: int, fill: int, side: str) -> list[int]:
+    """Return the values, filled up to `length` on one side ("left" or "right")."""
+    gap = [fill] * (length - len(values))
+    return [*gap, *values] if side == "left" else [*values, *gap]
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Collates rows into batches for one module, and separates its outputs.
+
+    Attributes:
+        narrow: selects what to keep of a row's outputs.
+    """
+
+    bundle: Bundle
+    device: torch.device
+    narrow: Callable[[Row, Outputs], Outputs]
+
+    def collate(self, rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
+        """Return the module's arguments on its device, each int64 `[batch, length]`."""
+        return tuple(each.to(self.device) for each in pad_batch(rows, self.bundle))
+
+    def separate(self, outputs: Outputs, rows: Sequence[Row]) -> list[Outputs]:
+        """Return the narrowed outputs of a batch's first rows, without padding."""
+        return [self._row(outputs, at, row) for at, row in enumerate(rows)]
+
+    def _row(self, outputs: Outputs, at: int, row: Row) -> Outputs:
+        left = self.bundle.padding.side == "left"
+        real = slice(-len(row), None) if left else slice(len(row))
+        pairs = zip(self.bundle.outputs, outputs, strict=True)
+        own = tuple(each[at][real] if spec.per_token else each[at] for spec, each in pairs)
+        return self.narrow(row, own)
