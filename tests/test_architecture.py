@@ -28,7 +28,7 @@ EAGER = PACKAGE / "serving" / "engine" / "eager.py"
 SOURCES = [*sorted(PACKAGE.rglob("*.py")), HANDLER]
 STANDARD = set(sys.stdlib_module_names)
 #: Names that are there twice and should not be.
-REPEATED = {"buckets.py", "calibration.py", "comparison.py", "pairs.py"}
+REPEATED = {"buckets.py", "calibration.py", "comparison.py", "options.py", "pairs.py"}
 UNSAFE = {"eval", "exec", "literal_eval", "__import__"}
 UNSAFE_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
@@ -98,10 +98,13 @@ def test_handler_knows_serving_only() -> None:
 
 
 def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
-    """Except for the archive's OpenAPI document, a model's own settings of generation, which are
-    held to the bounds of requests, and the quality gate, which runs what workers run.
+    """The artifact's contract is in three files. Besides, export imports what makes the archive's
+    OpenAPI document, the bounds of requests, for a model's own settings of generation, and in its
+    quality gate what workers run.
     """
-    shared = {"torchscript_bundle.serving.artifact", "torchscript_bundle.serving.errors"}
+    shared = {
+        f"torchscript_bundle.serving.{name}" for name in ("artifact", "errors", "modes.options")
+    }
     ours = {"torchscript_bundle.export", "torchscript_bundle.jit", "torchscript_bundle.disk"}
     rooms: dict[str, set[str]] = defaultdict(set)
     for path in sorted((PACKAGE / "export").rglob("*.py")):
@@ -236,6 +239,8 @@ def test_safe_source_is_not_found(source: str) -> None:
 
 def test_every_mode_has_its_facts_and_is_exported_and_served() -> None:
     assert [*TASKS] == [*EXPORTED]
+    for name, task in TASKS.items():
+        assert getattr(EXPORTED[name], "reads_source", False) == task.reads_source
     assert set(EXPORTED) <= set(SERVED)
 
 

@@ -21,8 +21,7 @@ from torchscript_bundle.serving.artifact import (
     Padding,
     file_sha256,
 )
-from torchscript_bundle.serving.modes import MODES
-from torchscript_bundle.serving.modes.text_generation import Writing
+from torchscript_bundle.serving.modes import GENERATION_MODES
 from torchscript_bundle.serving.service import Service
 
 CPU = torch.device("cpu")
@@ -39,7 +38,7 @@ EACH_MODE: dict[str, Any] = {
 }
 
 #: Modes that write texts; their tests are in tests/serving/generation.
-WRITING = {name for name, mode in MODES.items() if issubclass(mode, Writing)}
+WRITING = set(GENERATION_MODES)
 
 BUNDLE = Bundle(
     format_version=FORMAT_VERSION,

@@ -24,8 +24,6 @@ import yaml
 from torchscript_bundle.disk import FULL, writing
 from torchscript_bundle.export.config import SetupConfig, load_config
 from torchscript_bundle.export.errors import ExportError, print_error
-from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.modes.base import Writes
 from torchscript_bundle.serving.artifact import (
     BUNDLE_FILE,
     CONFIG_FILE,
@@ -96,7 +94,7 @@ def model_config(config: SetupConfig) -> str:
         "responseTimeout": config.response_timeout,
         "startupTimeout": config.startup_timeout,
     }
-    if isinstance(MODES[config.mode], Writes):
+    if config.task.generates:
         settings["continuousBatching"] = True
         # What TorchServe keeps back waits unseen: so it gives the worker also what that refuses.
         settings["batchSize"] = REQUESTS_PER_ROW * config.batch_size + REFUSED_AT_ONCE

@@ -1,9 +1,8 @@
-"""What explanations need of a trace: embeddings in their own step, and gradients through the rest.
+"""The trace of a model that is explained: embeddings are a step of their own, with gradients.
 
-captum adds up gradients along the way from embeddings of nothing to those of the text. So the file
-also holds `embed(input_ids)` and `forward_embeddings(embeddings, input_ids, attention_mask, ...)`,
-which share the weights of `forward`. The ids go in as well: decoders look for padding in them to
-find a text's last token.
+captum integrates gradients from baseline embeddings to those of the text. So the file also holds
+`embed(input_ids)` and `forward_embeddings(embeddings, input_ids, attention_mask, ...)`, which share
+the weights of `forward`. The latter takes the ids too: decoders find a text's last token by them.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ TURN_OFF = 'set "captum_explanation": false in setup_config.json, or choose anot
 
 
 class Embedded(torch.nn.Module):
-    """A wrapped model whose texts may be given as embeddings; made by `embedded`."""
+    """A wrapped model that also takes texts as embeddings; made by `embedded`."""
 
     def __init__(self, wrapped: torch.nn.Module) -> None:
         super().__init__()
         self.wrapped = wrapped
 
     def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Int64 `[batch, length]` -> float `[batch, length, dim]`."""
+        """Embed int64 `[batch, length]` as float `[batch, length, dim]`."""
         embeddings: torch.Tensor = self._layer()(input_ids)
         return embeddings
 
@@ -66,7 +65,7 @@ class _TwoInputs(Embedded):
 
 
 class _ThreeInputs(Embedded):
-    """The same with token types: a trace has no variable number of arguments."""
+    """With token types: a trace has a fixed number of arguments."""
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
@@ -86,7 +85,7 @@ class _ThreeInputs(Embedded):
 
 @contextmanager
 def _given(layer: torch.nn.Module, embeddings: torch.Tensor) -> Iterator[list[None]]:
-    """Lets a layer answer `embeddings` to whatever it is called with; yields one entry a call."""
+    """Make a layer return `embeddings` whatever its input; yield a list with one entry a call."""
     calls: list[None] = []
 
     def answer(*_: object) -> torch.Tensor:
@@ -101,22 +100,13 @@ def _given(layer: torch.nn.Module, embeddings: torch.Tensor) -> Iterator[list[No
 
 
 def embedded(wrapped: torch.nn.Module, inputs: int) -> Embedded:
-    """A wrapped transformers model with `embed` and `forward_embeddings` beside `forward`.
-
-    Args:
-        wrapped: takes `inputs` tensors `[batch, length]`, the ids first, and returns a tuple.
-        inputs: 2 (ids and mask) or 3 (token types as well).
-    """
+    """Return a wrapped model of 2 inputs (ids and mask) or 3 (and token types) with all methods."""
     return {2: _TwoInputs, 3: _ThreeInputs}[inputs](wrapped).eval()
 
 
 @contextmanager
 def gradients_needed() -> Iterator[None]:
-    """Says what to do where a model's own code fails when its gradients are taken.
-
-    Raises:
-        ExportError: it did.
-    """
+    """Turn any error of a model's code in the block into an ExportError with a remedy."""
     try:
         yield
     except Exception as error:
@@ -131,13 +121,11 @@ def explainable(
     wrap: Callable[[torch.nn.Module], torch.nn.Module],
     make_inputs: InputMaker,
 ) -> Proof:
-    """The proof of a module that has the three methods.
+    """Return the proof of a module with all three methods.
 
     Args:
         proof: of the module with `forward` alone.
-        model: as transformers loaded it.
-        wrap: as for `prove`.
-        make_inputs: as for `prove`.
+        model, wrap, make_inputs: as for `proof.prove`.
 
     Raises:
         ExportError: gradients cannot be taken, or are not those of the eager model.
@@ -165,5 +153,5 @@ def explainable(
             f"traced with its embeddings apart, it differs at {report.broken}; {TURN_OFF}"
         )
     compare_gradients(module, cases)
-    told = tuple(dict.fromkeys((*proof.warnings, *warnings)))
-    return replace(proof, module=module, report=report, warnings=told, gradients=cases)
+    warned = tuple(dict.fromkeys((*proof.warnings, *warnings)))
+    return replace(proof, module=module, report=report, warnings=warned, gradients=cases)

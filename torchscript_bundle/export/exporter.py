@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import tokenizers
@@ -15,9 +15,7 @@ import transformers
 
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.inputs import input_names
 from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.modes.base import Writes
 from torchscript_bundle.export.output_folder import check_output, written_whole
 from torchscript_bundle.export.proof import Proof, reads_padding
 from torchscript_bundle.export.quality.choice import settle_precision
@@ -59,13 +57,10 @@ def export(config: SetupConfig, output: Path) -> Bundle:
         source = load_source(config)
     mode = MODES[config.mode]
     labels = mode.labels(source.model.config, config.num_labels or None, config.artifacts)
-    if isinstance(mode, Writes):
-        inputs = mode.inputs
-    else:
-        inputs = input_names(source.model, source.tokenizer)
+    inputs = mode.input_names(source.model, source.tokenizer)
     save_mode = SAVE_MODES[config.save_mode]
     with _step(f"{save_mode.proving} ({_millions(source.model)} parameters)"):
-        job = Job(config, source, mode, inputs, mode.options(source, config))
+        job = Job(config, source, mode, inputs, asdict(mode.options(source, config)))
         proof = save_mode.prove(job)
     _log_proof(proof)
     bundle = _describe(job, proof, labels)
@@ -104,7 +99,6 @@ def _with_files(bundle: Bundle, folder: Path) -> Bundle:
 def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
     config, source, tokenizer = job.config, job.source, job.source.tokenizer
     save_mode = SAVE_MODES[config.save_mode]
-    padded = job.mode if isinstance(job.mode, Writes) else tokenizer
     unpadded = reads_padding(proof)
     if unpadded and config.padding == "max_length":
         raise ExportError('padding: it changes the answers of this model; set it to "longest"')
@@ -127,7 +121,7 @@ def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
         pairs=proof.pairs,
         precision="float32",
         padding=Padding(
-            side="left" if padded.padding_side == "left" else "right",
+            side=job.mode.padding_side(tokenizer),
             token_id=source.pad_id,
             type_id=tokenizer.pad_token_type_id,
         ),

@@ -1,4 +1,4 @@
-"""Gradients by the embeddings, beside the eager model's: what captum's answers are made of."""
+"""Gradients with respect to the embeddings, compared with the eager model's, for captum."""
 
 from __future__ import annotations
 
@@ -12,33 +12,31 @@ from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.jit.tracing import Tensors
 from torchscript_bundle.jit.verify import Case, Report, Shape, run_eager, verify_cases
 
-#: Largest difference of a gradient, relative to its scale: sums over many paths round more.
+#: Largest difference of a gradient, relative to its scale; long sums round more than outputs do.
 TOLERANCE = 1e-4
-#: Where on the way between nothing and the text the gradients are compared.
-PLACES = (1.0, 0.4)
-#: Rows of the cases compared: a gradient takes several times the memory of an answer.
+#: Multiples of the text's embeddings at which gradients are compared.
+SCALES = (1.0, 0.4)
+#: Most rows of a case: a gradient takes several times the memory of a forward pass.
 MOST_ROWS = 2
 
 
 def gradients(eager: Any, cases: Sequence[Case]) -> list[Case]:
-    """The eager model's outputs and gradients, at several places on the way to each text.
+    """Return cases of `forward_embeddings` with the eager model's outputs and gradients.
 
-    Args:
-        eager: has `embed` and `forward_embeddings`.
-        cases: texts of which those in small batches are taken.
+    Their texts are those of cases of `forward` in small batches.
     """
     grid: list[tuple[Shape, Tensors]] = []
     for case in cases:
         if case.shape.batch > MOST_ROWS or case.shape.spelled:
             continue
         embeddings = eager.embed(case.inputs[0]).detach()
-        grid += [(case.shape, (place * embeddings, *case.inputs)) for place in PLACES]
+        grid += [(case.shape, (scale * embeddings, *case.inputs)) for scale in SCALES]
     shown = tqdm(grid, desc="      eager gradients", unit="shape", leave=False, disable=None)
     return list(run_eager(_with_gradient(eager.forward_embeddings), shown))
 
 
 def compare_gradients(module: Any, cases: Sequence[Case]) -> Report:
-    """Puts outputs and gradients of `forward_embeddings` beside the eager model's.
+    """Compare outputs and gradients of `forward_embeddings` with the eager model's.
 
     Raises:
         ExportError: they differ; the message names the shape.
@@ -55,10 +53,10 @@ def compare_gradients(module: Any, cases: Sequence[Case]) -> Report:
 
 
 def _with_gradient(forward: Callable[..., Tensors]) -> Callable[..., Tensors]:
-    """A function of the same arguments that also returns a gradient by the first, the embeddings.
+    """Return a function that also returns the gradient of a sum of its outputs.
 
-    It is that of a weighted sum of all outputs. The weights differ, since equal ones would cancel
-    out after a softmax or a norm.
+    It is taken with respect to the first argument, the embeddings. Each output has a weight of its
+    own: with equal ones the sum after a softmax or a norm would be constant.
     """
 
     def run(embeddings: torch.Tensor, *inputs: torch.Tensor) -> Tensors:
@@ -74,5 +72,5 @@ def _with_gradient(forward: Callable[..., Tensors]) -> Callable[..., Tensors]:
 
 
 def _weights(output: torch.Tensor) -> torch.Tensor:
-    places = torch.arange(output.numel(), device=output.device, dtype=output.dtype)
-    return torch.cos(places).view_as(output)
+    indices = torch.arange(output.numel(), device=output.device, dtype=output.dtype)
+    return torch.cos(indices).view_as(output)

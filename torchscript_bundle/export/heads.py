@@ -1,4 +1,4 @@
-"""Which mode a checkpoint's own head is for."""
+"""The mode that a checkpoint's own head is for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torchscript_bundle.export.tasks import TASKS
 
 #: Loads any model without a head.
 NO_HEAD = "AutoModel"
-#: auto class of a mode -> model_type -> name of the class, or names.
+#: Auto class of a mode -> model_type -> name of the class, or names.
 _NAMES: Mapping[str, Mapping[str, str | Sequence[str]]] = {
     "AutoModelForSequenceClassification": (
         modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
@@ -22,12 +22,12 @@ _NAMES: Mapping[str, Mapping[str, str | Sequence[str]]] = {
     "AutoModelForMaskedLM": modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
     "AutoModelForCausalLM": modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     "AutoModelForSeq2SeqLM": modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
-    NO_HEAD: {},  # there are models of pictures among them
+    NO_HEAD: {},  # its models are not all of texts
 }
 
 
 def saved_class(folder: Path) -> str | None:
-    """Return the class that a checkpoint was saved from; None where its config does not say."""
+    """Return the class that a checkpoint was saved from; None where its config has no such key."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     names = config.get("architectures")
     return names[0] if isinstance(names, list) and names and isinstance(names[0], str) else None
@@ -39,11 +39,11 @@ def modes_of(class_name: str) -> list[str]:
 
 
 def other_mode(folder: Path, mode: str) -> str | None:
-    """Return what to set `mode` to where a checkpoint was saved with the head of another mode.
+    """Return what to set `mode` to for a checkpoint with the head of another mode.
 
     Returns:
-        The end of a sentence; None where the head is this mode's, or no mode's that is known. Any
-        model fits a mode that reads no head.
+        The end of a sentence; None where the head is this mode's or of no known mode, and for a
+        mode without a head.
     """
     name = saved_class(folder)
     fitting = modes_of(name) if name else []

@@ -1,4 +1,4 @@
-"""Which name each class has: the artifacts folder's, else the model's."""
+"""The labels of a model: those of the artifacts folder, else the model's own."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ LIST_KEY = "label_list"
 
 
 def resolve_labels(model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
-    """The labels by index.
+    """Return the labels by index.
 
     Args:
         model_config: the transformers config, with `num_labels` and `id2label`.
-        num_labels: what `setup_config.json` says, or None.
+        num_labels: from `setup_config.json`; None where it has no such key.
         artifacts: folder that may hold `index_to_name.json`.
 
     Raises:
-        ExportError: `num_labels` or `index_to_name.json` contradicts the model, or that file is
-            not an object of names by index.
+        ExportError: `num_labels` or `index_to_name.json` contradicts the model or is malformed.
     """
     size = int(model_config.num_labels)
     if num_labels is not None and num_labels != size:
@@ -75,10 +74,9 @@ def _read_names(path: Path) -> tuple[str, ...]:
 
 
 def _read_list(given: object) -> list[Any]:
-    """Return the names of a list; of a text such as `[O, B-MISC, I-MISC]` the parts.
+    """Return the names in a list, or in a string such as `[O, B-MISC, "I-MISC"]`.
 
-    The text is what the TorchServe example's file for token classification has. Names in it may
-    have quotes around them, and hold no comma.
+    The string is the TorchServe example's, for token classification; names in it hold no comma.
     """
     if isinstance(given, list):
         return given
@@ -89,7 +87,7 @@ def _read_list(given: object) -> list[Any]:
 
 
 def _check_renaming(path: Path, own: tuple[str, ...], names: tuple[str, ...]) -> None:
-    """A new name is a choice; the model's own names in another order can only be a mistake."""
+    """Refuse the model's own names in another order, which must be a mistake; log new names."""
     if own == names or all(name == f"LABEL_{index}" for index, name in enumerate(own)):
         return
     before, after = ([name.upper() for name in each] for each in (own, names))

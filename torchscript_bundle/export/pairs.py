@@ -1,4 +1,4 @@
-"""Whether a model that is given single texts also takes two together, tried as all else is."""
+"""The trial of pairs of texts with a model whose mode takes single texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchscript_bundle.export.oracle import NOT_TOGETHER, covered, padding_effe
 from torchscript_bundle.export.proof import Proof
 from torchscript_bundle.jit.verify import Case
 
-#: Cases of pairs -> why the module must not be given any; None if nothing speaks against it.
+#: Cases of pairs -> why the module must not be given any, or None.
 Objection = Callable[[Sequence[Case]], str | None]
 
 
@@ -25,16 +25,16 @@ def try_pairs(
     lengths: tuple[int, ...],
     objection: Objection,
 ) -> Proof:
-    """Return the proof with cases of two texts, or with the reason why pairs are refused.
+    """Return the proof with cases of pairs, or with the reason why pairs are refused.
 
-    How the module does on them is in the report once its file is compared.
+    The module's results on them are in the report once its file is compared.
 
     Args:
         proof: of single texts; pairs must hold for its claim.
         eager: the wrapped model.
-        make_pairs: gives the arguments of rows that hold two texts.
+        make_pairs: makes the arguments of rows that hold two texts.
         lengths: lengths to try where they are static, ascending; the last is max_length.
-        objection: what decides, once the eager model has answered.
+        objection: decides, from the eager model's answers.
     """
     try:
         grid = run_grid(eager, make_pairs, lengths, PAIR_BATCHES)

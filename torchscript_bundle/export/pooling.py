@@ -1,4 +1,4 @@
-"""Token vectors -> one vector for a text, inside the module that is traced."""
+"""Pooling of token vectors to one vector for a text, inside the module that is traced."""
 
 from __future__ import annotations
 
@@ -13,28 +13,27 @@ from torchscript_bundle.jit.compilation import copy_sharing_tensors
 
 
 def mean(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The mean of the real tokens' vectors.
+    """Return the mean of the real tokens' vectors.
 
-    *Shape:* tokens `[batch, length, dim]`, mask `[batch, length]` -> `[batch, dim]`.
-
-    Source: sentence_transformers' Pooling._forward_padded, as for the two below.
+    Shapes: `[batch, length, dim]`, mask `[batch, length]` -> `[batch, dim]`. Source:
+    sentence_transformers' Pooling._forward_padded, as for the two below.
     """
     weights = mask.unsqueeze(-1).to(tokens.dtype)
     return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
 
 
 def cls(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The vector of the first real token, whichever side is padded. *Shape:* as `mean`."""
+    """Return the vector of the first real token, with padding on either side."""
     return _pick(tokens, mask.argmax(dim=1))
 
 
 def last(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The vector of the last real token, whichever side is padded. *Shape:* as `mean`."""
+    """Return the vector of the last real token, with padding on either side."""
     return _pick(tokens, mask.cumsum(dim=1).argmax(dim=1))
 
 
 def _pick(tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """One token of each row. *Shape:* `[batch, length, dim]`, `[batch]` -> `[batch, dim]`."""
+    """Return one token of each row: `[batch, length, dim]`, `[batch]` -> `[batch, dim]`."""
     index = positions.view(-1, 1, 1).expand(-1, 1, tokens.shape[-1])
     return tokens.gather(1, index).squeeze(1)
 
@@ -47,43 +46,39 @@ POOLINGS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 
 
 class Pooled(torch.nn.Module):
-    """A base model whose token vectors become one vector.
+    """A base model with pooling: int64 `[batch, length]` by name -> float `([batch, dim],)`.
 
-    Args:
-        tokens: takes the inputs by name and returns `([batch, length, dim],)`.
-        pooling: a key of `POOLINGS`.
-        normalize: divide the vector by its length.
+    `tokens` takes the inputs by name and returns `([batch, length, dim],)`.
     """
 
-    def __init__(self, tokens: torch.nn.Module, pooling: str, normalize: bool) -> None:
+    def __init__(self, tokens: torch.nn.Module, pooling: str, *, normalize: bool) -> None:
         super().__init__()
         self.tokens = tokens
         self._pool = POOLINGS[pooling]
         self._normalize = normalize
 
     def forward(self, **inputs: torch.Tensor) -> tuple[torch.Tensor]:
-        """Int64 `[batch, length]` each -> `([batch, dim],)`."""
         (tokens,) = self.tokens(**inputs)
         vector = self._pool(tokens, inputs["attention_mask"])
         return (torch.nn.functional.normalize(vector, dim=-1) if self._normalize else vector,)
 
 
 def wrap_pooled(
-    model: torch.nn.Module, inputs: Sequence[str], pooling: str, normalize: bool
+    model: torch.nn.Module, inputs: Sequence[str], pooling: str, *, normalize: bool
 ) -> KeptArguments:
-    """A base model as `forward(*inputs) -> ([batch, dim],)`.
+    """Wrap a base model as `forward(*inputs) -> ([batch, dim],)`.
 
     Raises:
         ValueError: the model does not take `inputs`.
     """
     tokens = wrap_model(_without_pooler(model), inputs, outputs=("last_hidden_state",))
-    return keep_arguments(Pooled(tokens, pooling, normalize), inputs)
+    return keep_arguments(Pooled(tokens, pooling, normalize=normalize), inputs)
 
 
 def _without_pooler(model: torch.nn.Module) -> torch.nn.Module:
-    """The model, sharing its weights, without a head that its token vectors do not pass through.
+    """Return the model, sharing its weights, without a pooler: token vectors do not pass it.
 
-    Checkpoints of other heads have no weights for it, and random ones have no place in an artifact.
+    A checkpoint may lack its weights, and random ones have no place in an artifact.
     """
     optional = "add_pooling_layer" in inspect.signature(type(model).__init__).parameters
     if not optional or getattr(model, "pooler", None) is None:

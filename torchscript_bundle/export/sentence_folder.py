@@ -1,7 +1,7 @@
-"""What a sentence-transformers folder says beside its model: modules, limits, prompts.
+"""The settings of a sentence-transformers folder: modules, limits, prompts.
 
-Source: sentence_transformers' BaseModel._load_config_modules and Transformer.load_config. What
-cannot be done as they do it is refused here, so that no answer differs from theirs in silence.
+Source: sentence_transformers' BaseModel._load_config_modules and Transformer.load_config. Settings
+that cannot be followed exactly are refused, so that no answer differs from theirs silently.
 """
 
 from __future__ import annotations
@@ -21,37 +21,32 @@ if TYPE_CHECKING:  # both read the registry of modes
 
 logger = logging.getLogger(__name__)
 
-#: Its own file is named after the architecture in old folders.
+#: Old folders name the Transformer's settings file after the architecture.
 ARCHITECTURES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-#: Keys of that file that are followed, or say how to compute the same.
+#: Keys of that file that are followed or change no result.
 FOLLOWED = ("max_seq_length", "do_lower_case", "modality_config", "unpad_inputs")
-#: Values of other keys that say what is done here anyway.
+#: Values of other keys that change nothing.
 USUAL = {
     "transformer_task": ("feature-extraction", "sequence-classification"),
     "module_output_name": ("token_embeddings", "scores"),
 }
-#: No length that a text has: what tokenizers without a limit are saved with is 10**30.
+#: Tokenizers without a limit are saved with a larger one, 10**30.
 UNLIMITED = 10**6
 
 
 @dataclass(frozen=True)
 class Module:
-    """One step of a sentence-transformers model.
-
-    Attributes:
-        kind: `Transformer`, `Pooling`, `Normalize`, ...
-        config: its own config.json; empty for one that has none.
-    """
+    """A step of a sentence-transformers model, such as `Pooling`, and its config.json, if any."""
 
     kind: str
     config: dict[str, Any]
 
 
 def read_modules(source: Source) -> list[Module]:
-    """The steps in order, the Transformer first; empty for a folder of transformers alone.
+    """Return the steps in order, the Transformer first; none for a plain transformers folder.
 
     Raises:
-        ExportError: a step is code of the model's own, or the weights lie in a subfolder.
+        ExportError: a step is the model's own code, or the weights are in a subfolder.
     """
     listed = _read(source.folder / "modules.json", [])
     modules = [_module(source, entry) for entry in listed]
@@ -83,10 +78,10 @@ def _module(source: Source, entry: Any) -> Module:
 
 
 def check_transformer(source: Source, config: SetupConfig) -> None:
-    """Compares lengths and case with what sentence-transformers would do to a text.
+    """Refuse settings of the Transformer that are not followed here.
 
     Raises:
-        ExportError: the folder asks for something that is not done here, or for shorter texts.
+        ExportError: a setting would change texts or results, or max_length is above the folder's.
     """
     settings = _transformer_settings(source) if read_modules(source) else {}
     for key, value in settings.items():
@@ -135,16 +130,12 @@ def _check_length(source: Source, config: SetupConfig, max_seq_length: int | Non
 
 
 def read_model_config(source: Source) -> dict[str, Any]:
-    """`config_sentence_transformers.json`; empty where there is none."""
+    """Return `config_sentence_transformers.json`; empty where there is none."""
     return dict(_read(source.folder / "config_sentence_transformers.json", {}))
 
 
 def read_prompts(source: Source) -> tuple[dict[str, str], str]:
-    """Prompts by name (what is put before a text), and the one that a text gets by itself, or "".
-
-    Raises:
-        ExportError: they are not strings by name, or the default is none of them.
-    """
+    """Return the prompts by name, and the default prompt or ""."""
     settings = read_model_config(source)
     prompts = settings.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(v, str) for v in prompts.values()):
@@ -162,11 +153,7 @@ def read_prompts(source: Source) -> tuple[dict[str, str], str]:
 
 
 def _read(path: Path, default: Any) -> Any:
-    """The JSON in a file, of the default's type; the default where there is no file.
-
-    Raises:
-        ExportError: it is not JSON, or of another type.
-    """
+    """Return the JSON in a file, of the default's type; the default where there is no file."""
     if not path.is_file():
         return default
     try:

@@ -35,8 +35,8 @@ from torchscript_bundle.serving.engine.batching import PADDINGS, Tokens
 from torchscript_bundle.serving.engine.precisions import Running
 from torchscript_bundle.serving.engine.runtime import Outputs, Runtime
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.modes import load_mode
-from torchscript_bundle.serving.modes.base import ChecksRows, Computed, Narrows, Query, ReadsTokens
+from torchscript_bundle.serving.modes import load_forward_mode
+from torchscript_bundle.serving.modes.base import Computed, Query
 from torchscript_bundle.serving.text.pairs import check_pairs, takes_pairs
 from torchscript_bundle.serving.text.tokenizer import Row, TextEncoder
 
@@ -86,7 +86,7 @@ class Service:
         self._model_name = model_name
         self._options = options
         self._max_texts = options.max_client_batch
-        self._mode = load_mode(self._bundle)
+        self._mode = load_forward_mode(self._bundle)
         self._encoder = TextEncoder(
             folder,
             self._bundle,
@@ -94,10 +94,9 @@ class Service:
             truncation=self._mode.truncation,
             max_windows=self._max_texts,
         )
-        if isinstance(self._mode, ReadsTokens):
-            self._mode.set_tokenizer(self._encoder.tokenizer)
-        narrow = self._mode.narrow if isinstance(self._mode, Narrows) else None
-        self._runtime = Runtime(folder, self._bundle, device, options.batch_size, narrow)
+        self._mode.set_tokenizer(self._encoder.tokenizer)
+        select = self._mode.select_outputs
+        self._runtime = Runtime(folder, self._bundle, device, options.batch_size, select)
         on_cpu = device.type == "cpu"
         self._pairs = takes_pairs(self._bundle, self._encoder, self._runtime, on_cpu=on_cpu)
         word = self._encoder.encode("a")[0]
@@ -225,8 +224,7 @@ class Service:
             rows = [self._encoder.encode(text, query.stride, share) for text in query.texts]
             for row in (row for windows in rows for row in windows):
                 self._check_row(row)
-            if isinstance(self._mode, ChecksRows):
-                self._mode.check(query, rows)
+            self._mode.check(query, rows)
         return query, rows
 
     def _check_row(self, row: Row) -> None:

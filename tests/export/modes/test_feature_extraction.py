@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def model(checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
 def options(folder: Path, model: Path, **settings: Any) -> dict[str, Any]:
     """What the mode makes of a folder."""
     config = config_for(folder, model, mode=MODE, **settings)
-    return FeatureExtraction().options(load_source(config), config)
+    return asdict(FeatureExtraction().options(load_source(config), config))
 
 
 def write(path: Path, value: object) -> None:
@@ -205,7 +206,9 @@ def test_pooler_is_not_needed_and_not_kept(
     for name in ("bert_embedding", "roberta_embedding"):
         source = load_source(config_for(tmp_path, checkpoint(name), mode=MODE))
         assert source.model.pooler is not None
-        wrapped = wrap_pooled(source.model, ["input_ids", "attention_mask"], "mean", False)
+        wrapped = wrap_pooled(
+            source.model, ["input_ids", "attention_mask"], "mean", normalize=False
+        )
         assert not any("pooler" in key for key in wrapped.state_dict())
         assert source.model.pooler is not None
 
@@ -261,7 +264,7 @@ def test_files_in_subfolders_come_from_the_hub(
         ),
     )
     config = load_config(write_config(tmp_path, model_name="org/encoder", mode=MODE))
-    assert FeatureExtraction().options(load_source(config), config)["pooling"] == "cls"
+    assert FeatureExtraction().options(load_source(config), config).pooling == "cls"
     assert hub.downloads()[POOLING] == 1
 
 

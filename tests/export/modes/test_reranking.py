@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def model(checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
 def options(folder: Path, model: Path, **settings: Any) -> dict[str, Any]:
     """What the mode makes of a folder."""
     config = config_for(folder, model, mode=MODE, **settings)
-    return Reranking().options(load_source(config), config)
+    return asdict(Reranking().options(load_source(config), config))
 
 
 def save_modules(model: Path, *kinds: str, **settings: Any) -> None:

@@ -32,7 +32,6 @@ from torchscript_bundle.serving.api.fields import (
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.modes import load_mode
-from torchscript_bundle.serving.modes.base import ReadsTokens
 
 TOP_K = Whole("top_k", "", least=1, most=5)
 PAIR = named(TEXT, Text("pair", ""))
@@ -250,8 +249,7 @@ def test_the_fields_of_every_mode(
     artifact: Callable[[str], Path], name: str, data: st.DataObject
 ) -> None:
     mode = load_mode(Bundle.load(artifact(name)))
-    if isinstance(mode, ReadsTokens):
-        mode.set_tokenizer(Tokenizer.from_file(str(artifact(name) / TOKENIZER_FILE)))
+    mode.set_tokenizer(Tokenizer.from_file(str(artifact(name) / TOKENIZER_FILE)))
     for field in {**mode.item_keys, **mode.parameters}.values():
         Draft202012Validator.check_schema(field.schema())
         assert field.description

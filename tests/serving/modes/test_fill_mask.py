@@ -119,7 +119,7 @@ def test_only_logits_of_masks_are_kept(service: Named) -> None:
     mode: Any = service("bert_mlm")._mode
     [row] = service("bert_mlm")._encoder.encode("a [MASK] b [MASK]")
     logits = torch.randn(len(row), 300)
-    [kept] = mode.narrow(row, (logits,))
+    [kept] = mode.select_outputs(row, (logits,))
     positions = [at for at, token in enumerate(row.encoding.tokens) if token == "[MASK]"]
     assert torch.equal(kept, logits[positions])
     assert kept.untyped_storage().nbytes() == 2 * 300 * 4

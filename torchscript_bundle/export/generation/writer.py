@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from transformers import PreTrainedTokenizerBase
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.generation.facts import GeneratorFacts, read_facts
 from torchscript_bundle.export.generation.generation_proof import WritingProof, writing_proof
 from torchscript_bundle.export.generation.maker import make_generator
-from torchscript_bundle.export.modes.base import Pairs
+from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer_file import check_decoding, cleans_up_spaces
-from torchscript_bundle.serving.artifact import Output
+from torchscript_bundle.serving.modes.options import GenerationOptions
 
 if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class Writer:
-    """A mode as `export.modes.base.Writes` has it; a subclass names its head.
+class Writer(ExportMode):
+    """A mode that generates text; a subclass names its head.
 
     Attributes:
         reads_source: whether an encoder reads the text, so that the answer has places of its own.
@@ -32,20 +33,14 @@ class Writer:
 
     reads_source: bool
 
-    inputs = ("input_ids", "attention_mask")
-    outputs = (Output("logits"),)
-    pairs: Pairs = "never"
+    def input_names(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+        return ("input_ids", "attention_mask")
 
-    def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
-        """None: the vocabulary takes their place."""
-        return ()
-
-    @property
-    def padding_side(self) -> Literal["left", "right"]:
-        """See `Writes`: what is written on ends its row."""
+    def padding_side(self, tokenizer: PreTrainedTokenizerBase) -> Literal["left", "right"]:
+        """A prompt ends its row where the answer continues it."""
         return "right" if self.reads_source else "left"
 
-    def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
+    def options(self, source: Source, config: SetupConfig) -> GenerationOptions:
         """Where answers begin and end, how they are drawn and spelled, how messages become a text.
 
         Raises:
@@ -59,22 +54,21 @@ class Writer:
         check_decoding(tokenizer, config.samples)
         facts = self._facts(model, config, source.pad_id)
         _tell(facts, source.name)
-        return {
-            "eos_ids": list(facts.eos_ids),
-            "pad_id": facts.pad_id,
-            "start_id": facts.start_id,
-            "first_id": facts.first_id,
-            "last_id": facts.last_id,
-            "max_source_length": facts.max_source_length,
-            "defaults": dict(facts.defaults),
-            "chat_template": _chat_template(tokenizer.chat_template),
-            "special_tokens": dict(tokenizer.special_tokens_map),
-            "clean_up_spaces": cleans_up_spaces(tokenizer),
-            "default_max_new_tokens": min(config.default_max_new_tokens, config.max_length - 1),
-        }
+        return GenerationOptions(
+            eos_ids=list(facts.eos_ids),
+            pad_id=facts.pad_id,
+            start_id=facts.start_id,
+            first_id=facts.first_id,
+            last_id=facts.last_id,
+            max_source_length=facts.max_source_length,
+            defaults=dict(facts.defaults),
+            chat_template=_chat_template(tokenizer.chat_template),
+            special_tokens=dict(tokenizer.special_tokens_map),
+            clean_up_spaces=cleans_up_spaces(tokenizer),
+            default_max_new_tokens=min(config.default_max_new_tokens, config.max_length - 1),
+        )
 
     def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> WritingProof:
-        """See `Writes`."""
         facts = self._facts(model, config, options["pad_id"])
         # What is saved then writes into its memory without a torch.no_grad() around it.
         model.requires_grad_(False)

@@ -8,8 +8,7 @@ from torchscript_bundle.export.modes.fill_mask import FillMask
 from torchscript_bundle.export.modes.question_answering import QuestionAnswering
 from torchscript_bundle.export.modes.reranking import Reranking
 from torchscript_bundle.export.modes.sequence_classification import SequenceClassification
-from torchscript_bundle.export.modes.text2text_generation import Text2TextGeneration
-from torchscript_bundle.export.modes.text_generation import TextGeneration
+from torchscript_bundle.export.modes.text_generation import Text2TextGeneration, TextGeneration
 from torchscript_bundle.export.modes.token_classification import TokenClassification
 from torchscript_bundle.export.modes.zero_shot_classification import ZeroShotClassification
 

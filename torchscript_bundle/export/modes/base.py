@@ -2,114 +2,99 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
+from torchscript_bundle.export.inputs import input_names
 from torchscript_bundle.export.quality.comparison import Comparison, Item
+from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
+from torchscript_bundle.serving.modes.options import ModeOptions
 
-if TYPE_CHECKING:  # these read the registry of modes
+if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
     from torchscript_bundle.export.proof import Proof
     from torchscript_bundle.export.source import Source
 
-#: "offered": a request may hold a second text, where the model was seen to take two.
+#: "offered": a request may hold a second text, if the model was seen to take two.
 Pairs = Literal["never", "offered", "always"]
 
 
-class _Task(Protocol):
-    """What every mode says of its task."""
+class ExportMode(ABC):
+    """What is special about a task when its model is exported.
+
+    The defaults are those of a model that answers in one forward pass with its head's logits.
+
+    `export.tasks` has what the config must know of it.
+
+    Attributes:
+        outputs: what the wrapped module returns, in order.
+        pairs: whether a row holds two texts, such as a question and its context.
+    """
+
+    outputs: tuple[Output, ...] = (Output("logits"),)
+    pairs: Pairs = "never"
 
     @property
-    def outputs(self) -> tuple[Output, ...]:
-        """What the wrapped module returns, in order."""
+    def model_outputs(self) -> tuple[Output, ...]:
+        """Members of the model's own ModelOutput, for workers that run the model eagerly."""
+        return self.outputs
 
-    @property
-    def pairs(self) -> Pairs:
-        """Whether the model gets two texts together, such as a question and its context."""
+    def input_names(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+        """Return the names of the module's arguments, in order."""
+        return input_names(model, tokenizer)
 
-    def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
-        """What this mode's serving code needs to know (`Bundle.mode_options`), ready for JSON.
-
-        Raises:
-            ExportError: the model or its tokenizer lacks what this mode needs.
-        """
-
-    def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
-        """The labels by index; empty for a mode that has none.
-
-        Raises:
-            ExportError: the config, the artifacts folder and the model disagree.
-        """
-
-    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
-        """What a lower precision changes in the answer to an item of a request.
-
-        Args:
-            expected: what a worker computes for the item's rows in float32.
-            actual: the same at the lower precision.
-            options: what `options` gave.
-        """
-
-
-class OnePass(_Task, Protocol):
-    """A mode whose model answers in one forward pass."""
+    def padding_side(self, tokenizer: PreTrainedTokenizerBase) -> Literal["left", "right"]:
+        """Return where rows are padded."""
+        return "left" if tokenizer.padding_side == "left" else "right"
 
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
     ) -> torch.nn.Module:
-        """A module that takes the named inputs by position and returns a tuple of tensors.
+        """Return a module that takes `inputs` by position and returns a tuple of tensors.
 
         Args:
             model: as transformers loaded it.
-            inputs: int64 `[batch, length]` each.
-            options: what `options` gave.
+            inputs: names of the arguments, int64 `[batch, length]` each.
+            options: from `options`, as `bundle.json` has them.
         """
-
-
-@runtime_checkable
-class Writes(_Task, Protocol):
-    """A mode whose model writes: a pass for each token, around keys and values that it keeps.
-
-    Its module has more methods than `forward`, and a proof of its own. Workers let requests join
-    and leave a batch between two tokens, so that its texts are padded under a mask to any length.
-    """
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of what a text is given as, in order."""
-
-    @property
-    def padding_side(self) -> Literal["left", "right"]:
-        """Where its texts are padded, whatever the tokenizer does."""
+        return wrap_model(model, inputs, tuple(output.name for output in self.outputs))
 
     def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> Proof:
-        """Makes the module that the worker runs, and compares it with the model.
-
-        Args:
-            model: as transformers loaded it.
-            config: as the user wrote it.
-            options: what `options` gave.
+        """Make the module of a mode that `generates`, and compare it with the model.
 
         Raises:
-            ExportError: the model cannot be traced so, or the module writes otherwise.
+            ExportError: the model cannot be traced, or the module generates other tokens.
         """
+        raise NotImplementedError
 
+    def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
+        """Return the labels by index; empty for a mode without labels.
 
-#: All that is special about one task when its model is exported.
-ExportMode = OnePass | Writes
+        Raises:
+            ExportError: the config, the artifacts folder and the model disagree.
+        """
+        return ()
 
+    def options(self, source: Source, config: SetupConfig) -> ModeOptions:
+        """Return what this mode's serving code needs to know.
 
-@runtime_checkable
-class GoesOn(Protocol):
-    """A mode whose wrapped module goes on from what the model returns, as pooling does.
+        Raises:
+            ExportError: the model or its tokenizer lacks what this mode needs.
+        """
+        return ModeOptions()
 
-    Where workers run the model itself, its serving code does the rest.
-    """
+    @abstractmethod
+    def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
+        """Compare what workers compute for an item in float32 and at a lower precision.
 
-    @property
-    def model_outputs(self) -> tuple[Output, ...]:
-        """What the model itself returns for it: members of its ModelOutput, in order."""
+        Args:
+            expected: in float32.
+            actual: at the lower precision.
+            options: as for `wrap`.
+        """

@@ -1,19 +1,18 @@
-"""Feature extraction: one vector for each text, pooled and normalised inside a traced module.
+"""Feature extraction: a vector for each text, pooled and normalised inside the traced module.
 
-A sentence-transformers folder says how; a plain base model is pooled by the mean of its tokens.
+A sentence-transformers folder says how; the tokens of a plain base model are averaged.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.modes.base import Pairs
+from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.pooling import wrap_pooled
 from torchscript_bundle.export.quality.comparison import Comparison, Item
 from torchscript_bundle.export.sentence_folder import (
@@ -24,6 +23,7 @@ from torchscript_bundle.export.sentence_folder import (
     read_prompts,
 )
 from torchscript_bundle.serving.artifact import Output
+from torchscript_bundle.serving.modes.options import FeatureExtractionOptions, Pooling
 
 if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
@@ -31,37 +31,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: What sentence-transformers calls the poolings that there are here, in its new and old files.
-OURS = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
+#: Names of the poolings in new and old files of sentence-transformers.
+OURS: dict[str, Pooling] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
 OLD_KEY = "pooling_mode_"
 OLD_NAMES = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "lasttoken"}
-#: The least cosine of a vector at a lower precision with the same in float32.
+#: Least cosine between the vectors of a text in float32 and at a lower precision.
 SAME_DIRECTION = 0.99
-#: What a Normalize module may be told of: the vector of the whole text.
+#: Keys of a Normalize module, which may name the vector of the whole text alone.
 NORMALIZE_KEYS = ("module_input_name", "module_output_name")
 
 
-class FeatureExtraction:
-    """See the module."""
-
+class FeatureExtraction(ExportMode):
     outputs = (Output("embedding"),)
     model_outputs = (Output("last_hidden_state", per_token=True),)
-    pairs: Pairs = "never"
 
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
     ) -> torch.nn.Module:
+        how = FeatureExtractionOptions.read(options)
         try:
-            return wrap_pooled(model, inputs, options["pooling"], options["normalized"])
+            return wrap_pooled(model, inputs, how.pooling, normalize=how.normalized)
         except ValueError as error:
             raise ExportError(f"this is no text encoder: {error}; choose another model") from error
 
-    def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
-        """None: a vector has no classes."""
-        return ()
-
-    def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
-        """How texts are pooled, and the prompts that may be put before them."""
+    def options(self, source: Source, config: SetupConfig) -> FeatureExtractionOptions:
         if getattr(source.model.config, "is_encoder_decoder", False):
             raise ExportError(
                 f"{source.name} is an encoder with a decoder, whose last layer is the decoder's; "
@@ -71,22 +64,22 @@ class FeatureExtraction:
         _check_steps(source, modules)
         check_transformer(source, config)
         prompts, default = _prompts(source, modules)
-        return {
-            "pooling": _pooling(source, config, modules),
-            "normalized": _normalized(source, config, modules),
-            "prompts": prompts,
-            "default_prompt": default,
-        }
+        return FeatureExtractionOptions(
+            pooling=_pooling(source, config, modules),
+            normalized=_normalized(source, config, modules),
+            prompts=prompts,
+            default_prompt=default,
+        )
 
     def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
-        """Whether the vector points where it did; the score is the cosine between the two."""
+        """Compare the direction of the vectors; the score is their cosine."""
         [before], [after] = expected, actual
         cosine = torch.cosine_similarity(before.outputs[0], after.outputs[0], dim=0).item()
         return Comparison(1, int(cosine >= SAME_DIRECTION), (1.0 - cosine,))
 
 
 def _check_steps(source: Source, modules: Sequence[Module]) -> None:
-    """Refuses what is more, or in another order, than Transformer, Pooling and Normalize."""
+    """Refuse other modules, or another order, than Transformer, Pooling and Normalize."""
     kinds = [module.kind for module in modules]
     if kinds not in ([], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         raise ExportError(
@@ -106,7 +99,7 @@ def _check_steps(source: Source, modules: Sequence[Module]) -> None:
 
 
 def _prompts(source: Source, modules: Sequence[Module]) -> tuple[dict[str, str], str]:
-    """Prompts by name, and the default one, as far as they can be followed."""
+    """Return the prompts by name and the default one, or none where pooling leaves them out."""
     prompts, default = read_prompts(source) if modules else ({}, "")
     if not prompts or modules[1].config.get("include_prompt", True):
         return prompts, default
@@ -121,8 +114,8 @@ def _prompts(source: Source, modules: Sequence[Module]) -> tuple[dict[str, str],
     return {}, ""
 
 
-def _pooling(source: Source, config: SetupConfig, modules: Sequence[Module]) -> str:
-    """The config's, else the folder's, else the mean of the tokens."""
+def _pooling(source: Source, config: SetupConfig, modules: Sequence[Module]) -> Pooling:
+    """Return the config's pooling, else the folder's, else the mean."""
     named = _named_poolings(modules[1].config) if modules else ("mean",)
     own = OURS.get(named[0]) if len(named) == 1 else None
     if config.pooling is None and own is None:
@@ -136,7 +129,7 @@ def _pooling(source: Source, config: SetupConfig, modules: Sequence[Module]) -> 
 
 
 def _named_poolings(pooling: Mapping[str, Any]) -> tuple[str, ...]:
-    """What the config of a Pooling module says, in the words of today's files.
+    """Return the poolings of a Pooling module, by the names in new files.
 
     Source: sentence_transformers' Pooling.load_config.
     """
@@ -149,7 +142,7 @@ def _named_poolings(pooling: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _normalized(source: Source, config: SetupConfig, modules: Sequence[Module]) -> bool:
-    """The config's, else whether the folder ends in Normalize."""
+    """Return the config's setting, else whether the folder ends in Normalize."""
     own = any(module.kind == "Normalize" for module in modules)
     wanted = config.normalize_embeddings
     if wanted is not None and modules and wanted != own:
@@ -158,10 +151,5 @@ def _normalized(source: Source, config: SetupConfig, modules: Sequence[Module]) 
 
 
 def _warn(source: Source, key: str, wanted: str, own: str) -> None:
-    logger.warning(
-        "%s %s is applied, %s itself says %s: vectors differ from the model's own",
-        key,
-        wanted,
-        source.name,
-        own,
-    )
+    sentence = "%s %s is applied, %s itself says %s: vectors differ from the model's own"
+    logger.warning(sentence, key, wanted, source.name, own)

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.modes.base import Pairs
+from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer_file import DECODING, check_methods, cleans_up_spaces
-from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
+from torchscript_bundle.serving.modes.options import FillMaskOptions
 
 if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
     from torchscript_bundle.export.source import Source
 
 
-class FillMask:
-    """See the module."""
-
+class FillMask(ExportMode):
     outputs = (Output("logits", per_token=True),)
-    pairs: Pairs = "never"
 
-    def wrap(
-        self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
-    ) -> torch.nn.Module:
-        return wrap_model(model, inputs)
-
-    def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
-        """None: the vocabulary takes their place."""
-        return ()
-
-    def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
-        """The mask, and whether spaces before punctuation are removed from the filled texts."""
+    def options(self, source: Source, config: SetupConfig) -> FillMaskOptions:
         tokenizer = source.tokenizer
         if tokenizer.mask_token_id is None:
             raise ExportError(
@@ -44,13 +28,13 @@ class FillMask:
                 "masks, or set its mask_token and save it again"
             )
         check_methods(tokenizer, DECODING)
-        return {
-            "mask_token": tokenizer.mask_token,
-            "mask_token_id": tokenizer.mask_token_id,
-            "clean_up_spaces": cleans_up_spaces(tokenizer),
-        }
+        return FillMaskOptions(
+            mask_token=str(tokenizer.mask_token),
+            mask_token_id=tokenizer.mask_token_id,
+            clean_up_spaces=cleans_up_spaces(tokenizer),
+        )
 
     def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
-        """The best token of each mask; workers keep the logits of nothing else."""
+        """Compare the best token of each mask, the only logits that workers keep."""
         [before], [after] = expected, actual
         return compare_choices(before.outputs[0], after.outputs[0])

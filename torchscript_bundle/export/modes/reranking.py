@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.modes.base import Pairs
+from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_order
 from torchscript_bundle.export.sentence_folder import (
     check_transformer,
@@ -17,27 +17,18 @@ from torchscript_bundle.export.sentence_folder import (
     read_modules,
     read_prompts,
 )
-from torchscript_bundle.export.wrappers import wrap_model
-from torchscript_bundle.serving.artifact import Output
+from torchscript_bundle.serving.modes.options import Activation, RerankingOptions
 
 if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
     from torchscript_bundle.export.source import Source
 
-#: Paths of torch's classes, by their last part, as folders name them.
-ACTIVATIONS = {"Sigmoid": "sigmoid", "Identity": "identity"}
+#: torch's classes, as folders name them.
+ACTIVATIONS: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identity"}
 
 
-class Reranking:
-    """See the module."""
-
-    outputs = (Output("logits"),)
-    pairs: Pairs = "always"
-
-    def wrap(
-        self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
-    ) -> torch.nn.Module:
-        return wrap_model(model, inputs)
+class Reranking(ExportMode):
+    pairs = "always"
 
     def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
         size = int(model_config.num_labels)
@@ -49,8 +40,7 @@ class Reranking:
             )
         return ()
 
-    def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
-        """`activation`: what makes a score of a logit."""
+    def options(self, source: Source, config: SetupConfig) -> RerankingOptions:
         kinds = [module.kind for module in read_modules(source)]
         if kinds not in ([], ["Transformer"]):
             raise ExportError(
@@ -63,16 +53,16 @@ class Reranking:
                 f"{source.name} puts a prompt before each query (default_prompt_name), which is "
                 "not done here; choose another model"
             )
-        return {"activation": _activation(source)}
+        return RerankingOptions(activation=_activation(source))
 
     def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
-        """The order of each two passages."""
+        """Compare the order of each two passages."""
         before, after = (torch.cat([row.outputs[0] for row in rows]) for rows in (expected, actual))
         return compare_order(before, after)
 
 
-def _activation(source: Source) -> str:
-    """The folder's, else a sigmoid, as for every model with one label.
+def _activation(source: Source) -> Activation:
+    """Return the folder's activation, else a sigmoid, as for every model with one label.
 
     Source: sentence_transformers' CrossEncoder._parse_model_config and get_default_activation_fn.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,9 @@ import torch
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.labels import resolve_labels
-from torchscript_bundle.export.modes.base import Pairs
+from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
-from torchscript_bundle.export.wrappers import wrap_model
-from torchscript_bundle.serving.artifact import Output
+from torchscript_bundle.serving.modes.options import ZeroShotOptions
 
 if TYPE_CHECKING:
     from torchscript_bundle.export.config import SetupConfig
@@ -23,27 +22,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class ZeroShotClassification:
-    """See the module."""
-
-    outputs = (Output("logits"),)
-    pairs: Pairs = "always"
-
-    def wrap(
-        self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
-    ) -> torch.nn.Module:
-        return wrap_model(model, inputs)
+class ZeroShotClassification(ExportMode):
+    pairs = "always"
 
     def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
-        """None: requests bring their own. The model's number of labels is checked all the same."""
+        # Requests bring their own labels; the model's number is checked all the same.
         resolve_labels(model_config, num_labels, artifacts)
         return ()
 
-    def options(self, source: Source, config: SetupConfig) -> dict[str, Any]:
-        """Indices of the logits for "the text entails it" and "the text contradicts it".
-
-        Source: transformers' ZeroShotClassificationPipeline.entailment_id and postprocess.
-        """
+    def options(self, source: Source, config: SetupConfig) -> ZeroShotOptions:
+        # Source: transformers' ZeroShotClassificationPipeline.entailment_id and postprocess.
         indices: dict[str, int] = source.model.config.label2id
         size = source.model.config.num_labels
         entailment = next(
@@ -65,15 +53,15 @@ class ZeroShotClassification:
                 source.name,
                 names[contradiction],
             )
-        return {"entailment": entailment, "contradiction": contradiction}
+        return ZeroShotOptions(entailment=entailment, contradiction=contradiction)
 
     def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
-        """The best of the candidate labels; of a single one, whether the text entails it."""
+        """Compare the best label; of a single one, whether the text entails it."""
         before, after = (
             torch.stack([row.outputs[0] for row in rows]) for rows in (expected, actual)
         )
-        entailment, contradiction = options["entailment"], options["contradiction"]
+        at = ZeroShotOptions.read(options)
         if len(before) == 1:
-            weighed = [contradiction, entailment]
-            return compare_choices(before[:, weighed], after[:, weighed])
-        return compare_choices(before[None, :, entailment], after[None, :, entailment])
+            both = [at.contradiction, at.entailment]
+            return compare_choices(before[:, both], after[:, both])
+        return compare_choices(before[None, :, at.entailment], after[None, :, at.entailment])

@@ -14,7 +14,6 @@ import torch
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.modes.base import Writes
 from torchscript_bundle.export.quality.calibration import write_calibration
 from torchscript_bundle.export.quality.comparison import Comparison
 from torchscript_bundle.export.quality.gate import LEAST_KEPT, MEAN_CHANGE, Findings, judge
@@ -75,8 +74,7 @@ class _Trial:
         self._bundle = bundle
         self._device = torch.device(config.device)
         self._mode = MODES[config.mode]
-        writes = isinstance(self._mode, Writes)
-        self._rehearse = WritingRehearsal if writes else AnsweringRehearsal
+        self._rehearse = WritingRehearsal if config.task.generates else AnsweringRehearsal
         self._reference = self._rehearse(folder, bundle, FLOAT32, self._device)
         self._material: Material = gather(config, self._reference)
 

@@ -19,7 +19,7 @@ from torchscript_bundle.export.errors import ExportError, one_line
 from torchscript_bundle.export.explanation import embedded, gradients_needed
 from torchscript_bundle.export.gradients import compare_gradients, gradients
 from torchscript_bundle.export.hints import check_servable
-from torchscript_bundle.export.modes.base import ExportMode, GoesOn
+from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.oracle import covered, padding_effect, rows_apart, run_grid
 from torchscript_bundle.export.proof import PADDING_TOLERANCE, Proof, compare_all
 from torchscript_bundle.export.save_modes.save_mode import Job, prove_pairs
@@ -38,7 +38,7 @@ class Pretrained:
     proving = "run the model, rows together and alone"
 
     def outputs(self, mode: ExportMode) -> tuple[Output, ...]:
-        return mode.model_outputs if isinstance(mode, GoesOn) else mode.outputs
+        return mode.model_outputs
 
     def options(self, job: Job) -> dict[str, Any]:
         return {

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from torchscript_bundle.export.explanation import explainable
-from torchscript_bundle.export.modes.base import ExportMode, Writes
+from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.proof import Proof, compare_all, prove, save_and_compare
 from torchscript_bundle.export.save_modes.save_mode import Job, prove_pairs
 from torchscript_bundle.jit.verify import Case
@@ -30,7 +30,7 @@ class TorchScript:
 
     def prove(self, job: Job) -> Proof:
         mode, model = job.mode, job.source.model
-        if isinstance(mode, Writes):
+        if job.config.task.generates:
             return mode.prove(model, job.config, job.mode_options)
         make_inputs = job.make_inputs()
         wrap = partial(mode.wrap, inputs=job.inputs, options=job.mode_options)

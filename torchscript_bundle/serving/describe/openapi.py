@@ -39,7 +39,7 @@ from torchscript_bundle.serving.engine.precisions import Running
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.explanations.request import EXPLANATION, explained_form
 from torchscript_bundle.serving.modes import load_mode
-from torchscript_bundle.serving.modes.base import Explains, Mode, ReadsTokens, Streams
+from torchscript_bundle.serving.modes.base import Mode
 
 PLAIN = "text/plain"
 PAGE = "text/html"
@@ -80,8 +80,7 @@ def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
         mode = load_mode(bundle)
     except ArtifactError as error:
         raise ArtifactError(f"{folder}: {error}") from error
-    if isinstance(mode, ReadsTokens):
-        mode.set_tokenizer(Tokenizer.from_file(str(folder / TOKENIZER_FILE)))
+    mode.set_tokenizer(Tokenizer.from_file(str(folder / TOKENIZER_FILE)))
     return describe_api(bundle, mode, model_name, ServingOptions.load(folder))
 
 
@@ -97,8 +96,8 @@ def describe_api(
         options: bounds on requests.
     """
     parts = [_predictions(mode, model_name, options)]
-    if bundle.explanations and isinstance(mode, Explains):
-        parts.append(_explanations(mode, mode, model_name, options))
+    if bundle.explanations and mode.target_parameters:
+        parts.append(_explanations(mode, model_name, options))
     errors = {
         OURS: record({"error": {**STRING, "description": "What to send instead."}}),
         THEIRS: record({"code": COUNT, "type": STRING, "message": STRING}),
@@ -155,35 +154,31 @@ def _predictions(mode: Mode, model_name: str, options: ServingOptions) -> _Part:
         **reply_schemas(mode.answer_schema, takes_tensors(mode)),
     }
     part = _part("", addresses, mode, schemas, PLAIN)
-    if isinstance(mode, Streams):
-        _add_stream(part, mode, mode)
+    if mode.event_schema is not None:
+        _add_stream(part, mode, mode.event_schema)
     return part
 
 
-def _add_stream(part: _Part, mode: Mode, streams: Streams) -> None:
+def _add_stream(part: _Part, mode: Mode, event_schema: JsonSchema) -> None:
     """Adds events to the answers and, where the model takes them, messages to the requests."""
-    part.schemas["Event"] = streams.event_schema
+    part.schemas["Event"] = event_schema
     part.answers["Answer"]["content"][STREAM] = {
         "schema": {**STRING, "description": "Where stream is true; the data of each is an Event."},
         "x-event": ref("Event"),
     }
-    if streams.message_schema is not None:
+    if mode.message_schema is not None:
         part.schemas["Request"] = either(*part.schemas["Request"]["anyOf"], ref("ChatRequest"))
         beside = {name: field.schema() for name, field in mode.parameters.items()}
-        request = record(
-            {MESSAGES: streams.message_schema}, {**beside, PARAMETERS: ref("Parameters")}
-        )
+        request = record({MESSAGES: mode.message_schema}, {**beside, PARAMETERS: ref("Parameters")})
         part.schemas.update(prefixed({"ChatRequest": request}, ""))
 
 
-def _explanations(
-    mode: Mode, explains: Explains, model_name: str, options: ServingOptions
-) -> _Part:
+def _explanations(mode: Mode, model_name: str, options: ServingOptions) -> _Part:
     addresses = {
         "explain": f"/explanations/{model_name}",
         "kserve_explain": f"/v1/models/{model_name}:explain",
     }
-    form = explained_form(mode, explains, options.explanation_steps)
+    form = explained_form(mode, options.explanation_steps)
     answer = record({"answer": mode.answer_schema, "explanations": array(EXPLANATION, minItems=1)})
     schemas = {
         **request_schemas(form, options.max_client_batch),

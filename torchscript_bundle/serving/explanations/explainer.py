@@ -18,7 +18,7 @@ from torchscript_bundle.serving.explanations.described import describe
 from torchscript_bundle.serving.explanations.page import page
 from torchscript_bundle.serving.explanations.request import HTML as HTML_FORM
 from torchscript_bundle.serving.explanations.request import explained_form
-from torchscript_bundle.serving.modes.base import Computed, Explains, Mode, Query
+from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Query
 from torchscript_bundle.serving.text.tokenizer import Row
 
 
@@ -60,18 +60,14 @@ class Explainer:
 
     Args:
         mode: understands requests and forms answers.
-        explains: the same mode, which says what numbers are behind an answer.
         attributor: runs the module.
         most_steps: of the integration that a request may ask for, and the default.
     """
 
-    def __init__(
-        self, mode: Mode, explains: Explains, attributor: Attributor, most_steps: int
-    ) -> None:
+    def __init__(self, mode: ForwardMode, attributor: Attributor, most_steps: int) -> None:
         self._mode = mode
-        self._explains = explains
         self._attributor = attributor
-        self.form = explained_form(mode, explains, most_steps)
+        self.form = explained_form(mode, most_steps)
 
     def decode(self, call: Call) -> Wanted:
         """Read how a request wants its answers explained.
@@ -108,7 +104,7 @@ class Explainer:
         Raises:
             RequestError: 422.
         """
-        self._explains.check_target(query, wanted.targets[at])
+        self._mode.check_target(query, wanted.targets[at])
 
     def begin(
         self,
@@ -130,7 +126,7 @@ class Explainer:
         """
         pairs = list(zip(queries, computed, strict=True))
         targets = [
-            self._explains.targets(*pair, target)
+            self._mode.targets(*pair, target)
             for pair, target in zip(pairs, wanted.targets, strict=True)
         ]
 
@@ -154,7 +150,7 @@ class Explainer:
 
 
 def make_explainer(
-    mode: Mode, runtime: Runtime, bundle: Bundle, options: ServingOptions, word: Row
+    mode: ForwardMode, runtime: Runtime, bundle: Bundle, options: ServingOptions, word: Row
 ) -> Explainer:
     """An explainer, warmed up.
 
@@ -168,9 +164,9 @@ def make_explainer(
     Raises:
         ArtifactError: the mode has nothing to explain.
     """
-    if not isinstance(mode, Explains):
+    if not mode.target_parameters:
         raise ArtifactError(f"bundle.json: answers of {bundle.mode} are not explained; {REMAKE}")
     rows = options.explanation_batch_size
     attributor = Attributor(runtime.module, bundle, runtime.device, rows)
     attributor.warm_up(word)
-    return Explainer(mode, mode, attributor, options.explanation_steps)
+    return Explainer(mode, attributor, options.explanation_steps)

@@ -16,7 +16,8 @@ from torchscript_bundle.serving.api.json_schema import (
     array,
     record,
 )
-from torchscript_bundle.serving.modes.base import Explains, Mode
+from torchscript_bundle.serving.api.protocols.call import Call
+from torchscript_bundle.serving.modes.base import Mode
 
 LEAST_STEPS = 2
 JSON, HTML = "json", "html"
@@ -52,13 +53,16 @@ class ExplainedForm:
     own: Mapping[str, Field]
     target: Mapping[str, Field]
 
+    def for_inference_client(self, call: Call) -> Call:
+        """Return the call: that client asks for no explanations."""
+        return call
 
-def explained_form(mode: Mode, explains: Explains, most_steps: int) -> ExplainedForm:
+
+def explained_form(mode: Mode, most_steps: int) -> ExplainedForm:
     """The form of a mode's explanations.
 
     Args:
         mode: the model's.
-        explains: the same mode.
         most_steps: of the integration, and the default.
     """
     own = fields.named(
@@ -71,6 +75,6 @@ def explained_form(mode: Mode, explains: Explains, most_steps: int) -> Explained
         ),
         fields.Choice("format", "JSON, or a page.", choices=(JSON, HTML), default=JSON),
     )
-    target = explains.target_parameters
+    target = mode.target_parameters
     parameters = {**mode.parameters, **target, **own}
     return ExplainedForm({**mode.item_keys, **target}, parameters, own, target)

@@ -47,8 +47,9 @@ from torchscript_bundle.serving.generation.response_stream import Exchange
 from torchscript_bundle.serving.generation.running_batch import pad_prompts
 from torchscript_bundle.serving.generation.scheduler import Engine
 from torchscript_bundle.serving.generation.turns import Limits
-from torchscript_bundle.serving.modes import load_mode
+from torchscript_bundle.serving.modes import load_generation_mode
 from torchscript_bundle.serving.modes.base import Query
+from torchscript_bundle.serving.modes.options import GenerationOptions
 from torchscript_bundle.serving.text.tokenizer import TextEncoder
 
 if TYPE_CHECKING:
@@ -93,11 +94,11 @@ class GenerationService:
         self._options = ServingOptions.load(folder)
         self._device = device
         self._model_name = model_name
-        self._mode = load_mode(self._bundle)
+        self._mode = load_generation_mode(self._bundle)
         tokenizer = TextEncoder(folder, self._bundle, truncate=False).tokenizer
-        self._prompts = PromptReader(self._bundle, tokenizer)
-        self._template = _load_template(self._bundle)
-        defaults = usable_defaults(self._bundle.mode_options["defaults"])
+        self._prompts = PromptReader(self._bundle, self._mode.options, tokenizer)
+        self._template = _load_template(self._mode.options)
+        defaults = usable_defaults(self._mode.options.defaults)
         self._completions = CompletionForm(self._bundle.max_length - 1, defaults, model_name)
         limits = Limits(self._options.batch_size, _max_batch_tokens(folder))
         self.generator, self._running = self._load_generator(folder, device)
@@ -232,7 +233,7 @@ class GenerationService:
             [text] = query.texts
             assert isinstance(text, str)
             # A chat template has written the special tokens itself.
-            answer = self._prompts.start(text, query.options.settings, special_tokens=not chat)
+            answer = self._prompts.start(text, query.parameters.settings, special_tokens=not chat)
             return query, self._check_room(answer)
 
     def _check_room(self, answer: Answer) -> Answer:
@@ -245,7 +246,7 @@ class GenerationService:
         return answer
 
     def _check_stream(self, queries: list[Query], call: Call, request: HttpRequest) -> bool:
-        streamed = bool(queries[0].options.stream)
+        streamed = bool(queries[0].parameters.stream)
         if streamed and (call.listed or request.client not in STREAMS):
             raise RequestError(
                 422, "stream is for one text, sent over HTTP; leave it out for others"
@@ -280,14 +281,13 @@ class GenerationService:
         return {"running": engine.running, "waiting": engine.waiting, **asdict(engine.counts)}
 
 
-def _load_template(bundle: Bundle) -> ChatTemplate | None:
+def _load_template(options: GenerationOptions) -> ChatTemplate | None:
     """Its library is imported only where an artifact needs it."""
-    source = bundle.mode_options["chat_template"]
-    if source is None:
+    if options.chat_template is None:
         return None
     from torchscript_bundle.serving.text.chat_template import ChatTemplate
 
-    return ChatTemplate(source, bundle.mode_options["special_tokens"])
+    return ChatTemplate(options.chat_template, options.special_tokens)
 
 
 def _max_batch_tokens(folder: Path) -> int:

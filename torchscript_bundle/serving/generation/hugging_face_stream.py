@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
-
 from torchscript_bundle.serving.api.http import (
     TEXT,
     HttpRequest,
@@ -20,9 +18,12 @@ from torchscript_bundle.serving.api.http import (
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
 from torchscript_bundle.serving.generation.response_stream import Exchange, event
-from torchscript_bundle.serving.modes.base import Mode, Query
-from torchscript_bundle.serving.modes.text_generation import Wanted, Written, describe_token
-from torchscript_bundle.serving.text.tokenizer import Row
+from torchscript_bundle.serving.modes.base import Query
+from torchscript_bundle.serving.modes.text_generation import (
+    GenerationParameters,
+    TextGeneration,
+    describe_token,
+)
 
 
 class HuggingFaceExchange(Exchange):
@@ -40,7 +41,7 @@ class HuggingFaceExchange(Exchange):
         request: HttpRequest,
         answers: Sequence[Answer],
         streamed: bool,
-        mode: Mode,
+        mode: TextGeneration,
         queries: Sequence[Query],
         reply: Callable[[list[Any]], Any],
     ) -> None:
@@ -51,7 +52,7 @@ class HuggingFaceExchange(Exchange):
 
     def _whole(self) -> HttpResponse:
         pairs = zip(self._queries, self.answers, strict=True)
-        values = [self._mode.encode(query, [[_written(answer)]]) for query, answer in pairs]
+        values = [self._mode.encode(query, answer) for query, answer in pairs]
         if prefers_plain_text(self.request.accept):
             lines = "\n".join(map(self._mode.plain_text, values))
             return HttpResponse(200, TEXT, lines.encode("utf-8"))
@@ -73,14 +74,8 @@ class HuggingFaceExchange(Exchange):
 
     def _full_text(self, index: int, answer: Answer) -> str:
         query = self._queries[index]
-        wanted: Wanted = query.options
+        wanted: GenerationParameters = query.parameters
         return f"{query.texts[0] if wanted.return_full_text else ''}{answer.text}"
-
-
-def _written(answer: Answer) -> Written:
-    prompt = list(answer.prompt)
-    row = Row(prompt, [0] * len(prompt), truncated=False, too_long=False)
-    return Written(row, (torch.tensor([piece.token for piece in answer.pieces]),), answer)
 
 
 def _details(answer: Answer) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torchscript_bundle.serving.api.sampling import Settings
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
+from torchscript_bundle.serving.modes.options import GenerationOptions
 from torchscript_bundle.serving.text.detokenizer import Spelling
 
 
@@ -18,17 +19,17 @@ class PromptReader:
 
     Args:
         bundle: the artifact's `bundle.json`.
+        options: its mode's.
         tokenizer: the artifact's, which neither pads nor truncates.
     """
 
-    def __init__(self, bundle: Bundle, tokenizer: Tokenizer) -> None:
-        facts = bundle.mode_options
+    def __init__(self, bundle: Bundle, options: GenerationOptions, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._max_length = bundle.max_length
-        self._reads_source = facts["start_id"] >= 0
-        self._default_new: int = facts["default_max_new_tokens"]
-        self._eos_ids = frozenset(facts["eos_ids"])
-        self._clean_up: bool = facts["clean_up_spaces"]
+        self._reads_source = options.start_id >= 0
+        self._default_new = options.default_max_new_tokens
+        self._eos_ids = frozenset(options.eos_ids)
+        self._clean_up = options.clean_up_spaces
         added = tokenizer.get_added_tokens_decoder()
         self._special = {at: token.content for at, token in added.items() if token.special}
 

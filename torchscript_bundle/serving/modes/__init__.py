@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError
-from torchscript_bundle.serving.modes.base import Mode
+from torchscript_bundle.serving.modes.base import ForwardMode, Mode
 from torchscript_bundle.serving.modes.feature_extraction import FeatureExtraction
 from torchscript_bundle.serving.modes.fill_mask import FillMask
 from torchscript_bundle.serving.modes.question_answering import QuestionAnswering
 from torchscript_bundle.serving.modes.reranking import Reranking
 from torchscript_bundle.serving.modes.sequence_classification import SequenceClassification
-from torchscript_bundle.serving.modes.text_generation import Text2TextGeneration, TextGeneration
+from torchscript_bundle.serving.modes.text_generation import TextGeneration
 from torchscript_bundle.serving.modes.token_classification import TokenClassification
 from torchscript_bundle.serving.modes.zero_shot_classification import ZeroShotClassification
 
-MODES: dict[str, type[Mode]] = {
+FORWARD_MODES: dict[str, type[ForwardMode]] = {
     "sequence_classification": SequenceClassification,
     "fill_mask": FillMask,
     "token_classification": TokenClassification,
@@ -22,20 +25,38 @@ MODES: dict[str, type[Mode]] = {
     "zero_shot_classification": ZeroShotClassification,
     "feature_extraction": FeatureExtraction,
     "reranking": Reranking,
-    "text_generation": TextGeneration,
-    "text2text_generation": Text2TextGeneration,
 }
+#: Modes whose answers `GenerationService` generates.
+GENERATION_MODES: dict[str, type[TextGeneration]] = {
+    "text_generation": TextGeneration,
+    "text2text_generation": TextGeneration,
+}
+MODES: dict[str, type[Mode]] = {**FORWARD_MODES, **GENERATION_MODES}
+
+AnyMode = TypeVar("AnyMode", bound=Mode)
 
 
 def load_mode(bundle: Bundle) -> Mode:
-    """The mode of an artifact.
+    """Make the mode of an artifact.
 
     Raises:
         ArtifactError: no such mode, or a fact that it needs is missing or wrong.
     """
-    if bundle.mode not in MODES:
-        raise ArtifactError(
-            f"bundle.json: mode {bundle.mode!r} is not served; known are "
-            f"{', '.join(MODES)}; {REMAKE}"
-        )
-    return MODES[bundle.mode](bundle)
+    return _load(MODES, bundle)
+
+
+def load_forward_mode(bundle: Bundle) -> ForwardMode:
+    """Make the mode of an artifact that answers in one forward pass; raises as `load_mode`."""
+    return _load(FORWARD_MODES, bundle)
+
+
+def load_generation_mode(bundle: Bundle) -> TextGeneration:
+    """Make the mode of an artifact that generates text; raises as `load_mode`."""
+    return _load(GENERATION_MODES, bundle)
+
+
+def _load(modes: Mapping[str, type[AnyMode]], bundle: Bundle) -> AnyMode:
+    if bundle.mode not in modes:
+        known = f"known are {', '.join(MODES)}"
+        raise ArtifactError(f"bundle.json: mode {bundle.mode!r} is not served; {known}; {REMAKE}")
+    return modes[bundle.mode](bundle)

@@ -1,184 +1,164 @@
-"""What a mode is, at serve time."""
+"""The base of modes, at serve time."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Self
 
 from tokenizers import Tokenizer
 
-from torchscript_bundle.serving.api.fields import Field
+from torchscript_bundle.serving.api.fields import Field, read_values
 from torchscript_bundle.serving.api.json_schema import JsonSchema
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.engine.runtime import Outputs
+from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.text.tokenizer import Row, TextInput, Truncation
+
+if TYPE_CHECKING:
+    from torchscript_bundle.serving.api.protocols.call import Call
+
+
+class Parameters:
+    """Base of a mode's typed parameters: a dataclass with an attribute for each of its fields."""
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Field], sent: Mapping[str, object]) -> Self:
+        """Check the values that a request sets, and take defaults for the rest."""
+        return cls(**read_values(fields, sent))
 
 
 @dataclass(frozen=True)
 class Query:
-    """One item of a request, as a mode has understood it.
+    """One item of a request, decoded.
 
     Attributes:
-        texts: what to run through the model, in the order in which `encode` wants them back.
-        options: whatever the mode needs again to form the answer.
-        stride: tokens that the windows of a long text share, for a mode that takes windows.
+        texts: the texts to run through the model; `encode` gets their outputs in this order.
+        parameters: what else the mode needs for the answer.
+        stride: tokens that consecutive windows of a long text share.
     """
 
     texts: Sequence[TextInput]
-    options: Any = None
+    parameters: Any = None
     stride: int = 0
 
 
 @dataclass(frozen=True)
 class Computed:
-    """One row (a text, or a window of it) and what the module answers to it."""
+    """One row (a text, or a window of it) with the module's outputs for it."""
 
     row: Row
     outputs: Outputs
 
 
-class Mode(Protocol):
-    """All that is special about one task: what a request means and what its answer looks like."""
+class Mode(ABC):
+    """What a request to one task means and what its answer looks like.
 
-    @property
-    def item_keys(self) -> Mapping[str, Field]:
-        """What an item holds, by key. With `text` among them, it may be a string too."""
+    Attributes:
+        item_keys: members of an item; with `text` among them, an item may also be a string.
+        parameters: what a request may set.
+        target_parameters: what names the target of an explanation; empty without explanations.
+        answer_schema: JSON Schema of the answer to an item.
+        event_schema: JSON Schema of an event in a stream; None where answers are not streamed.
+        message_schema: JSON Schema of chat messages; None where the model takes none.
+    """
 
-    @property
-    def parameters(self) -> Mapping[str, Field]:
-        """What a request may set, by name."""
+    item_keys: Mapping[str, Field]
+    parameters: Mapping[str, Field]
+    target_parameters: Mapping[str, Field] = {}
+    answer_schema: JsonSchema
+    event_schema: JsonSchema | None = None
+    message_schema: JsonSchema | None = None
 
-    @property
-    def answer_schema(self) -> JsonSchema:
-        """What `encode` gives, as JSON Schema."""
-
-    @property
-    def truncation(self) -> Truncation:
-        """What becomes of texts that are too long."""
-
+    @abstractmethod
     def __init__(self, bundle: Bundle) -> None:
-        """Takes the artifact's facts.
-
-        Raises:
-            ArtifactError: a fact that this mode needs is missing or wrong.
-        """
-
-    def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        """Understands one item of a request: a string, or an object with some of `item_keys`.
-
-        Args:
-            item: as JSON had it, its type not checked yet; an object has known keys only.
-            parameters: those that the request set; their values are not checked yet.
-
-        Raises:
-            RequestError: 422 for a wrong form.
-        """
-
-    def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
-        """The answer to an item, ready for JSON.
-
-        Args:
-            query: what `decode` made of it.
-            computed: for each of its texts, the rows (one, or one for each window).
-        """
-
-    def plain_text(self, answer: Any) -> str:
-        """The same answer in as few words as can be, for clients that accept text/plain."""
-
-
-@runtime_checkable
-class ReadsTokens(Protocol):
-    """A mode that also asks which tokens there are and what they spell."""
+        """Read the artifact's facts; an ArtifactError names one that is missing or wrong."""
 
     def set_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Takes the artifact's tokenizer, before the first request."""
+        """Take the artifact's tokenizer, before the first request."""
+        self._tokenizer = tokenizer
 
+    @abstractmethod
+    def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
+        """Read one item of a request, and the parameters that the request sets.
 
-@runtime_checkable
-class Narrows(Protocol):
-    """A mode that needs little of large outputs; the rest is freed with the batch it came from."""
-
-    def narrow(self, row: Row, outputs: Outputs) -> Outputs:
-        """What `encode` needs of a row's outputs: copies, not views."""
-
-
-@runtime_checkable
-class AnswersInferenceClient(Protocol):
-    """A mode of which Hugging Face's InferenceClient expects other answers than the native ones."""
-
-    @property
-    def inference_client_defaults(self) -> Mapping[str, object]:
-        """Parameters as they are where that client sends none."""
-
-    def inference_client_reply(self, answers: Sequence[Any], listed: bool) -> Any:
-        """What that client parses.
-
-        Args:
-            answers: what `encode` made, for each item.
-            listed: whether the client sent a list of items, not one.
+        Nothing is checked yet but the parameters' names. A RequestError says what to send instead.
         """
 
+    @abstractmethod
+    def plain_text(self, answer: Any) -> str:
+        """Return an answer in as few words as possible, for clients that accept text/plain."""
 
-@runtime_checkable
-class ChecksRows(Protocol):
-    """A mode that can tell only from the tokens whether it has an answer to an item."""
+    def for_inference_client(self, call: Call) -> Call:
+        """Adapt a call of Hugging Face's InferenceClient to the answers that it parses."""
+        return call
+
+
+class ForwardMode(Mode):
+    """A mode whose model answers in one forward pass.
+
+    Attributes:
+        truncation: whether long texts are cut or split into windows.
+    """
+
+    truncation = Truncation()
 
     def check(self, query: Query, rows: Sequence[Sequence[Row]]) -> None:
-        """Looks at an item's rows before they are run.
+        """Refuse an item by its tokens, with 413 or 422.
 
         Args:
-            query: what `decode` made of the item.
-            rows: for each of its texts, the rows (one, or one for each window).
-
-        Raises:
-            RequestError: 413 or 422.
+            query: from `decode`.
+            rows: the rows of each text: one, or one for each window.
         """
 
+    def select_outputs(self, row: Row, outputs: Outputs) -> Outputs:
+        """Return copies of what `encode` needs of a row's outputs, so that the rest is freed."""
+        return outputs
 
-@runtime_checkable
-class Streams(Protocol):
-    """A mode whose answers also come in events, and that may take messages instead of a text."""
-
-    @property
-    def event_schema(self) -> JsonSchema:
-        """What the data of an event is, as JSON."""
-
-    @property
-    def message_schema(self) -> JsonSchema | None:
-        """Messages that a request may hold; None where the model takes none."""
-
-
-@runtime_checkable
-class Explains(Protocol):
-    """A mode whose answers can be explained by numbers of the module's outputs."""
-
-    @property
-    def target_parameters(self) -> Mapping[str, Field]:
-        """The parameters that say what is explained, by their names."""
+    @abstractmethod
+    def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
+        """Return the answer to an item, ready for JSON; `computed` has the rows as in `check`."""
 
     def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
-        """Looks at what is to be explained before anything is run.
-
-        Args:
-            query: what `decode` made of an item.
-            wanted: the value of each of `target_parameters`.
-
-        Raises:
-            RequestError: 422 for a target that there is not.
-        """
+        """Refuse a target that cannot exist with 422; `wanted` has all `target_parameters`."""
 
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """The numbers to explain: those asked for, else those behind the answer.
+        """Return the outputs to explain: those asked for, or those behind the answer.
 
-        Args:
-            query: what `decode` made of the item.
-            computed: as for `encode`.
-            wanted: as for `check_target`, which has seen it.
-
-        Raises:
-            RequestError: 422 for a target that the tokens have not.
+        A target that the text's tokens do not have is refused with 422.
         """
+        return []
+
+    def _check_leaves_room(self, text: str, most: int, what: str) -> None:
+        """Refuse with 413 an uncut text of more than `most` tokens; `what` names it in the message.
+
+        The tokenizer makes all windows of the other text before they can be counted, each with the
+        whole uncut text: with room for one token of the other, they would fill the memory.
+        """
+        try:
+            count = len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        except Exception:  # tokenizers raises a bare Exception where its truncation cannot cut
+            count = most + 1
+        if count > most:
+            raise RequestError(
+                413, f"{what} is over {most} tokens, half of what a row holds; send a shorter one"
+            )
+
+    def _check_token_index(self, token: int, windows: Sequence[Computed]) -> None:
+        """Refuse with 422 an index past the tokens of a text's first window."""
+        count = len(windows[0].row)
+        if token >= count:
+            window = "the text" if len(windows) == 1 else "the first window of the text"
+            raise RequestError(
+                422,
+                f"target names a token by its place, and {window} has {count} (special tokens "
+                f"included); send a place from 0 to {count - 1}",
+            )
+
+    def _cut_note(self, *rows: Row) -> dict[str, bool]:
+        """Return the member of an answer that tells that a text was cut; empty if none was."""
+        return {"truncated": True} if any(row.truncated for row in rows) else {}

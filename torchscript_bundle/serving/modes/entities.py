@@ -1,4 +1,4 @@
-"""Labels of tokens -> entities, by the rules of transformers' TokenClassificationPipeline."""
+"""Token labels -> entities, by the rules of transformers' TokenClassificationPipeline."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 WORD_STRATEGIES = ("first", "average", "max")
 
-#: Tokens (or words) -> the text that they spell.
+#: Tokens, or words -> their text.
 Spell = Callable[[list[str]], str]
 
 
@@ -16,11 +16,11 @@ class Token:
     """A token of a text.
 
     Attributes:
-        word: the token as the vocabulary has it; an unknown one as the text has it.
+        word: its entry in the vocabulary; for an unknown token, its characters.
         scores: `[labels]`.
         start: its first character in the text.
         end: the character after its last.
-        index: its place in the row.
+        index: its index in the row.
         is_subword: whether it continues the word of the token before it.
     """
 
@@ -34,7 +34,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Entity:
-    """A token, a word or a group of them with what it is; `index` is a single token's."""
+    """A token, a word or a group of them with its label; `index` is that of a single token."""
 
     name: str
     score: float
@@ -45,8 +45,8 @@ class Entity:
 
 
 def best(token: Token, labels: Sequence[str]) -> Entity:
-    """A token with its best label. Source: aggregate."""
-    at = _argmax(token.scores)
+    """Return a token with its best label. Source: aggregate."""
+    at = argmax(token.scores)
     name, score = labels[at], token.scores[at]
     return Entity(name, score, token.word, token.start, token.end, token.index)
 
@@ -54,7 +54,7 @@ def best(token: Token, labels: Sequence[str]) -> Entity:
 def group_words(
     tokens: Sequence[Token], strategy: str, labels: Sequence[str], spell: Spell
 ) -> list[Entity]:
-    """One entity for each word, of a token and the subwords after it. Source: aggregate_words."""
+    """Return an entity for each word: a token and its subwords. Source: aggregate_words."""
     words: list[list[Token]] = []
     for token in tokens:
         if words and token.is_subword:
@@ -72,20 +72,15 @@ def _word(tokens: list[Token], strategy: str, labels: Sequence[str], spell: Spel
         scores = max((token.scores for token in tokens), key=max)
     else:
         scores = [_mean(column) for column in zip(*(token.scores for token in tokens), strict=True)]
-    at = _argmax(scores)
+    at = argmax(scores)
     word = spell([token.word for token in tokens])
     return Entity(labels[at], scores[at], word, tokens[0].start, tokens[-1].end)
 
 
 def group(entities: Iterable[Entity], rename: Callable[[str], str], spell: Spell) -> list[Entity]:
-    """Joins neighbours of one kind; one that begins an entity joins nothing before it.
+    """Join neighbouring tokens or words of one kind; a `B-` label begins a new group.
 
-    Source: group_entities and group_sub_entities.
-
-    Args:
-        entities: tokens or words, in order.
-        rename: a label -> the name of a group.
-        spell: gives the group's text.
+    Source: group_entities and group_sub_entities. `rename` makes a group's name of a label.
     """
     groups: list[list[Entity]] = []
     for entity in entities:
@@ -107,10 +102,9 @@ def group(entities: Iterable[Entity], rename: Callable[[str], str], spell: Spell
 
 
 def merge_overlapping(entities: Iterable[Entity]) -> list[Entity]:
-    """Of entities that overlap (as windows do), the longest, or of the longest the surest.
+    """Keep the longest of entities that overlap, as windows do; of equally long ones, the surest.
 
-    Source: aggregate_overlapping_entities, without its second copy of a first entity that has no
-    characters.
+    Source: aggregate_overlapping_entities, which copies a first entity without characters.
     """
     ordered = sorted(entities, key=lambda entity: entity.start)
     merged = ordered[:1]
@@ -124,14 +118,14 @@ def merge_overlapping(entities: Iterable[Entity]) -> list[Entity]:
 
 
 def _tag(label: str) -> tuple[bool, str]:
-    """Whether a label begins an entity, and the kind of entity. Source: get_tag."""
+    """Return whether a label begins an entity, and the entity's kind. Source: get_tag."""
     if label.startswith(("B-", "I-")):
         return label.startswith("B-"), label[2:]
     return False, label
 
 
-def _argmax(scores: Sequence[float]) -> int:
-    """The first of the largest."""
+def argmax(scores: Sequence[float]) -> int:
+    """Return the index of the first of the largest scores."""
     return max(range(len(scores)), key=scores.__getitem__)
 
 

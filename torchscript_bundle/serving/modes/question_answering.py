@@ -1,7 +1,7 @@
-"""Extractive question answering: a question and its context -> the part that answers it.
+"""Extractive question answering: a question and a context -> the part of it that answers.
 
-Answers as the Hugging Face question-answering task does: `{"score", "start", "end", "answer"}`,
-or the best answers in a list where `top_k` is over one. Source of the formula: transformers 4's
+Answers are those of Hugging Face's question-answering task: `{"score", "start", "end", "answer"}`,
+or a list of the best ones where `top_k` is over 1. Source of the formula: transformers 4's
 QuestionAnsweringPipeline (`postprocess`, `select_starts_ends`, `decode_spans`).
 """
 
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
 from torchscript_bundle.serving.api import fields
 from torchscript_bundle.serving.api.json_schema import COUNT, NUMBER, STRING, array, either, record
-from torchscript_bundle.serving.artifact import REMAKE, Bundle
-from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Index, Target
-from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.modes.checks import check_leaves_room, check_place
+from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
+from torchscript_bundle.serving.modes.options import QuestionAnsweringOptions
 from torchscript_bundle.serving.text.tokenizer import Truncation
 
 DOC_STRIDE = 128
@@ -35,23 +35,27 @@ PART = record({"score": NUMBER, "start": COUNT, "end": COUNT, "answer": STRING})
 #: As `str.isspace` has it.
 WHITE_SPACE = re.compile(r"\s+")
 
-#: First and last character (exclusive) of an answer in the context.
+#: Start and end (exclusive) of an answer, in characters of the context.
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What a request asks of one context."""
-
-    context: str
+class QaParameters(Parameters):
     top_k: int
     max_answer_len: int
     handle_impossible_answer: bool
+    doc_stride: int
 
 
-class QuestionAnswering:
-    """See the module."""
+@dataclass(frozen=True)
+class WindowAnswers:
+    """The score of "no answer" in a window, and its best answers with their scores."""
 
+    null_score: float
+    spans: list[tuple[Span, float]]
+
+
+class QuestionAnswering(ForwardMode):
     item_keys = fields.named(
         fields.Text("question", "What is asked.", required=True, example="How long does it last?"),
         fields.Text("context", "Where the answer is.", required=True, example="It lasts two days."),
@@ -63,11 +67,7 @@ class QuestionAnswering:
     answer_schema = either(PART, array(PART, minItems=1))
 
     def __init__(self, bundle: Bundle) -> None:
-        missing = {"null_token", "has_words"} - bundle.mode_options.keys()
-        if missing:
-            raise ArtifactError(f"bundle.json: mode_options lacks {sorted(missing)}; {REMAKE}")
-        self._null_token: int | None = bundle.mode_options["null_token"]
-        self._has_words: bool = bundle.mode_options["has_words"]
+        self._options = QuestionAnsweringOptions.read(bundle.mode_options)
         longest, self._half = min(LONGEST_ANSWER, bundle.max_length), bundle.max_length // 2
         widest, impossible = self._half, 'Let "no answer" compete: an empty answer.'
         shared = "Tokens that the windows of a long context share."
@@ -80,133 +80,117 @@ class QuestionAnswering:
         )
         # Models that are padded on the left were fine-tuned with the context before the question.
         # Source: transformers' examples/pytorch/question-answering/run_qa.py, pad_on_right.
-        self._question_first = bundle.padding.side == "right"
-        strategy = Truncation("only_second", windows=True)
-        self.truncation = strategy if self._question_first else Truncation("only_first", True)
-
-    def set_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Takes the artifact's tokenizer, before the first request."""
-        self._tokenizer = tokenizer
+        first = bundle.padding.side == "right"
+        self._names = ("question", "context") if first else ("context", "question")
+        self._context = self._names.index("context")
+        self.truncation = Truncation("only_second" if first else "only_first", windows=True)
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
         read = fields.read_item(self.item_keys, item)
-        question, context = read["question"], read["context"]
-        check_leaves_room(self._tokenizer, question, self._half, "the question")
-        wanted = fields.read_values(self.parameters, parameters)
-        stride = wanted.pop("doc_stride")
-        ask = Ask(context, **wanted)
-        if ask.handle_impossible_answer and self._null_token is None:
+        self._check_leaves_room(read["question"], self._half, "the question")
+        wanted = QaParameters.read(self.parameters, parameters)
+        if wanted.handle_impossible_answer and self._options.null_token is None:
             raise RequestError(
                 422,
                 "this model has no token that stands for no answer; "
                 "leave handle_impossible_answer out",
             )
-        texts = (question, context) if self._question_first else (context, question)
-        return Query([texts], ask, stride)
+        first, second = self._names
+        return Query([(read[first], read[second])], wanted, wanted.doc_stride)
 
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
         [windows] = computed
-        ask: Ask = query.options
+        wanted: QaParameters = query.parameters
+        context = query.texts[0][self._context]
         best: dict[Span, float] = {}
         null_score = 1.0
         for window in windows:
-            null, found = self._read_window(window, ask)
-            null_score = min(null_score, null)
-            for span, score in found:
+            found = self._read_window(window, context, wanted)
+            null_score = min(null_score, found.null_score)
+            for span, score in found.spans:
                 best[span] = max(score, best.get(span, 0.0))
         if not best:
             raise RequestError(422, "the context has no tokens; send at least one word")
-        ranked = sorted(best.items(), key=lambda entry: (-entry[1], entry[0]))[: ask.top_k]
-        answers = [
-            {"score": score, "start": start, "end": end, "answer": ask.context[start:end]}
+        ranked = sorted(best.items(), key=lambda entry: (-entry[1], entry[0]))[: wanted.top_k]
+        answers: list[dict[str, Any]] = [
+            {"score": score, "start": start, "end": end, "answer": context[start:end]}
             for (start, end), score in ranked
         ]
-        if ask.handle_impossible_answer:
+        if wanted.handle_impossible_answer:
             answers.append({"score": null_score, "start": 0, "end": 0, "answer": ""})
-            answers.sort(key=lambda answer: -answer["score"])  # type: ignore[operator]
-        return answers[0] if ask.top_k == 1 else answers[: ask.top_k]
-
-    def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
-        """Only the tokens tell whether there is one at the place that is asked for."""
+            answers.sort(key=lambda answer: -answer["score"])
+        return answers[0] if wanted.top_k == 1 else answers[: wanted.top_k]
 
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """The logits of a token as start and as end; without one, those of the best answer's."""
+        """Return the start and end logits of the token asked for, or those of the best answer."""
         [windows] = computed
         [texts] = query.texts
-        names = ("question", "context") if self._question_first else ("context", "question")
-        sent = dict(zip(names, texts, strict=True))
-        place: int | None = wanted["target"]
-        if place is not None:
-            check_place(place, windows)
-            window, edges = windows[0], {"start": place, "end": place}
+        sent = dict(zip(self._names, texts, strict=True))
+        token: int | None = wanted["target"]
+        if token is not None:
+            self._check_token_index(token, windows)
+            window, edges = windows[0], {"start": token, "end": token}
         else:
-            window, edges = self._best_edges(windows, query.options)
+            window, edges = self._best_edges(windows, sent["context"], query.parameters)
         return [
             Target(name, window.row, sent, output, (at,), per_token=True)
             for output, (name, at) in enumerate(edges.items())
         ]
 
-    def _best_edges(self, windows: Sequence[Computed], ask: Ask) -> tuple[Computed, dict[str, int]]:
-        """Find the window with the best answer, and the answer's first and last token in it."""
-        found = [(self._read_window(window, ask)[1], window) for window in windows]
-        spans = [(best[0][1], best[0][0], window) for best, window in found if best]
-        if not spans:
+    def _best_edges(
+        self, windows: Sequence[Computed], context: str, wanted: QaParameters
+    ) -> tuple[Computed, dict[str, int]]:
+        """Return the window with the best answer, and the answer's first and last token in it."""
+        found = [(self._read_window(each, context, wanted).spans, each) for each in windows]
+        ranked = [(*spans[0], window) for spans, window in found if spans]
+        if not ranked:
             raise RequestError(422, "the context has no tokens; send at least one word")
-        _, span, window = max(spans, key=lambda each: each[0])
-        return window, self._edges(window, ask, span)
-
-    def _edges(self, window: Computed, ask: Ask, span: Span) -> dict[str, int]:
-        """The tokens whose scores made a span's: of those that begin or end it, the best."""
-        spans = self._spans(window, ask.context)
-        context = list(spans)
+        span, _, window = max(ranked, key=lambda each: each[1])
+        # Of the tokens that begin or end the span, those with the best scores made its own.
+        spans = self._spans(window, context)
+        begin = [at for at, each in spans.items() if each[0] == span[0]]
+        end = [at for at, each in spans.items() if each[1] == span[1]]
         starts, ends = window.outputs
-        return {
-            "start": max((at for at in context if spans[at][0] == span[0]), key=starts.__getitem__),
-            "end": max((at for at in context if spans[at][1] == span[1]), key=ends.__getitem__),
-        }
+        first, last = max(begin, key=starts.__getitem__), max(end, key=ends.__getitem__)
+        return window, {"start": first, "end": last}
 
-    def _read_window(self, window: Computed, ask: Ask) -> tuple[float, list[tuple[Span, float]]]:
-        """The score of "no answer" in a window, and its best answers."""
+    def _read_window(self, window: Computed, context: str, wanted: QaParameters) -> WindowAnswers:
         assert window.row.encoding is not None
-        null, spans = self._null_position(window.row.encoding), self._spans(window, ask.context)
+        null, spans = self._null_position(window.row.encoding), self._spans(window, context)
         kept = torch.tensor([*null, *spans], dtype=torch.int64)
         starts, ends = (
             torch.softmax(logits.float().cpu()[kept], dim=-1) for logits in window.outputs
         )
         null_score = (starts[0] * ends[0]).item() if null else 1.0
         scores = starts[len(null) :], ends[len(null) :]
-        found = best_spans(*scores, list(spans.values()), ask.max_answer_len, ask.top_k)
-        return null_score, found
+        best = best_spans(*scores, list(spans.values()), wanted.max_answer_len, wanted.top_k)
+        return WindowAnswers(null_score, best)
 
     def _spans(self, window: Computed, context: str) -> dict[int, Span]:
-        """Characters of each token of the context, by its place in the row.
+        """Return the characters of each token of the context, by the token's index in the row.
 
-        An answer has no white space around it. Where a token holds the space before its word (as
-        with SentencePiece, and byte-level tokenizers that are not told to trim), an answer that
-        starts with it starts with the word; where a token is a space, with the next one.
+        An answer has no white space around it. A token may hold the space before its word (with
+        SentencePiece, and with byte-level tokenizers that do not trim): an answer that starts with
+        it starts with the word. A token may be a space: the answer starts after it.
         """
         encoding = window.row.encoding
         assert encoding is not None
-        owner = 1 if self._question_first else 0
-        places = [at for at, text in enumerate(encoding.sequence_ids) if text == owner]
-        spans = [self._characters(encoding, at, owner) for at in places]
+        places = [at for at, text in enumerate(encoding.sequence_ids) if text == self._context]
+        spans = [self._characters(encoding, at) for at in places]
         return dict(zip(places, trimmed(spans, context), strict=True))
 
     def _null_position(self, encoding: Encoding) -> list[int]:
-        """Where the token for "no answer" is; a text that spells it does not count."""
+        """Return where the token for "no answer" is; a text that spells it does not count."""
         tokens = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
-        return [
-            at
-            for at, (index, special) in enumerate(tokens)
-            if special and index == self._null_token
-        ][:1]
+        null = self._options.null_token
+        return [at for at, (token, special) in enumerate(tokens) if special and token == null][:1]
 
-    def _characters(self, encoding: Encoding, at: int, owner: int) -> Span:
-        """Characters of the word that a token is of; of the token, where words are not known."""
-        word = encoding.token_to_word(at) if self._has_words else None
-        span: Span | None = None if word is None else encoding.word_to_chars(word, owner)
+    def _characters(self, encoding: Encoding, at: int) -> Span:
+        """Return the characters of a token's word, or of the token where words are unknown."""
+        word = encoding.token_to_word(at) if self._options.has_words else None
+        span: Span | None = None if word is None else encoding.word_to_chars(word, self._context)
         return span or encoding.offsets[at]
 
     def plain_text(self, answer: Any) -> str:
@@ -216,9 +200,9 @@ class QuestionAnswering:
 
 
 def trimmed(spans: Sequence[Span], text: str) -> list[Span]:
-    """Move starts on, and ends back, over white space, each past the other if need be.
+    """Move starts forwards and ends backwards over white space, even past each other.
 
-    Runs of white space are looked for once: a text may have very many, or very long ones.
+    All runs of white space are found once: a text may have very many, or very long ones.
     """
     if not spans:
         return []
@@ -240,17 +224,17 @@ def trimmed(spans: Sequence[Span], text: str) -> list[Span]:
 def best_spans(
     starts: torch.Tensor, ends: torch.Tensor, spans: Sequence[Span], longest: int, top_k: int
 ) -> list[tuple[Span, float]]:
-    """The best spans of a window, the best first.
+    """Return the best spans of a window with their scores, best first.
 
-    The score of a span is that of its first token as a start times that of its last as an end; of
-    spans of tokens that are the same characters, the best counts.
+    A span's score is that of its first token as a start times that of its last as an end. Spans of
+    tokens with the same characters count once, with their best score.
 
     Args:
-        starts: `[tokens]`, the probability that an answer starts at each token of the context.
-        ends: `[tokens]`, the same of its end.
-        spans: the characters that each token stands for.
+        starts: float `[tokens]`, the probability that the answer starts at a token of the context.
+        ends: float `[tokens]`, the probability that it ends there.
+        spans: the characters of each token.
         longest: most tokens in an answer.
-        top_k: how many to return; fewer where there are fewer.
+        top_k: how many spans to return, if there are so many.
     """
     count = len(spans)
     if not count:

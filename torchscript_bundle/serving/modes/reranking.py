@@ -1,6 +1,7 @@
 """Reranking: a query and passages -> the passages' indices and scores, best first.
 
-Answers as sentence_transformers' CrossEncoder.rank and text-embeddings-inference's /rerank do.
+Answers are those of sentence_transformers' CrossEncoder.rank and text-embeddings-inference's
+/rerank.
 """
 
 from __future__ import annotations
@@ -14,44 +15,34 @@ import torch
 
 from torchscript_bundle.serving.api import fields
 from torchscript_bundle.serving.api.json_schema import COUNT, NUMBER, STRING, TRUE, array, record
-from torchscript_bundle.serving.artifact import REMAKE, Bundle
-from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
-from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.text.tokenizer import Truncation
+from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
+from torchscript_bundle.serving.modes.options import RerankingOptions
 
-#: logits `[passages]` -> scores `[passages]`; each keeps their order.
+#: Logits `[passages]` -> scores `[passages]` in the same order.
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sigmoid": torch.sigmoid,
     "identity": lambda logits: logits,
 }
-#: As many as a request may ever hold, whatever the config says.
+#: Most passages of a request, whatever the config says.
 MOST = 10_000
-#: Most tokens that cutting may make of a request. The tokenizer pairs every piece of a long query
-#: with every piece of a long passage, so that two long texts would fill the worker's memory.
+#: Most tokens that truncation may make of a request. The tokenizer pairs every piece of a long
+#: query with every piece of a long passage: two long texts would fill the worker's memory.
 MOST_TOKENS = 2_000_000
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a request asks for.
+class RerankingParameters(Parameters):
+    """The values of a request's parameters; `top_n` None is for all passages."""
 
-    Attributes:
-        passages: as they were sent.
-        top_n: how many of the best; None for all.
-        return_documents: repeat each passage in the answer.
-        raw_scores: logits instead of scores.
-    """
-
-    passages: list[str]
     top_n: int | None
     return_documents: bool
     raw_scores: bool
 
 
-class Reranking:
-    """See the module."""
-
+class Reranking(ForwardMode):
     item_keys = fields.named(
         fields.Text("query", "What is searched for.", required=True, example="battery life"),
         fields.Texts(
@@ -77,26 +68,21 @@ class Reranking:
     target_parameters = fields.named(
         fields.Whole("target", "The passage that is explained, counted from 0.", least=0)
     )
-    truncation = Truncation()
 
     def __init__(self, bundle: Bundle) -> None:
-        activation = bundle.mode_options.get("activation")
-        if activation not in ACTIVATIONS:
-            raise ArtifactError(
-                f"bundle.json: mode_options.activation is {activation!r}; known are "
-                f"{', '.join(ACTIVATIONS)}; {REMAKE}"
-            )
-        self._activation = ACTIVATIONS[activation]
+        options = RerankingOptions.read(bundle.mode_options)
+        self._activation = ACTIVATIONS[options.activation]
         self._max_length = bundle.max_length
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        query, passages = fields.read_item(self.item_keys, item).values()
+        read = fields.read_item(self.item_keys, item)
+        query, passages = read["query"], read["passages"]
         self._check_size(query, passages)
-        wanted = Wanted(passages, **fields.read_values(self.parameters, parameters))
+        wanted = RerankingParameters.read(self.parameters, parameters)
         return Query([(query, passage) for passage in passages], wanted)
 
     def _check_size(self, query: str, passages: Sequence[str]) -> None:
-        """Refuses what would take much memory to cut, by bytes: a token has at least one."""
+        """Refuse what would take much memory to truncate; a token has at least one byte."""
 
         def pieces(text: str) -> int:
             return math.ceil(2 * len(text.encode("utf-8")) / self._max_length)
@@ -109,18 +95,18 @@ class Reranking:
             )
 
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
-        wanted: Wanted = query.options
+        wanted: RerankingParameters = query.parameters
         rows = [pair.row for [pair] in computed]
         logits = torch.cat([pair.outputs[0] for [pair] in computed]).float().cpu()
         scores = logits if wanted.raw_scores else self._activation(logits)
-        # By logits, since the scores of very good passages all round to 1.
+        # By logits: the scores of very good passages all round to 1.
         best = torch.sort(logits, descending=True, stable=True).indices[: wanted.top_n].tolist()
         return [
             {
                 "index": index,
                 "score": scores[index].item(),
-                **({"text": wanted.passages[index]} if wanted.return_documents else {}),
-                **({"truncated": True} if rows[index].truncated else {}),
+                **({"text": query.texts[index][1]} if wanted.return_documents else {}),
+                **self._cut_note(rows[index]),
             }
             for index in best
         ]
@@ -133,7 +119,7 @@ class Reranking:
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """The logit of the passage asked for by its index, else of the best one."""
+        """Return the logit of the passage asked for, or of the best one."""
         best = self.encode(query, computed)[0]["index"]
         index = best if wanted["target"] is None else wanted["target"]
         [pair] = computed[index]

@@ -1,14 +1,14 @@
-"""Sequence classification: texts, or pairs of them, -> labels and scores.
+"""Sequence classification: a text, or a pair of texts -> labels and scores.
 
-Answers as the Hugging Face text-classification task does: `{"label", "score"}`, or the best labels
-in a list where `top_k` is given.
+Answers are those of Hugging Face's text-classification task: `{"label", "score"}`, or a list of the
+best labels with `top_k`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,14 +22,16 @@ from torchscript_bundle.serving.api.json_schema import (
     record,
     words,
 )
-from torchscript_bundle.serving.artifact import REMAKE, Bundle
-from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.explanations.target import Label, Target
-from torchscript_bundle.serving.modes.base import Computed, Query
+from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
+from torchscript_bundle.serving.modes.options import SequenceClassificationOptions
 from torchscript_bundle.serving.text.pairs import no_pairs
-from torchscript_bundle.serving.text.tokenizer import Truncation
 
-#: logits `[labels]` -> scores `[labels]`, by the model's `problem_type`.
+if TYPE_CHECKING:
+    from torchscript_bundle.serving.api.protocols.call import Call
+
+#: Logits `[labels]` -> scores `[labels]`, by the model's `problem_type`.
 #: Source: transformers' TextClassificationPipeline.postprocess.
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "single_label_classification": lambda logits: torch.softmax(logits, dim=-1),
@@ -40,7 +42,7 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class NoSecondText(fields.Field):
-    """What stands in the place of a second text where the model takes one alone."""
+    """The second text of a model that takes one text at a time: any value is refused."""
 
     def check(self, value: object) -> str:
         raise no_pairs()
@@ -49,20 +51,17 @@ class NoSecondText(fields.Field):
         return {"not": {}}
 
 
-class SequenceClassification:
-    """See the module."""
+@dataclass(frozen=True)
+class ClassificationParameters(Parameters):
+    """The values of a request's parameters; `top_k` None is for the best label alone."""
 
-    truncation = Truncation()
-    inference_client_defaults: Mapping[str, object] = {"top_k": None}
+    top_k: int | None
 
+
+class SequenceClassification(ForwardMode):
     def __init__(self, bundle: Bundle) -> None:
-        problem_type = bundle.mode_options.get("problem_type")
-        if problem_type not in ACTIVATIONS:
-            raise ArtifactError(
-                f"bundle.json: mode_options.problem_type is {problem_type!r}; "
-                f"known are {', '.join(ACTIVATIONS)}; {REMAKE}"
-            )
-        self._activation = ACTIVATIONS[problem_type]
+        options = SequenceClassificationOptions.read(bundle.mode_options)
+        self._activation = ACTIVATIONS[options.problem_type]
         self._labels = bundle.labels
         second = "A second text that belongs to the first."
         pair = NoSecondText if bundle.pairs is False else fields.Text
@@ -78,30 +77,26 @@ class SequenceClassification:
         self.answer_schema = either(entry, array(entry, minItems=1))
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        top_k: int | None = fields.read_values(self.parameters, parameters)["top_k"]
+        wanted = ClassificationParameters.read(self.parameters, parameters)
         read = fields.read_item(self.item_keys, item)
         text, text_pair = read["text"], read["text_pair"]
-        return Query([text if text_pair is None else (text, text_pair)], top_k)
+        return Query([text if text_pair is None else (text, text_pair)], wanted)
 
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
         [[text]] = computed
-        top_k: int | None = query.options
+        top_k: int | None = query.parameters.top_k
         scores = self._activation(text.outputs[0].float().cpu())
         best = torch.sort(scores, descending=True, stable=True).indices.tolist()[: top_k or 1]
-        truncated = {"truncated": True} if text.row.truncated else {}
         entries = [
-            {"label": self._labels[index], "score": scores[index].item(), **truncated}
-            for index in best
+            {"label": self._labels[at], "score": scores[at].item(), **self._cut_note(text.row)}
+            for at in best
         ]
         return entries[0] if top_k is None else entries
-
-    def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
-        """Any label may be explained."""
 
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """The logit of the label that is asked for, else of the best one."""
+        """Return the logit of the label asked for, or of the best one."""
         [[text]] = computed
         [sent] = query.texts
         target: int | None = wanted["target"]
@@ -110,9 +105,9 @@ class SequenceClassification:
         texts = dict(zip(("text", "text_pair"), pair, strict=False))
         return [Target(self._labels[index], text.row, texts, 0, (index,))]
 
-    def inference_client_reply(self, answers: Sequence[Any], listed: bool) -> Any:
-        """A list of labels for each text, in a list even for one text."""
-        return answers
+    def for_inference_client(self, call: Call) -> Call:
+        """All labels of each text, in a list of lists even for one text."""
+        return replace(call, parameters={"top_k": None, **call.parameters}, reply=list)
 
     def plain_text(self, answer: Any) -> str:
         if isinstance(answer, list):

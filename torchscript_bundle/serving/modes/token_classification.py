@@ -1,9 +1,8 @@
-"""Token classification: texts -> the entities in them, such as persons and places.
+"""Token classification: a text -> the entities in it, such as persons and places.
 
-Answers as the Hugging Face token-classification task does, `start` and `end` in characters of the
-client's text. A long text is taken in windows that overlap.
-
-Source: transformers' TokenClassificationPipeline, whose methods are named below.
+Answers are those of Hugging Face's token-classification task, with `start` and `end` in characters
+of the text. Long texts are split into overlapping windows. Source: transformers'
+TokenClassificationPipeline, whose methods are named below.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ from torchscript_bundle.serving.api.json_schema import (
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import LabelOfToken, Target, TokenLabel
-from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.modes.checks import check_place
+from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
 from torchscript_bundle.serving.modes.entities import (
     WORD_STRATEGIES,
     Entity,
     Token,
+    argmax,
     best,
     group,
     group_words,
@@ -47,17 +46,13 @@ OUTSIDE = "O"
 
 
 @dataclass(frozen=True)
-class Options:
-    """How the tokens of a text become entities, and which entities are left out."""
-
-    text: str
-    strategy: str
-    ignored: frozenset[str]
+class NerParameters(Parameters):
+    aggregation_strategy: str
+    stride: int
+    ignore_labels: Sequence[str]
 
 
-class TokenClassification:
-    """See the module."""
-
+class TokenClassification(ForwardMode):
     item_keys = fields.named(fields.TEXT, fields.UNREAD_TARGET)
     truncation = Truncation(windows=True)
 
@@ -72,13 +67,13 @@ class TokenClassification:
         self.answer_schema = either(array(entity), array(token))
 
     def set_tokenizer(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+        super().set_tokenizer(tokenizer)
         room = self._max_length - tokenizer.num_special_tokens_to_add(False)
         self._marks_subwords = bool(getattr(tokenizer.model, "continuing_subword_prefix", None))
         strategy, ignored = "How tokens become entities.", "Labels, or groups, to leave out."
         shared = "Tokens that the windows of a long text share."
         known = sorted({OUTSIDE, *self._labels, *self._groups})
-        # At most half a window: the larger, the more windows a text makes, without bound.
+        # At most half a window: the number of windows grows without bound towards a whole one.
         half, quarter = room // 2, room // 4
         self.parameters = fields.named(
             fields.Choice("aggregation_strategy", strategy, choices=STRATEGIES, default="simple"),
@@ -92,23 +87,23 @@ class TokenClassification:
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
         text = fields.read_item(self.item_keys, item)["text"]
-        strategy, stride, ignored = fields.read_values(self.parameters, parameters).values()
+        wanted = NerParameters.read(self.parameters, parameters)
+        strategy = wanted.aggregation_strategy
         if strategy == NONE and "stride" in parameters:
             raise RequestError(
                 422, 'stride needs another aggregation_strategy than "none", such as "simple"'
             )
         known = {OUTSIDE, *(self._labels if strategy == NONE else self._groups)}
-        if not known.issuperset(ignored):
+        if not known.issuperset(wanted.ignore_labels):
             raise RequestError(
                 422,
                 f'with aggregation_strategy "{strategy}" ignore_labels takes '
                 f"{fields.listed(sorted(known))}",
             )
-        return Query([text], Options(text, strategy, frozenset(ignored)), stride)
+        return Query([text], wanted, wanted.stride)
 
     def check(self, query: Query, rows: Sequence[Sequence[Row]]) -> None:
-        options: Options = query.options
-        if options.strategy == NONE and len(rows[0]) > 1:
+        if query.parameters.aggregation_strategy == NONE and len(rows[0]) > 1:
             raise RequestError(
                 413,
                 f"the text has more than {self._max_length} tokens (special tokens included), for "
@@ -118,20 +113,22 @@ class TokenClassification:
 
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
         [windows] = computed
-        options: Options = query.options
+        [text] = query.texts
+        wanted: NerParameters = query.parameters
+        strategy, ignored = wanted.aggregation_strategy, frozenset(wanted.ignore_labels)
         entities = [
             entity
             for window in windows
-            for entity in self._aggregate(self._tokens(window, options.text), options.strategy)
-            if entity.name not in options.ignored
+            for entity in self._aggregate(self._tokens(window, str(text)), strategy)
+            if entity.name not in ignored
         ]
         if len(windows) > 1:
             entities = merge_overlapping(entities)
-        key = "entity" if options.strategy == NONE else "entity_group"
+        key = "entity" if strategy == NONE else "entity_group"
         return [_as_json(entity, key) for entity in entities]
 
     def _tokens(self, window: Computed, text: str) -> list[Token]:
-        """The tokens that are not special. Source: gather_pre_entities."""
+        """Return the tokens that are not special. Source: gather_pre_entities."""
         encoding = window.row.encoding
         if encoding is None:
             raise ValueError("a row without its encoding has no offsets")
@@ -155,7 +152,7 @@ class TokenClassification:
         return Token(word, scores, start, end, index, is_subword)
 
     def _aggregate(self, tokens: list[Token], strategy: str) -> list[Entity]:
-        """Source: aggregate."""
+        """Make entities of tokens. Source: aggregate."""
         if strategy in WORD_STRATEGIES:
             entities = group_words(tokens, strategy, self._labels, self._spell)
         else:
@@ -163,12 +160,12 @@ class TokenClassification:
         return entities if strategy == NONE else group(entities, _group_name, self._spell)
 
     def _spell(self, tokens: list[str]) -> str:
-        """Source: TokenizersBackend.convert_tokens_to_string."""
+        """Return the text of tokens. Source: TokenizersBackend.convert_tokens_to_string."""
         decoder = self._tokenizer.decoder
         return " ".join(tokens) if decoder is None else str(decoder.decode(tokens))
 
     def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
-        position, size = wanted["position"], len(query.options.text)
+        position, size = wanted["position"], len(query.texts[0])
         if position is not None and position >= size:
             raise RequestError(422, f"position must be below {size}, the characters of the text")
         target: LabelOfToken | None = wanted["target"]
@@ -178,19 +175,14 @@ class TokenClassification:
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """The logit of a label at a token: asked for, else those of the surest entity."""
+        """Return a label's logit at a token: as asked, or those of the surest entity."""
         [windows] = computed
-        options: Options = query.options
-        texts = {"text": options.text}
+        [text] = query.texts
         target: LabelOfToken | None = wanted["target"]
         if target is not None and target.token is not None:
-            check_place(target.token, windows)
-            place = (target.token, target.label)
-            label = self._labels[target.label]
-            return [Target(label, windows[0].row, texts, 0, place, per_token=True)]
-        tokens = [
-            (window, token) for window in windows for token in self._tokens(window, options.text)
-        ]
+            self._check_token_index(target.token, windows)
+            return [self._target(windows[0], str(text), target.token, target.label)]
+        tokens = [(each, token) for each in windows for token in self._tokens(each, str(text))]
         position = wanted["position"]
         if position is not None:
             tokens = [each for each in tokens if each[1].start <= position < each[1].end]
@@ -199,21 +191,23 @@ class TokenClassification:
                 422,
                 "position has no token; send the place of a letter, counted in characters from 0",
             )
-        window, token = max(tokens, key=lambda each: self._inside(each[1].scores))
-        best = max(range(len(self._labels)), key=token.scores.__getitem__)
-        index = best if target is None else target.label
-        place = (token.index, index)
-        return [Target(self._labels[index], window.row, texts, 0, place, per_token=True)]
+        window, token = max(tokens, key=lambda each: self._entity_score(each[1].scores))
+        label = argmax(token.scores) if target is None else target.label
+        return [self._target(window, str(text), token.index, label)]
 
-    def _inside(self, scores: Sequence[float]) -> float:
-        """How sure it is that a token is of an entity."""
+    def _target(self, window: Computed, text: str, token: int, label: int) -> Target:
+        place, texts = (token, label), {"text": text}
+        return Target(self._labels[label], window.row, texts, 0, place, per_token=True)
+
+    def _entity_score(self, scores: Sequence[float]) -> float:
+        """Return the best score of a label that marks an entity."""
         pairs = zip(self._labels, scores, strict=True)
         return max(
             (score for label, score in pairs if label != OUTSIDE or len(scores) == 1), default=0.0
         )
 
     def plain_text(self, answer: Any) -> str:
-        """One line: `Ada Lovelace (PER), London (LOC)`."""
+        """Return one line, such as `Ada Lovelace (PER), London (LOC)`."""
         return ", ".join(
             f"{entity['word']} ({entity.get('entity_group', entity.get('entity'))})"
             for entity in answer

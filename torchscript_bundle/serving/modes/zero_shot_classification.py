@@ -1,17 +1,16 @@
-"""Zero-shot classification: a text and labels that the request chooses -> a score for each label.
+"""Zero-shot classification: a text and labels of the request's choice -> a score for each label.
 
-Answers as the Hugging Face zero-shot-classification task does: `{"sequence", "labels", "scores"}`,
-the best label first. Source: transformers' ZeroShotClassificationPipeline.
+Answers are those of Hugging Face's zero-shot-classification task: `{"sequence", "labels",
+"scores"}`, best label first. Source: transformers' ZeroShotClassificationPipeline.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
-from tokenizers import Tokenizer
 
 from torchscript_bundle.serving.api import fields
 from torchscript_bundle.serving.api.json_schema import (
@@ -22,32 +21,33 @@ from torchscript_bundle.serving.api.json_schema import (
     array,
     record,
 )
-from torchscript_bundle.serving.artifact import REMAKE, Bundle
-from torchscript_bundle.serving.errors import ArtifactError, RequestError
+from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
-from torchscript_bundle.serving.modes.base import Computed, Query
-from torchscript_bundle.serving.modes.checks import check_leaves_room
+from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
+from torchscript_bundle.serving.modes.options import ZeroShotOptions
 from torchscript_bundle.serving.text.tokenizer import Truncation
+
+if TYPE_CHECKING:
+    from torchscript_bundle.serving.api.protocols.call import Call
 
 MOST_LABELS = 1000
 LONGEST_LABEL = 500
 LONGEST_TEMPLATE = 1000
-#: Most characters of a text times its labels: the text is tokenized whole with each of them.
+#: Most characters of a text times its labels: the whole text is tokenized with each label.
 MOST_CHARACTERS = 250_000
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What a request asks of one text."""
-
-    text: str
-    labels: Sequence[str]
+class ZeroShotParameters(Parameters):
+    candidate_labels: list[str]
     multi_label: bool
+    hypothesis_template: str
 
 
 @dataclass(frozen=True)
 class Labels(fields.Texts):
-    """Texts, or one with commas between them."""
+    """A list of texts, or one text that separates them by commas."""
 
     def check(self, value: object) -> list[str]:
         if isinstance(value, str):
@@ -58,9 +58,7 @@ class Labels(fields.Texts):
         return {"anyOf": [super().bounds(), {"type": "string", "pattern": f"[^,{fields.SPACE}]"}]}
 
 
-class ZeroShotClassification:
-    """See the module."""
-
+class ZeroShotClassification(ForwardMode):
     item_keys = fields.named(fields.TEXT)
     parameters = fields.named(
         Labels(
@@ -74,7 +72,7 @@ class ZeroShotClassification:
             example=["delivery", "billing"],
         ),
         fields.Boolean("multi_label", "Score each label by itself.", default=False),
-        # Other braces would have a meaning in transformers, which reads a format string.
+        # transformers takes a format string, where other braces would have a meaning.
         fields.Text(
             "hypothesis_template",
             "A sentence with {} where the label goes.",
@@ -92,87 +90,79 @@ class ZeroShotClassification:
         fields.Text("target", "The label of candidate_labels that is explained.")
     )
     truncation = Truncation("only_first")
-    inference_client_defaults: Mapping[str, object] = {}
 
     def __init__(self, bundle: Bundle) -> None:
-        missing = {"entailment", "contradiction"} - bundle.mode_options.keys()
-        if missing:
-            raise ArtifactError(f"bundle.json: mode_options lacks {sorted(missing)}; {REMAKE}")
-        self._entailment: int = bundle.mode_options["entailment"]
-        self._contradiction: int = bundle.mode_options["contradiction"]
+        self._options = ZeroShotOptions.read(bundle.mode_options)
         self._half = bundle.max_length // 2
-
-    def set_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Takes the artifact's tokenizer, before the first request."""
-        self._tokenizer = tokenizer
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
         text = fields.read_item(self.item_keys, item)["text"]
-        labels, multi_label, template = fields.read_values(self.parameters, parameters).values()
+        wanted = ZeroShotParameters.read(self.parameters, parameters)
+        labels = wanted.candidate_labels
         if len(text) * len(labels) > MOST_CHARACTERS:
             raise RequestError(
                 413,
                 f"the text has {len(text)} characters for {len(labels)} labels; send at most "
                 f"{MOST_CHARACTERS // len(labels)} characters, or fewer labels",
             )
-        before, after = template.split("{}")
+        before, after = wanted.hypothesis_template.split("{}")
         hypotheses = [before + label + after for label in labels]
         for hypothesis in hypotheses:
-            check_leaves_room(self._tokenizer, hypothesis, self._half, "a label in its template")
-        pairs = [(text, hypothesis) for hypothesis in hypotheses]
-        return Query(pairs, Ask(text, labels, multi_label))
+            self._check_leaves_room(hypothesis, self._half, "a label in its template")
+        return Query([(text, hypothesis) for hypothesis in hypotheses], wanted)
 
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
-        ask: Ask = query.options
+        wanted: ZeroShotParameters = query.parameters
         rows = [row for [row] in computed]
-        scores = self._scores(torch.stack([row.outputs[0].float().cpu() for row in rows]), ask)
-        ranked = torch.sort(scores, descending=True, stable=True)
-        truncated = {"truncated": True} if any(row.row.truncated for row in rows) else {}
+        logits = torch.stack([row.outputs[0].float().cpu() for row in rows])
+        ranked = torch.sort(self._scores(logits, wanted), descending=True, stable=True)
         return {
-            "sequence": ask.text,
-            "labels": [ask.labels[index] for index in ranked.indices.tolist()],
+            "sequence": query.texts[0][0],
+            "labels": [wanted.candidate_labels[index] for index in ranked.indices.tolist()],
             "scores": ranked.values.tolist(),
-            **truncated,
+            **self._cut_note(*(row.row for row in rows)),
         }
 
-    def _scores(self, logits: torch.Tensor, ask: Ask) -> torch.Tensor:
+    def _scores(self, logits: torch.Tensor, wanted: ZeroShotParameters) -> torch.Tensor:
         """Logits `[labels, classes of the model]` -> scores `[labels]`.
 
-        Labels that exclude each other share one softmax; else each is weighed by itself, against
-        its contradiction.
+        Labels that exclude each other take one softmax over their entailment; otherwise each label
+        takes its own, of its entailment against its contradiction.
         """
-        if ask.multi_label or len(ask.labels) == 1:
-            either = logits[:, [self._contradiction, self._entailment]]
-            return torch.softmax(either, dim=-1)[:, 1]
-        return torch.softmax(logits[:, self._entailment], dim=0)
+        entailment, contradiction = self._options.entailment, self._options.contradiction
+        if wanted.multi_label or len(logits) == 1:
+            return torch.softmax(logits[:, [contradiction, entailment]], dim=-1)[:, 1]
+        return torch.softmax(logits[:, entailment], dim=0)
 
     def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
-        target, labels = wanted["target"], query.options.labels
+        target, labels = wanted["target"], query.parameters.candidate_labels
         if target is not None and target not in labels:
             raise RequestError(422, f"target must be one of {fields.listed(labels)}")
 
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """The logit that the text entails the label asked for, else the best one."""
-        ask: Ask = query.options
-        index = ask.labels.index(wanted["target"] or self.encode(query, computed)["labels"][0])
+        """Return the entailment logit of the label asked for, or of the best one."""
+        labels: list[str] = query.parameters.candidate_labels
+        index = labels.index(wanted["target"] or self.encode(query, computed)["labels"][0])
         [text] = computed[index]
         sent = dict(zip(("text", "hypothesis"), query.texts[index], strict=True))
-        return [Target(ask.labels[index], text.row, sent, 0, (self._entailment,))]
+        return [Target(labels[index], text.row, sent, 0, (self._options.entailment,))]
 
-    def inference_client_reply(self, answers: Sequence[Any], listed: bool) -> Any:
-        """A list of labels with their scores for each text; one text gets it bare."""
-        replies = [_label_entries(answer) for answer in answers]
-        return replies if listed else replies[0]
+    def for_inference_client(self, call: Call) -> Call:
+        """A list of labels with their scores for each text; for one text, that list alone."""
+
+        def reply(answers: list[Any]) -> Any:
+            replies = [_label_entries(answer) for answer in answers]
+            return replies if call.listed else replies[0]
+
+        return replace(call, reply=reply)
 
     def plain_text(self, answer: Any) -> str:
         return str(answer["labels"][0])
 
 
 def _label_entries(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    truncated = {"truncated": True} if "truncated" in answer else {}
-    return [
-        {"label": label, "score": score, **truncated}
-        for label, score in zip(answer["labels"], answer["scores"], strict=True)
-    ]
+    cut = {"truncated": True} if "truncated" in answer else {}
+    scored = zip(answer["labels"], answer["scores"], strict=True)
+    return [{"label": label, "score": score, **cut} for label, score in scored]

@@ -12,8 +12,7 @@ from torchscript_bundle.serving.artifact import Bundle, ServingOptions
 from torchscript_bundle.serving.engine.devices import make_current
 from torchscript_bundle.serving.engine.memory import limit_caches
 from torchscript_bundle.serving.generation.generation_service import GenerationService
-from torchscript_bundle.serving.modes import load_mode
-from torchscript_bundle.serving.modes.text_generation import Writing
+from torchscript_bundle.serving.modes import GENERATION_MODES
 from torchscript_bundle.serving.service import Service
 from torchscript_bundle.serving.torchserve import context as torchserve
 from torchscript_bundle.serving.torchserve.generation_worker import GenerationWorker
@@ -62,7 +61,7 @@ def load_worker(folder: Path, device: torch.device, model_name: str) -> Worker:
     limit_caches()
     make_current(device)
     bundle = Bundle.load(folder)
-    if isinstance(load_mode(bundle), Writing):
+    if bundle.mode in GENERATION_MODES:
         return GenerationWorker(GenerationService(folder, device, model_name))
     service = Service(folder, device, model_name)
     if os.environ.get(SHARE_WEIGHTS) == "1":

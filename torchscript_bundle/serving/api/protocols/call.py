@@ -24,6 +24,9 @@ class Form(Protocol):
     def parameters(self) -> Mapping[str, Field]:
         """The parameters, by their names."""
 
+    def for_inference_client(self, call: Call) -> Call:
+        """Adapt a call of Hugging Face's InferenceClient to the answers that it parses."""
+
 
 @dataclass(frozen=True)
 class Call:

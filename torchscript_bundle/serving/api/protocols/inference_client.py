@@ -7,26 +7,10 @@ Source: https://github.com/huggingface/huggingface_hub/tree/main/src/huggingface
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 from torchscript_bundle.serving.api.protocols import native
 from torchscript_bundle.serving.api.protocols.call import Call, Form
-from torchscript_bundle.serving.modes.base import AnswersInferenceClient
 
 
 def read(payload: dict[str, object], form: Form) -> Call:
-    """See the module.
-
-    Raises:
-        RequestError: as the native form does.
-    """
-    call = native.read(payload, form)
-    if not isinstance(form, AnswersInferenceClient):
-        return call
-
-    def reply(answers: list[Any]) -> Any:
-        return form.inference_client_reply(answers, call.listed)
-
-    parameters = {**form.inference_client_defaults, **call.parameters}
-    return replace(call, parameters=parameters, reply=reply)
+    """Read a call; raises as the native form does."""
+    return form.for_inference_client(native.read(payload, form))

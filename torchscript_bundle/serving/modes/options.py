@@ -1,0 +1,122 @@
+"""What modes store in `bundle.json` as `mode_options`: export writes it, serving reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+from torchscript_bundle.serving.artifact import BUNDLE_FILE, REMAKE
+from torchscript_bundle.serving.errors import ArtifactError
+
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+Pooling = Literal["mean", "cls", "last"]
+Activation = Literal["sigmoid", "identity"]
+
+
+@dataclass(frozen=True)
+class ModeOptions:
+    """The options of a mode that stores none; a subclass has a field for each key."""
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        """Read `Bundle.mode_options`; an ArtifactError names a key that is missing or wrong."""
+        place, hints = f"{BUNDLE_FILE}: mode_options", get_type_hints(cls)
+        missing = [name for name in hints if name not in stored]
+        if missing:
+            raise ArtifactError(f"{place} lacks {', '.join(missing)}; {REMAKE}")
+        for name, hint in hints.items():
+            if not _fits(stored[name], hint):
+                words = ", ".join(get_args(hint)) if get_origin(hint) is Literal else ""
+                wanted = f"known are {words}" if words else f"not {cls.__annotations__[name]}"
+                raise ArtifactError(f"{place}.{name} is {stored[name]!r}; {wanted}; {REMAKE}")
+        return cls(**{name: stored[name] for name in hints})
+
+
+@dataclass(frozen=True)
+class SequenceClassificationOptions(ModeOptions):
+    """How logits become scores: the `problem_type` of transformers."""
+
+    problem_type: ProblemType
+
+
+@dataclass(frozen=True)
+class FillMaskOptions(ModeOptions):
+    """The mask, and whether spaces before punctuation are removed from filled texts."""
+
+    mask_token: str
+    mask_token_id: int
+    clean_up_spaces: bool
+
+
+@dataclass(frozen=True)
+class QuestionAnsweringOptions(ModeOptions):
+    """The token for "no answer", if any, and whether the tokenizer splits a text into words."""
+
+    null_token: int | None
+    has_words: bool
+
+
+@dataclass(frozen=True)
+class ZeroShotOptions(ModeOptions):
+    """Indices of the logits for "the text entails it" and "the text contradicts it"."""
+
+    entailment: int
+    contradiction: int
+
+
+@dataclass(frozen=True)
+class FeatureExtractionOptions(ModeOptions):
+    """How token vectors become a text's vector; prompts by name are put before the text."""
+
+    pooling: Pooling
+    normalized: bool
+    prompts: dict[str, str]
+    default_prompt: str
+
+
+@dataclass(frozen=True)
+class RerankingOptions(ModeOptions):
+    """What turns a logit into a score."""
+
+    activation: Activation
+
+
+@dataclass(frozen=True)
+class GenerationOptions(ModeOptions):
+    """Facts of a model that generates text; ids and lengths are those of its module.
+
+    Attributes:
+        start_id: the decoder's first token; -1 without an encoder.
+        defaults: the model's own sampling parameters.
+        chat_template: Jinja source that renders messages; None where there is none.
+        special_tokens: the tokenizer's, by role, which the template may print.
+        clean_up_spaces: whether spaces before punctuation are removed.
+    """
+
+    eos_ids: list[int]
+    pad_id: int
+    start_id: int
+    first_id: int
+    last_id: int
+    max_source_length: int
+    defaults: dict[str, Any]
+    chat_template: str | None
+    special_tokens: dict[str, Any]
+    clean_up_spaces: bool
+    default_max_new_tokens: int
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Return whether a value read from JSON has a type; true is not a number."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return value in inner
+    if kind is UnionType:
+        return any(_fits(value, each) for each in inner)
+    if kind is dict:
+        return isinstance(value, dict) and all(_fits(each, inner[1]) for each in value.values())
+    if kind is list:
+        return isinstance(value, list) and all(_fits(each, inner[0]) for each in value)
+    return hint is Any or type(value) is hint
