@@ -98,8 +98,9 @@ def test_handler_knows_serving_only() -> None:
 
 
 def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
-    """Except for the archive's OpenAPI document, a model's own settings of generation, which are
-    held to the bounds of requests, and the quality gate, which runs what workers run.
+    """The artifact's contract is in three files. Besides, export imports what makes the archive's
+    OpenAPI document, the bounds of requests, for a model's own settings of generation, and in its
+    quality gate what workers run.
     """
     contract = ("artifact", "errors", "modes.mode_options")
     shared = {f"torchscript_bundle.serving.{name}" for name in contract}
@@ -132,16 +133,15 @@ FLOORS = (
 
 def test_arrows_in_serving_point_down() -> None:
     floor_of = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-    up: dict[str, str] = {}
+    up: set[tuple[str, str]] = set()
     for path in sorted((PACKAGE / "serving").rglob("*.py")):
-        place = path.relative_to(PACKAGE / "serving")
-        own = place.parts[0].removesuffix(".py")
+        own = path.relative_to(PACKAGE / "serving").parts[0].removesuffix(".py")
         for name in imports(path.read_text()):
             if own != "__init__" and name.startswith("torchscript_bundle.serving."):
                 room = name.split(".")[2]
                 if floor_of[room] < floor_of[own]:
-                    up[place.as_posix()] = room
-    assert up == {}
+                    up.add((own, room))
+    assert up == set()
 
 
 def modules() -> dict[str, Path]:
@@ -236,6 +236,8 @@ def test_safe_source_is_not_found(source: str) -> None:
 
 def test_every_mode_has_its_facts_and_is_exported_and_served() -> None:
     assert [*TASKS] == [*EXPORTED]
+    for name, task in TASKS.items():
+        assert getattr(EXPORTED[name], "reads_source", False) == task.reads_source
     assert set(EXPORTED) <= set(SERVED)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torchscript_bundle.serving.artifact import PRECISIONS
 
@@ -40,27 +40,19 @@ class Task:
         return 2 * max_length if self.reads_source else max_length
 
 
-def _generation(
-    auto_class: str,
-    artifacts_dir: str,
-    other_names: tuple[str, ...],
-    *,
-    older_artifacts_dir: str | None = None,
-    reads_source: bool = False,
-) -> Task:
-    return Task(
-        auto_class=auto_class,
-        artifacts_dir=artifacts_dir,
-        older_artifacts_dir=older_artifacts_dir,
-        other_names=other_names,
-        settings=("max_batch_tokens", "default_max_new_tokens"),
-        explained=False,
-        precisions=("float32", "bfloat16"),
-        generates=True,
-        reads_source=reads_source,
-    )
-
-
+TEXT_GENERATION = Task(
+    auto_class="AutoModelForCausalLM",
+    artifacts_dir="Text_generation_artifacts",
+    older_artifacts_dir="Text_gen_artifacts",
+    other_names=(
+        *("causal_lm", "generation", "generate", "llm", "chat", "chat_completion"),
+        *("conversational", "completion", "language_modeling"),
+    ),
+    settings=("max_batch_tokens", "default_max_new_tokens"),
+    explained=False,
+    precisions=("float32", "bfloat16"),
+    generates=True,
+)
 TASKS = {
     "sequence_classification": Task(
         auto_class="AutoModelForSequenceClassification",
@@ -109,19 +101,13 @@ TASKS = {
         artifacts_dir="Reranking_artifacts",
         other_names=("rerank", "reranker", "ranking", "text_ranking", "cross_encoder"),
     ),
-    "text_generation": _generation(
-        "AutoModelForCausalLM",
-        "Text_generation_artifacts",
-        (
-            *("causal_lm", "generation", "generate", "llm", "chat", "chat_completion"),
-            *("conversational", "completion", "language_modeling"),
-        ),
-        older_artifacts_dir="Text_gen_artifacts",
-    ),
-    "text2text_generation": _generation(
-        "AutoModelForSeq2SeqLM",
-        "Text2text_generation_artifacts",
-        (
+    "text_generation": TEXT_GENERATION,
+    "text2text_generation": replace(
+        TEXT_GENERATION,
+        auto_class="AutoModelForSeq2SeqLM",
+        artifacts_dir="Text2text_generation_artifacts",
+        older_artifacts_dir=None,
+        other_names=(
             *("text2text", "summarization", "summarisation", "summary", "translation", "translate"),
             *("seq2seq", "seq2seq_lm", "sequence_to_sequence", "paraphrasing"),
         ),

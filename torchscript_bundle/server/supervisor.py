@@ -209,7 +209,7 @@ class Server(Client):
             return None
 
     def _recorded_pid(self) -> int | None:
-        """The process id that `torchserve --start` noted; by now it may be another process's."""
+        """Return the process id that `torchserve --start` noted; it may be reused by now."""
         temp = self._recorded_temp()
         try:
             return int((temp / ".model_server.pid").read_text()) if temp is not None else None

@@ -28,6 +28,8 @@ class ExportMode(ABC):
 
     The defaults are those of a model that answers in one forward pass with its head's logits.
 
+    `export.tasks` has what the config must know of it.
+
     Attributes:
         outputs: what the wrapped module returns, in order.
         pairs: whether a row holds two texts, such as a question and its context.
