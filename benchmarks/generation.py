@@ -31,8 +31,8 @@ from torchscript_bundle.jit import tracing  # noqa: E402
 from torchscript_bundle.serving.api.sampling import Settings  # noqa: E402
 from torchscript_bundle.serving.generation.answer import Answer  # noqa: E402
 from torchscript_bundle.serving.generation.packed_generator import pack_generator  # noqa: E402
-from torchscript_bundle.serving.generation.scheduler import Engine  # noqa: E402
-from torchscript_bundle.serving.generation.turns import Limits  # noqa: E402
+from torchscript_bundle.serving.generation.request_queue import Limits  # noqa: E402
+from torchscript_bundle.serving.generation.scheduler import Scheduler  # noqa: E402
 from torchscript_bundle.serving.text.detokenizer import Detokenizer  # noqa: E402
 
 BATCHES = (1, 8)
@@ -84,27 +84,20 @@ def packed_writer(path: Path, precision: str) -> Writer:
     generator, reason = pack_generator(tracing.load(path, CPU), [1000, 2000, 3000], precision)
     if reason is not None:
         raise RuntimeError(f"weights cannot be packed in {precision} here: {reason}")
-    settings = Settings(
-        max_new_tokens=NEW,
-        do_sample=False,
-        temperature=1.0,
-        top_k=0,
-        top_p=1.0,
-        repetition_penalty=1.0,
-        seed=0,
-    )
     nameless = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
 
     def write(ids: Tensor) -> Tensor:
-        engine = Engine(generator, CPU, Limits(max(BATCHES), max(BATCHES) * (PROMPT + NEW)))
+        scheduler = Scheduler(generator, CPU, Limits(max(BATCHES), max(BATCHES) * (PROMPT + NEW)))
         answers = [
-            Answer(row, settings, NEW, frozenset(), Detokenizer(nameless, row, clean_up=False), {})
+            Answer(
+                row, Settings(), NEW, frozenset(), Detokenizer(nameless, row, clean_up=False), {}
+            )
             for row in ids.tolist()
         ]
         for answer in answers:
-            engine.add([answer])
+            scheduler.add([answer])
         while not all(answer.done for answer in answers):
-            engine.step()
+            scheduler.step()
         return torch.tensor([[piece.token for piece in answer.pieces] for answer in answers])
 
     return write

@@ -1,4 +1,4 @@
-"""A module whose forward takes the named arguments and no others."""
+"""Wrap a module so that its forward takes the named arguments and no others."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
 
 class KeptArguments(torch.nn.Module):
-    """Made by `keep_arguments`, which gives each choice of names a class with that `forward`.
-
-    Attributes:
-        module: what is called, by keyword.
-    """
+    """Base of the wrappers that `keep_arguments` makes; it calls `module` by keyword."""
 
     module: torch.nn.Module
 
@@ -41,23 +37,18 @@ def keep_arguments(
     outputs: Sequence[str] = (),
     unlisted: Sequence[str] = (),
 ) -> KeptArguments:
-    """Wraps `module` so that its forward takes `names` only, by position and in that order.
+    """Wrap a module so that its forward takes `names` only, by position and in that order.
 
-    A trace takes its arguments by position, and `None` is no argument of a trace: what lies between
-    two arguments that are given has to go from the signature. The trace's schema has these names.
+    A trace takes its arguments by position and none of them may be `None`, so unused arguments
+    between the given ones have to leave the signature. The schema of the trace has these names.
 
     Args:
-        module: any module whose forward takes `names` by keyword.
-        names: arguments to keep. One that would only fall into `**kwargs` is refused, since few
-            modules tell a misspelt one from one that they read; a forward of `**kwargs` alone is
-            not checked.
-        fixed: what to pass for other arguments at every call. A trace keeps it as a constant.
-        outputs: members of what the module returns, to return as a tuple instead of the whole.
-        unlisted: those of `names` that may fall into `**kwargs` after all.
-
-    Raises:
-        ValueError: the module does not take an argument, or needs one that is neither kept nor
-            fixed; or one is given twice.
+        module: takes `names` by keyword.
+        names: arguments to keep. One that only `**kwargs` takes may be misspelt and is refused,
+            unless `unlisted` has it or forward has `**kwargs` alone.
+        fixed: values of other arguments, which a trace keeps as constants.
+        outputs: members of the output to return as a tuple, instead of the whole.
+        unlisted: see `names`.
 
     Example:
         >>> lstm = keep_arguments(torch.nn.LSTM(3, 2), ["input"], fixed={"hx": None})
@@ -66,14 +57,14 @@ def keep_arguments(
     """
     fixed = fixed or {}
     _check(module, names, {*fixed, *unlisted}, [*names, *fixed])
-    # A class of its own, because inspect and the tracer read the signature off the function.
+    # inspect and the tracer read the signature of the class's function.
     kind = type(KeptArguments.__name__, (KeptArguments,), {"forward": _forward(names)})
     wrapped: KeptArguments = kind(module, fixed, outputs)
     return wrapped
 
 
 def _forward(names: Sequence[str]) -> Callable[..., Any]:
-    """A method whose signature is `(self, *names)`."""
+    """Return a method with the signature `(self, *names)`."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = inspect.Signature([inspect.Parameter(name, kind) for name in ("self", *names)])
 
@@ -88,11 +79,7 @@ def _forward(names: Sequence[str]) -> Callable[..., Any]:
 def _check(
     module: torch.nn.Module, names: Sequence[str], loose: Set[str], given: Sequence[str]
 ) -> None:
-    """Refuses arguments that cannot be passed to `module` together; `loose` ones may be in kwargs.
-
-    Raises:
-        ValueError: see `keep_arguments`.
-    """
+    """Raise ValueError if `module` cannot be called with `given`; `**kwargs` may take `loose`."""
     parameters = inspect.signature(module.forward).parameters.values()
     named = [each for each in parameters if each.kind in NAMED]
     takes = [each.name for each in named]
@@ -115,11 +102,6 @@ def _check(
 
 
 def _member(output: Any, name: str) -> Any:
-    """One member of an output.
-
-    Raises:
-        ValueError: it has none of that name, or None there.
-    """
     member = getattr(output, name, None)
     if member is None:
         raise ValueError(f"{type(output).__name__} has no {name}")

@@ -1,7 +1,4 @@
-"""What attention reads besides its input: which tokens are real, and keys and values of the past.
-
-Types for both sides of a trace; see `types`.
-"""
+"""Attention masks and key-value caches, as types for both sides of a trace; see `types`."""
 
 from __future__ import annotations
 
@@ -16,15 +13,11 @@ from torchscript_bundle.jit.types import DataclassAsDict
 
 @dataclass
 class AttentionMask(DataclassAsDict):
-    """Which tokens are real, and which are padding; or which tokens each query may see.
+    """A padding mask, or a mask of the tokens that each query attends to.
 
     Attributes:
-        mask: bool `[batch, length]`, true for a real token; or `[batch, heads, queries, length]`,
-            true for what a query may see, with 1 head or query for all of them. An int64 mask is
-            converted.
-
-    Raises:
-        ValueError: the mask has another shape or dtype.
+        mask: bool `[batch, length]`, true for a token that is not padding; or
+            `[batch, heads, queries, length]`, with 1 head or query for all. int64 is converted.
     """
 
     mask: Tensor
@@ -38,49 +31,28 @@ class AttentionMask(DataclassAsDict):
         self.mask = self.mask.bool()
 
     def by_query(self) -> Tensor:
-        """Return bool `[batch, heads, queries, length]`, for `scaled_dot_product_attention`.
-
-        A mask `[batch, length]` gets one head and one query, which stand for all.
-        """
+        """Return bool `[batch, heads, queries, length]`, for `scaled_dot_product_attention`."""
         return self.mask[:, None, None, :] if self.mask.dim() == 2 else self.mask
 
     def int64(self) -> Tensor:
-        """Return int64 `[batch, length]`, 1 for a real token: as transformers and tokenizers do.
-
-        Raises:
-            ValueError: the mask is one of queries, which transformers would add to its scores.
-        """
-        return self._of_tokens().long()
-
-    def position_ids(self) -> Tensor:
-        """Return int64 `[batch, length]`: real tokens counted from 0, wherever the padding is.
-
-        Padding gets 0, a position that every model has. Source: transformers' GenerationMixin.
-
-        Raises:
-            ValueError: the mask is one of queries, which does not say what is padding.
-        """
-        return (self.int64().cumsum(-1) - 1).masked_fill(~self.mask, 0)
-
-    def _of_tokens(self) -> Tensor:
+        """Return int64 `[batch, length]`, as transformers and tokenizers have it."""
         if self.mask.dim() == 2:
-            return self.mask
+            return self.mask.long()
         raise ValueError(
             "this needs a mask of tokens [batch, length], "
             f"not one of queries {list(self.mask.shape)}"
         )
 
+    def position_ids(self) -> Tensor:
+        """Return int64 `[batch, length]`: tokens counted from 0, padding 0, as in transformers."""
+        return (self.int64().cumsum(-1) - 1).masked_fill(~self.mask, 0)
+
 
 @dataclass
 class KeyValueCache(DataclassAsDict):
-    """One layer's keys and values of the tokens so far.
+    """The keys and values of one layer, float `[batch, heads, length, head_size]`.
 
-    Attributes:
-        key: float `[batch, heads, length, head_size]`; length 0 before the first token.
-        value: the same; its head size may be another.
-
-    Raises:
-        ValueError: the shapes are not of one batch, heads and length.
+    The head size of the values may differ.
     """
 
     key: Tensor
@@ -88,7 +60,7 @@ class KeyValueCache(DataclassAsDict):
 
     def __post_init__(self) -> None:
         if is_tracing():
-            return  # a comparison of traced sizes would be kept as a constant
+            return  # the trace would keep the comparison as a constant
         key, value = self.key.shape, self.value.shape
         if len(key) != 4 or len(value) != 4 or key[:3] != value[:3]:
             raise ValueError(

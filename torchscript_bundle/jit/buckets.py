@@ -1,7 +1,7 @@
-"""Several traces of one module, one for each length, behind a single `forward`.
+"""Dispatch by length to several traces of one module, behind a single `forward`.
 
-TorchScript reads the annotations here, so they are not postponed. It works out what `forward`
-returns, which is what the traces return, however many tensors that is.
+TorchScript reads the annotations here, so they are not postponed. It infers what `forward` returns
+from what the traces return, however many tensors that is.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from torchscript_bundle.jit.deprecation import accept_deprecation
 
 
 class _Dispatch(torch.nn.Module):
-    """Scripted: the length picks the trace. TorchScript unrolls the loop over the list."""
+    """Scripted; TorchScript unrolls the loop over the traces."""
 
     lengths: list[int]
 
@@ -31,7 +31,7 @@ class _TwoInputs(_Dispatch):
 
 
 class _ThreeInputs(_Dispatch):
-    """The same with token types: TorchScript has no variable number of arguments."""
+    """With token types: TorchScript has no variable number of arguments."""
 
     def forward(  # type: ignore[no-untyped-def]
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor
@@ -45,14 +45,10 @@ class _ThreeInputs(_Dispatch):
 def dispatch_by_length(
     traces: Sequence[torch.jit.ScriptModule], lengths: Sequence[int], inputs: int
 ) -> torch.jit.ScriptModule:
-    """One module that runs `traces[i]` where the inputs have length `lengths[i]`.
+    """Return a module that runs `traces[i]` on inputs of length `lengths[i]`, all distinct.
 
-    Traces of the same module share its parameters, and the saved file holds them once.
-
-    Args:
-        traces: each takes `inputs` tensors `[batch, length]` and returns a tuple of tensors.
-        lengths: the length that each was traced at, distinct.
-        inputs: 2 (ids and mask) or 3 (token types as well).
+    The traces take `inputs` tensors `[batch, length]` each: 2 (ids and mask) or 3 (token types as
+    well). They share the module's parameters, and the saved file holds them once.
     """
     dispatch = {2: _TwoInputs, 3: _ThreeInputs}[inputs](traces, lengths)
     with accept_deprecation():

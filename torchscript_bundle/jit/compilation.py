@@ -1,12 +1,13 @@
-"""Compiles a tree of modules, each as its compile mode says, children first.
+"""Compile a tree of modules, children first, each by its compile mode.
 
-A scripted child keeps its control flow inside a traced parent, and a traced child may hold any
-Python inside a scripted parent. After `e3nn/util/jit.py` of https://github.com/e3nn/e3nn.
+A scripted child keeps its control flow inside a traced parent, and a traced child may run any
+Python inside a scripted parent. After e3nn/util/jit.py of https://github.com/e3nn/e3nn.
 """
 
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,30 +21,25 @@ from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.jit.examples import MethodInputs, to_module, tracing_inputs
 from torchscript_bundle.jit.gaps import bridged_gaps
 from torchscript_bundle.jit.modes import CompileMode, get_compile_mode
-from torchscript_bundle.jit.names import readable_names
 
 
 def compile(
     module: torch.nn.Module, *, in_place: bool = True, examples: int = 1
 ) -> torch.nn.Module:
-    """Compiles a module and all below it that have a compile mode; the others are left alone.
+    """Compile a module and its descendants that have a compile mode.
+
+    The result is a ScriptModule if `module` is one, or has the mode "script" or "trace". After an
+    error, which a module, the tracer or the compiler may also raise, `module` is as it was.
 
     Args:
         module: in the mode (training or eval) that is to be compiled.
-        in_place: whether compiled children replace those of `module`. Else they replace those of a
-            copy, made only if there is one to replace, that shares parameters and buffers.
-        examples: example inputs of each traced module. Those after the first check that the graph
-            stays the same.
-
-    Returns:
-        A ScriptModule if `module` has the mode "script" or "trace", or is one already.
+        in_place: False replaces children in a copy, which shares parameters and buffers.
+        examples: number of example inputs of each traced module; each must give the same graph.
 
     Raises:
         NotImplementedError: a module in the tree is "unsupported".
         ValueError: a module that is to be traced declares no inputs.
         torch.jit.TracingCheckError: the graph depends on the example.
-        Exception: whatever a module, the tracer or the compiler raises. Whatever is raised,
-            `module` is left as it was.
     """
     return _compile_tree(module, _Call(get_compile_mode(module), examples), in_place)
 
@@ -51,10 +47,7 @@ def compile(
 def script(
     module: torch.nn.Module, *, in_place: bool = True, examples: int = 1
 ) -> torch.jit.ScriptModule:
-    """Scripts a module whose own mode may be another, and compiles those below as they say.
-
-    Arguments and errors are those of `compile`.
-    """
+    """Script a module whatever its own mode, and compile its descendants; see `compile`."""
     scripted = _compile_tree(module, _Call("script", examples), in_place)
     assert isinstance(scripted, torch.jit.ScriptModule)
     return scripted
@@ -68,19 +61,14 @@ def trace(
     in_place: bool = True,
     strict: bool = True,
 ) -> torch.jit.ScriptModule:
-    """Traces `forward` of a module, and compiles those below as they say.
+    """Trace `forward` of a module whatever its own mode, and compile its descendants.
 
     Args:
-        module: its own mode may be another.
-        example_inputs: the arguments; None for what the module declares.
-        check_inputs: more of them, that must give the same graph. Without any, torch's own check (a
-            second trace compared with the first) is off: `verify` compares with the eager module
-            at many shapes, which says more.
-        in_place: as for `compile`.
+        example_inputs: arguments of `forward`; None for those that the module declares.
+        check_inputs: further arguments, which must give the same graph. Without any, torch does not
+            trace a second time to compare; `verify` compares with the eager module instead.
+        in_place: see `compile`, also for errors.
         strict: False lets `forward` return lists and dicts.
-
-    Raises:
-        As `compile` does.
     """
     inputs = None if example_inputs is None else {"forward": example_inputs}
     checks = [{"forward": arguments} for arguments in check_inputs]
@@ -95,18 +83,7 @@ def trace_module(
     in_place: bool = True,
     strict: bool = True,
 ) -> torch.jit.ScriptModule:
-    """Traces several methods of a module, which share its weights.
-
-    Args:
-        module: as for `trace`.
-        inputs: each method's arguments; None for what the module declares.
-        check_inputs: as for `trace`, with the same methods.
-        in_place: as for `compile`.
-        strict: False lets methods return lists and dicts.
-
-    Raises:
-        As `compile` does.
-    """
+    """Trace several methods of a module, which share its weights; see `trace`."""
     given = None if inputs is None else [inputs, *check_inputs]
     traced = _compile_tree(module, _Call("trace", 1, given, strict), in_place)
     assert isinstance(traced, torch.jit.ScriptModule)
@@ -115,15 +92,11 @@ def trace_module(
 
 @dataclass
 class _Call:
-    """One call: what it says of the root, and what it has done so far.
+    """One call: its options for the root, and what it has compiled.
 
     Attributes:
-        mode: of the root, whatever the root says of itself.
-        examples: for each module that declares its inputs.
-        inputs: of the root, if the caller gave them.
-        strict: of the root, if it is traced.
-        compiled: what each module below became, so that a shared one stays shared.
-        replaced: parent, name and module, in the order of replacement.
+        compiled: by original module, so that a shared module stays shared.
+        replaced: parent, name and original module, in the order of replacement.
     """
 
     mode: CompileMode | None
@@ -135,44 +108,31 @@ class _Call:
 
 
 def _compile_tree(root: torch.nn.Module, call: _Call, in_place: bool) -> torch.nn.Module:
-    _refuse_unsupported(root)
-    with accept_deprecation(), readable_names(root):
-        if not in_place and _has_children_to_compile(root):
-            root = copy_sharing_tensors(root)
-        with _put_back_on_error(call):
-            _compile_children(root, "", call)
-            return _compile_one(root, "", call.mode, call)
-
-
-def _refuse_unsupported(root: torch.nn.Module) -> None:
     for path, module in root.named_modules():
         if get_compile_mode(module) == "unsupported":
             raise NotImplementedError(f"{_where(path, module)} does not support TorchScript")
+    with accept_deprecation(), readable_names(root):
+        others = (module for module in root.modules() if module is not root)
+        if not in_place and any(map(_is_to_compile, others)):
+            root = copy_sharing_tensors(root)
+        try:
+            _compile_children(root, "", call)
+            return _compile_one(root, "", call.mode, call)
+        except BaseException:
+            for parent, name, child in reversed(call.replaced):
+                setattr(parent, name, child)
+            raise
 
 
-def _has_children_to_compile(root: torch.nn.Module) -> bool:
-    return any(
-        get_compile_mode(module) is not None and not isinstance(module, torch.jit.ScriptModule)
-        for module in root.modules()
-        if module is not root
-    )
+def _is_to_compile(module: torch.nn.Module) -> bool:
+    return get_compile_mode(module) is not None and not isinstance(module, torch.jit.ScriptModule)
 
 
 def copy_sharing_tensors(root: torch.nn.Module) -> torch.nn.Module:
-    """A copy of the modules only: a second set of a large model's weights may not fit."""
+    """Return a copy of the modules with the same tensors: a second copy may not fit in memory."""
     compiled = [each for each in root.modules() if isinstance(each, torch.jit.ScriptModule)]
     shared = [*root.parameters(), *root.buffers(), *compiled]
     return copy.deepcopy(root, {id(each): each for each in shared})
-
-
-@contextmanager
-def _put_back_on_error(call: _Call) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        for parent, name, child in reversed(call.replaced):
-            setattr(parent, name, child)
-        raise
 
 
 def _compile_children(parent: torch.nn.Module, path: str, call: _Call) -> None:
@@ -209,7 +169,7 @@ def _compile_one(
 def _script_one(module: torch.nn.Module) -> torch.jit.ScriptModule:
     with warnings.catch_warnings():
         if isinstance(module, torch.fx.GraphModule):
-            # Of its own metadata, which no scripted module holds (pytorch/pytorch#89064).
+            # torch warns of the class's own metadata (pytorch/pytorch#89064).
             warnings.filterwarnings(
                 "ignore", "The TorchScript type system doesn't support instance-level", UserWarning
             )
@@ -237,3 +197,21 @@ def _trace_one(module: torch.nn.Module, path: str, call: _Call) -> torch.jit.Scr
 def _where(path: str, module: torch.nn.Module) -> str:
     name = type(module).__name__
     return f"{path} ({name})" if path else name
+
+
+@contextmanager
+def readable_names(module: torch.nn.Module) -> Iterator[None]:
+    """Rename Python modules such as `remote.3f2a`, which TorchScript's parser cannot read back.
+
+    transformers names the module of a model's own code after a digest, and TorchScript saves that
+    name with the class.
+    """
+    kinds = {type(each) for each in module.modules()}
+    names = {kind: kind.__module__ for kind in kinds if re.search(r"(^|\.)\d", kind.__module__)}
+    for kind, name in names.items():
+        kind.__module__ = re.sub(r"(^|\.)(?=\d)", r"\1_", name)
+    try:
+        yield
+    finally:
+        for kind, name in names.items():
+            kind.__module__ = name

@@ -1,4 +1,4 @@
-"""torch says at every `torch.jit` call that TorchScript is deprecated; here it is said once."""
+"""TorchScript's DeprecationWarning, logged once instead of at every call."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def accept_deprecation() -> Iterator[None]:
-    """Hides the DeprecationWarning that torch 2.13 gives at every `torch.jit` call.
+    """Hide the DeprecationWarning that torch 2.13 gives at every `torch.jit` call.
 
-    TorchScript is frozen, not broken, and TorchServe's fleets run it: that choice is this
-    project's, so it is logged the first time in a process and not told to each caller. Every
-    other warning passes.
+    TorchScript is frozen, not broken, and used here on purpose, which is logged once.
     """
-    _say_once()
+    _log_once()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
         yield
 
 
 @functools.cache
-def _say_once() -> None:
+def _log_once() -> None:
     logger.info("torch has deprecated TorchScript; it still runs, and is used here on purpose")

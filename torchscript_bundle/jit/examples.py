@@ -1,4 +1,4 @@
-"""Inputs to trace a module with: made by the module itself, or from the shapes that it declares."""
+"""Example inputs of a module: made by itself, or drawn in the shapes that it declares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from torchscript_bundle.jit.structure import map_leaves
 
-#: Arguments by method, as `torch.jit.trace_module` takes them.
+#: The arguments of each method, as `torch.jit.trace_module` takes them.
 MethodInputs = dict[str, tuple[Any, ...]]
 
 _METHOD, _SPECS = "_make_tracing_inputs", "input_specs"
@@ -22,19 +22,14 @@ _SMALLEST = 2
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor argument of `forward`, as a module declares it in `input_specs`.
+    """One tensor argument of `forward`, in the tuple `input_specs` of a class or an instance.
 
-    That attribute is a tuple of these, one for each argument, on a class or an instance. On an
-    instance it goes without an annotation in the class, which TorchScript would read.
+    (On an instance, leave out the annotation in the class, which TorchScript would read.)
 
     Attributes:
-        shape: a name is a size that differs between examples and is the same wherever the name
-            occurs in one example; a number is fixed.
+        shape: numbers are fixed; a named size differs between examples.
         dtype: None for the module's floating dtype.
-        high: integers are drawn from 0 up to here, exclusive.
-
-    Raises:
-        ValueError: integers without `high`, or `high` without integers.
+        high: upper end (exclusive) of integers, and only of these, which are drawn from 0.
     """
 
     shape: tuple[str | int, ...]
@@ -55,12 +50,12 @@ class TensorSpec:
     def make(
         self, sizes: dict[str, int], dtype: torch.dtype, generator: torch.Generator
     ) -> torch.Tensor:
-        """Random values: normal, or uniform integers and booleans.
+        """Draw values: normal ones, or uniform integers and booleans.
 
         Args:
-            sizes: of each name in the shape.
-            dtype: taken where the declaration leaves it open.
-            generator: on the CPU, where the tensor is made.
+            sizes: by name.
+            dtype: the default.
+            generator: on the CPU.
         """
         shape = [size if isinstance(size, int) else sizes[size] for size in self.shape]
         dtype = self.dtype or dtype
@@ -71,18 +66,13 @@ class TensorSpec:
 
 
 def tracing_inputs(module: torch.nn.Module, count: int, where: str) -> list[MethodInputs]:
-    """Examples of a module's inputs, on its device and in its dtype.
+    """Return examples of a module's inputs, on its device and in its dtype.
 
-    They come from its method `_make_tracing_inputs(count)`, else from its `input_specs`, with the
-    same values at each call.
-
-    Args:
-        module: of any class.
-        count: how many; `_make_tracing_inputs` may return another number of them.
-        where: the module's place and class, for messages.
+    They come from its method `_make_tracing_inputs(count)`, which may return another number of
+    them, or else from its `input_specs`, with the same values at each call.
 
     Raises:
-        ValueError: the module has neither.
+        ValueError: the module, which the message describes by `where`, has neither.
         TypeError: `_make_tracing_inputs` returned something else.
     """
     make: Callable[[int], object] | None = getattr(module, _METHOD, None)
@@ -98,16 +88,12 @@ def tracing_inputs(module: torch.nn.Module, count: int, where: str) -> list[Meth
 
 
 def declares_inputs(module: torch.nn.Module) -> bool:
-    """Return whether `tracing_inputs` has something to make a module's examples from."""
+    """Return whether `tracing_inputs` can make examples for a module."""
     return any(getattr(module, name, None) is not None for name in (_METHOD, _SPECS))
 
 
 def to_module(module: torch.nn.Module, inputs: MethodInputs) -> MethodInputs:
-    """Puts tensors on a module's device, and floating ones into its floating dtype as well.
-
-    Device and dtype are those of its first (floating) parameter or buffer; a module without any
-    takes inputs as they are.
-    """
+    """Move tensors to the device and dtype of a module's first (floating) parameter or buffer."""
     device, dtype = device_of(module), _floating_dtype(module)
 
     def move(leaf: Any) -> Any:
@@ -121,10 +107,8 @@ def to_module(module: torch.nn.Module, inputs: MethodInputs) -> MethodInputs:
 def _draw(
     module: torch.nn.Module, specs: Sequence[TensorSpec], index: int
 ) -> tuple[torch.Tensor, ...]:
-    """One example: its names have sizes that differ from each other, and between examples."""
-    names = dict.fromkeys(
-        size for spec in specs for size in spec.shape if not isinstance(size, int)
-    )
+    """Return one example, in which each name has another size, which no other example has."""
+    names = dict.fromkeys(each for spec in specs for each in spec.shape if isinstance(each, str))
     sizes = {name: _SMALLEST + index + position for position, name in enumerate(names)}
     dtype = _floating_dtype(module) or torch.get_default_dtype()
     generator = torch.Generator().manual_seed(index)
@@ -132,7 +116,7 @@ def _draw(
 
 
 def device_of(module: torch.nn.Module) -> torch.device | None:
-    """Of its first parameter or buffer; None without any."""
+    """Return the device of a module's first parameter or buffer; None without any."""
     return next((tensor.device for tensor in chain(module.parameters(), module.buffers())), None)
 
 

@@ -1,4 +1,4 @@
-"""What the tracer of torch 2.13 cannot record, put in a form that it can."""
+"""Work around operations that the tracer of torch 2.13 cannot record."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from torch.autograd.function import Function, FunctionCtx
 
 @contextmanager
 def bridged_gaps() -> Iterator[None]:
-    """Lets the tracer through three things that break it. Use under `torch.no_grad()`.
+    """Let the tracer record three operations that break it. Use under `torch.no_grad()`.
 
-    - An `autograd.Function`: the tracer would keep it as a call into Python, which cannot be saved,
-      or raise `unordered_map::at`. Without gradients it is its `forward`, so that is what runs
-      (where `Class.apply` is called; an `apply` kept in a variable beforehand is not reached).
-    - `tensor.scatter(dim, index, False)`: the tracer looks for an operator whose scalar is a bool,
-      finds none, and raises `aten::scatter.value_reduce_out(...)`. An int means the same.
-    - `min(size, 2048)`: Python compares and the trace keeps the winner of its example. A size is a
-      tensor while tracing, so the smaller of two can be a node of the graph; so with `max`.
+    - An `autograd.Function`: the tracer would record a call into Python, which cannot be saved, or
+      raise `unordered_map::at`. Without gradients it equals its `forward`, which is run instead.
+      (An `apply` that was kept in a variable beforehand is not replaced.)
+    - `tensor.scatter(dim, index, False)`: the tracer finds no operator with a bool as its scalar
+      and raises `aten::scatter.value_reduce_out(...)`. An int means the same.
+    - `min(size, 2048)` and `max`: Python compares, and the trace would keep the result of the
+      example. A size is a tensor while tracing, so `clamp` can record the comparison.
 
-    None is a TorchFunctionMode: the tracer would give that as the place of all its warnings.
+    These are patches instead of a TorchFunctionMode, which the tracer would name as the place of
+    all its warnings.
     """
     with ExitStack() as stack:
         stack.enter_context(patch.object(Function, "apply", classmethod(_forward)))

@@ -1,7 +1,4 @@
-"""How a module is to be compiled, said where the module is defined.
-
-After `e3nn/util/jit.py` of https://github.com/e3nn/e3nn.
-"""
+"""The compile mode of a module, declared by its class or set on an instance, as in e3nn."""
 
 from __future__ import annotations
 
@@ -16,21 +13,17 @@ CompileMode = Literal["script", "trace", "unsupported"]
 
 Class = TypeVar("Class", bound=type[torch.nn.Module])
 
-#: TorchScript leaves out instance attributes that start so; others end up in the saved file.
+#: TorchScript does not save instance attributes that start with two underscores.
 _ATTRIBUTE = "__torchscript_compile_mode__"
 
 
 def compile_mode(mode: CompileMode | None) -> Callable[[Class], Class]:
-    """Class decorator: says how `compile` treats instances of a module class and its subclasses.
+    """Declare, as a class decorator, how `compile` treats a module class and its subclasses.
 
     Args:
-        mode: "script" keeps control flow that depends on data; "trace" takes any Python, and needs
-            example inputs; "unsupported" refuses every model that holds such a module; None leaves
-            the module to its parent.
-
-    Raises:
-        ValueError: there is no such mode.
-        TypeError: what is decorated is not a class of modules.
+        mode: "script" keeps control flow that depends on data; "trace" takes any Python and needs
+            example inputs; "unsupported" refuses every model with such a module; None leaves the
+            module to its parent.
     """
     _check(mode)
 
@@ -44,12 +37,7 @@ def compile_mode(mode: CompileMode | None) -> Callable[[Class], Class]:
 
 
 def set_compile_mode(module: torch.nn.Module, mode: CompileMode | None) -> None:
-    """Says how `compile` treats this instance, whatever its class says.
-
-    Raises:
-        ValueError: there is no such mode.
-        TypeError: `module` is not a module.
-    """
+    """Set the mode of an instance, which overrides its class's."""
     _check(mode)
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"a compile mode is for an instance of torch.nn.Module, not {module}")
@@ -59,8 +47,7 @@ def set_compile_mode(module: torch.nn.Module, mode: CompileMode | None) -> None:
 def get_compile_mode(module: torch.nn.Module) -> CompileMode | None:
     """Return the mode of an instance: its own, else its class's, else None.
 
-    A `torch.fx.GraphModule` that says nothing is "script", as in e3nn: its code is generated, in
-    the part of Python that the compiler takes.
+    For a `torch.fx.GraphModule` the default is "script", as in e3nn: its code is generated.
     """
     default: CompileMode | None = "script" if isinstance(module, torch.fx.GraphModule) else None
     mode: CompileMode | None = getattr(module, _ATTRIBUTE, default)

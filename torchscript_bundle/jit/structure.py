@@ -1,4 +1,4 @@
-"""What modules take and return: tensors, in containers and dataclasses of any class."""
+"""Nested inputs and outputs of modules: tensors in containers and dataclasses of any class."""
 
 from __future__ import annotations
 
@@ -17,21 +17,15 @@ _MADE_IN_PYTHON = 1 << 9
 
 
 def copy_tensors(value: Value) -> Value:
-    """Return the same structure with a copy of each tensor.
+    """Return the same structure with a copy of each leaf, keeping aliases and shared memory.
 
-    A tensor at two places is one copy at two places, and tensors that share memory have copies that
-    share memory. `copy.deepcopy` does that too, but it calls constructors, which fails for classes
-    that are a dataclass and a dictionary or tuple at once, as curated-transformers' masks and
-    caches are.
-
-    Args:
-        value: tensors, nested in lists, tuples, dictionaries and dataclasses, subclasses of them
-            included. Anything else is copied by `copy.deepcopy`.
+    `copy.deepcopy` calls constructors, which fails for a dataclass that is a dictionary or tuple as
+    well, as in curated-transformers.
     """
     memo: dict[int, Any] = {}
 
     def copy_leaf(leaf: Any) -> Any:
-        # torch deep-copies no tensor that autograd has a history of.
+        # deepcopy refuses tensors with an autograd history.
         has_history = isinstance(leaf, torch.Tensor) and not leaf.is_leaf
         return copy.deepcopy(leaf.detach() if has_history else leaf, memo)
 
@@ -39,21 +33,17 @@ def copy_tensors(value: Value) -> Value:
 
 
 def map_leaves(value: Value, change: Callable[[Any], Any]) -> Value:
-    """Return the same structure, of the same classes, with `change(leaf)` in place of each leaf.
+    """Return the same structure, of the same classes, with `change(leaf)` for each leaf.
 
-    No constructor runs. What is one object at two places stays one object at two places.
-
-    Args:
-        value: is not changed.
-        change: called once for each tensor, and for each other object that is no list, tuple,
-            dictionary or dataclass.
+    Leaves are all objects but lists, tuples, dictionaries and dataclasses, and their subclasses. No
+    constructor runs, and one object at two places stays one object, which is changed once.
     """
     mapped: Value = _Mapping(change).of(value)
     return mapped
 
 
 class _Mapping:
-    """One call of `map_leaves`, with what it has made so far of each object, by `id`."""
+    """One call of `map_leaves`, with its results so far by the `id` of the original."""
 
     def __init__(self, change: Callable[[Any], Any]) -> None:
         self._change = change
@@ -92,5 +82,5 @@ class _Mapping:
 
 
 def _builtin_base(kind: type) -> Any:
-    """Return the class written in C that lays out the instances of `kind`."""
+    """Return the first base class of `kind` that is written in C."""
     return next(each for each in kind.__mro__ if not each.__flags__ & _MADE_IN_PYTHON)

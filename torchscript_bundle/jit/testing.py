@@ -1,4 +1,4 @@
-"""One assertion for the tests of a module that says how it is to be compiled."""
+"""An assertion for the tests of a module with a compile mode."""
 
 from __future__ import annotations
 
@@ -25,26 +25,16 @@ COMPARED_ON = 2
 def assert_auto_jitable(
     module: torch.nn.Module, *, strict_shapes: bool = True, error_on_warnings: bool = True
 ) -> torch.jit.ScriptModule:
-    """Compile a module as it says and compare with it, before and after saving.
+    """Compile a module by its mode, and compare with it before and after saving.
 
-    Both draw the same random numbers, so that a module may drop out.
+    Both get the same random numbers, so dropout is allowed. The module is not changed.
 
     Args:
-        module: with a compile mode, and with `input_specs` or `_make_tracing_inputs`, whose
-            examples differ from each other. It is not changed. A "script" module without examples
-            is only compiled, saved and loaded.
-        strict_shapes: whether another feature dimension must do to the compiled module what it does
-            to the module: both refuse it, or both answer the same. One feature less and one more
-            are tried. Features are the last dimension of a floating tensor, where all examples
-            agree on it.
-        error_on_warnings: whether a tracer warning fails; else it passes as a warning.
-
-    Returns:
-        The compiled module.
-
-    Raises:
-        AssertionError: what does not hold.
-        Exception: as `compile` does; and what the module raises on its examples.
+        module: has a compile mode, and makes or declares examples that differ from each other. A
+            "script" module without examples is only compiled, saved and loaded.
+        strict_shapes: whether one feature less or more must be refused by both, or give the same
+            output. Features are the last dimension of a floating tensor, if all examples agree.
+        error_on_warnings: whether a tracer warning fails.
     """
     name, mode = type(module).__name__, get_compile_mode(module)
     if mode is None:
@@ -141,7 +131,7 @@ def _assert_close(answer: Any, expected: Any, says: str) -> None:
 
 
 def _outcome(module: torch.nn.Module, method: str, arguments: tuple[Any, ...]) -> Any:
-    """Return what a call returns, or the exception that it raises."""
+    """Return the output of a call, or the exception that it raises."""
     try:
         return _call(module, method, arguments)
     except Exception as error:  # torch has no one class for what its operators refuse
@@ -149,7 +139,7 @@ def _outcome(module: torch.nn.Module, method: str, arguments: tuple[Any, ...]) -
 
 
 def _call(module: torch.nn.Module, method: str, arguments: tuple[Any, ...]) -> Any:
-    """Call on a copy of the arguments, since a method may write into them, and with a seed."""
+    """Call with a seed, on a copy of the arguments: a method may write into them."""
     # Hooks run only where the module itself is called.
     call = module if method == "forward" else getattr(module, method)
     device = device_of(module)

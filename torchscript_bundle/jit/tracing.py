@@ -1,18 +1,19 @@
-"""What the tracer warns of, written down; saving and loading without deprecation noise."""
+"""Recorded tracer warnings, and saving and loading of ScriptModules."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 import torch
 from torch.jit._trace import TracerWarning
 
 from torchscript_bundle.jit.deprecation import accept_deprecation
-from torchscript_bundle.jit.saving import written_in_memory
 
 Tensors = tuple[torch.Tensor, ...]
 
@@ -22,13 +23,9 @@ OWN_NAMESPACES = {"aten", "prim", "prims", "quantized", "mkldnn", "onednn", "mkl
 
 @contextmanager
 def record_tracer_warnings() -> Iterator[list[str]]:
-    """Collects the TracerWarnings of a block instead of showing them.
+    """Collect the distinct TracerWarnings of a block, as `file:line: message`.
 
-    Every other warning passes, except FutureWarnings: the tracer reads every property of a module,
-    the deprecated ones too.
-
-    Yields:
-        Each distinct tracer warning so far, as `file:line: message` in one line.
+    FutureWarnings are hidden: the tracer reads all properties of a module, deprecated ones too.
     """
     lines: list[str] = []
     with warnings.catch_warnings():
@@ -37,31 +34,22 @@ def record_tracer_warnings() -> Iterator[list[str]]:
         show = warnings.showwarning
 
         def record(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any
         ) -> None:
-            if not issubclass(category, TracerWarning):
-                return show(message, category, filename, lineno, file, line)
             said = f"{Path(filename).name}:{lineno}: {' '.join(str(message).split())}"
-            if said not in lines:
+            if not issubclass(category, TracerWarning):
+                show(message, category, filename, lineno, *rest)
+            elif said not in lines:
                 lines.append(said)
-            return None
 
-        warnings.showwarning = record
+        warnings.showwarning = record  # type: ignore[assignment]
         yield lines
 
 
 def foreign_operators(module: torch.jit.ScriptModule) -> list[str]:
-    """Operators of a module that torch alone does not have, such as `transformers::...`.
+    """Return operators that a Python package registers, without which the file does not load.
 
-    They are registered by Python packages, so that the file loads only where those are imported.
-
-    Args:
-        module: one that was loaded. torch crashes here on one that calls Python, which no file can.
+    torch crashes on a module that calls Python, so it must be loaded from a file.
     """
     with accept_deprecation():
         names: list[str] = torch.jit.export_opnames(module)
@@ -71,20 +59,39 @@ def foreign_operators(module: torch.jit.ScriptModule) -> list[str]:
 def save(module: torch.jit.ScriptModule, path: Path) -> None:
     """Write a ScriptModule; weights that several submodules share are written once.
 
-    Raises:
-        OSError: the file cannot be written, such as on a full disk.
-        RuntimeError: the module cannot be saved, such as one that calls Python.
+    OSError if the disk is full; RuntimeError if the module calls Python.
     """
-    with written_in_memory(path) as place, accept_deprecation():
+    with _written_in_memory(path) as place, accept_deprecation():
         torch.jit.save(module, place)
 
 
-def load(path: Path, device: torch.device) -> torch.jit.ScriptModule:
-    """Reads a ScriptModule onto a device.
+@contextmanager
+def _written_in_memory(path: Path) -> Iterator[str]:
+    """Yield a path for torch to write to; copy what it wrote to `path`, whole or not at all.
 
-    Raises:
-        RuntimeError: the file is not TorchScript, or needs operators that this torch lacks.
+    torch ends the process if its writer meets a full disk: the destructor of PyTorchStreamWriter
+    writes the end of the file, and what that raises nobody can catch (inline_container.cc). So it
+    writes into memory. (A pipe takes no memory, but torch asks for the position in its file.)
     """
+    fresh = path.with_name(f"{path.name}.new")
+    memory = os.memfd_create(path.name)
+    try:
+        path.unlink(missing_ok=True)
+        # torch names the folder in the file after the path that it is given.
+        path.symlink_to(f"/proc/self/fd/{memory}")
+        yield str(path)
+        shutil.copyfile(path, fresh)
+        fresh.replace(path)
+    except BaseException:
+        for each in (path, fresh):
+            each.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(memory)
+
+
+def load(path: Path, device: torch.device) -> torch.jit.ScriptModule:
+    """Read a ScriptModule onto a device; RuntimeError if this torch cannot."""
     with accept_deprecation():
         module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)
     return module

@@ -1,4 +1,4 @@
-"""Weights that several names share."""
+"""Tied weights: one tensor under several names."""
 
 from __future__ import annotations
 
@@ -8,22 +8,14 @@ import torch
 
 
 def untie(module: torch.nn.Module) -> tuple[tuple[str, ...], ...]:
-    """Gives every name in the tree a tensor of its own, with the same values.
+    """Give every name in the tree a tensor of its own, in place; return the names of each tie.
 
-    A trace needs this no more: it keeps a tie between two modules, and its file holds the weight
-    once. What changes one of the two, such as quantising or packing it, still does, and so does a
-    trace of one module with two names for a tensor, which torch refuses.
+    The first name of a tie keeps the tensor, the others get copies. A trace keeps ties between
+    modules, and its file holds the weight once. Untie before one of the names is changed, such as
+    quantised, and for a module with two names for one tensor, which torch does not trace.
 
-    A module that stands at several places in the tree stays one, with the weights it has: ALBERT's
-    repeated layer is no tie. Only one tensor under two names is, not two on the same memory. Where
-    a model ties its weights itself (transformers' `tie_weights`), a later call ties them again.
-
-    Args:
-        module: changed in place; its outputs stay the same.
-
-    Returns:
-        For each shared parameter or buffer, its names: the first kept the tensor, the others have
-        copies. Empty if nothing is shared.
+    A module at several places, such as ALBERT's repeated layer, is no tie, nor are two tensors on
+    the same memory. transformers' `tie_weights` ties again.
     """
     names: dict[torch.Tensor, list[str]] = {}
     for prefix, owner in module.named_modules():

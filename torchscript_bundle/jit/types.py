@@ -1,7 +1,6 @@
-"""Dataclasses of tensors that go into a trace as dictionaries and come out as tuples.
+"""Dataclasses of tensors that enter a trace as dictionaries and leave it as tuples.
 
-A trace knows tensors, and lists, tuples and dictionaries of them. After
-`curated_transformers/util/dataclass.py` of https://github.com/explosion/curated-transformers.
+After curated_transformers/util/dataclass.py of github.com/explosion/curated-transformers.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ from torch.jit._trace import is_tracing
 class DataclassAsDict(dict[str, Tensor]):
     """Base of dataclasses that are dictionaries as well, so that a trace takes them as inputs.
 
-    The fields are the keys: setting either sets the other, and neither can be added or removed.
-    Inside the traced module a plain dictionary arrives, and `jit_rewrap` gives the class back.
+    The fields are the keys, which cannot be added or removed. A traced module gets a plain
+    dictionary, of which `jit_rewrap` makes the class again.
 
     Example:
         >>> import torch
@@ -47,16 +46,10 @@ class DataclassAsDict(dict[str, Tensor]):
 
     @classmethod
     def jit_rewrap(cls, value: Any) -> Any:
-        """Return as this class what arrived inside a trace, or left one.
+        """Return an instance made of a trace's input or output.
 
-        Args:
-            value: a dictionary of the fields, as a trace receives it; a tuple of them in order, as
-                a trace returns it; a list or tuple of such, as of a cache for each layer, which
-                gives a list. An instance and `None` stay as they are.
-
-        Raises:
-            TypeError: the keys are not the fields, the tuple has another number of members, or a
-                member is no Tensor.
+        That is a dictionary of the fields, a tuple of them in order, or a list or tuple of such,
+        which gives a list. An instance and `None` are returned as they are.
         """
         if value is None or isinstance(value, cls):
             return value
@@ -84,12 +77,7 @@ class DataclassAsDict(dict[str, Tensor]):
         return cls(*members)
 
     def __setattr__(self, name: str, value: Tensor) -> None:
-        """Sets a field and its key.
-
-        Raises:
-            AttributeError: there is no such field.
-            TypeError: the value is no Tensor.
-        """
+        """Set a field and its key."""
         kind = type(self).__name__
         names = [field.name for field in fields(self)]
         if name not in names:
@@ -100,22 +88,17 @@ class DataclassAsDict(dict[str, Tensor]):
         super().__setitem__(name, value)
 
     def __setitem__(self, key: str, value: Tensor) -> None:
-        """Sets a key and its field.
-
-        Raises:
-            KeyError: there is no such field.
-            TypeError: the key is no string, or the value no Tensor.
-        """
+        """Set a key and its field."""
         self._check_key(key)
         try:
             setattr(self, key, value)
         except AttributeError as error:
             raise KeyError(str(error)) from None
 
-    # dict's own methods would not pass through __setitem__.
+    # dict's own methods would not call __setitem__.
 
     def update(self, *args: Any, **kwargs: Tensor) -> None:
-        """As dict's, for keys that are fields."""
+        """Set several fields."""
         for key, value in dict(*args, **kwargs).items():
             self[key] = value
 
@@ -124,7 +107,7 @@ class DataclassAsDict(dict[str, Tensor]):
         return self
 
     def setdefault(self, key: str, default: Any = None) -> Tensor:
-        """As dict's: every field has a value, so that no default is ever needed."""
+        """Return a field, which always has a value."""
         self._check_key(key)
         return self[key]
 
@@ -134,11 +117,7 @@ class DataclassAsDict(dict[str, Tensor]):
             raise TypeError(f"a key of {cls.__name__} must be a str, not {type(key).__name__}")
 
     def _refuse(self, *_: Any) -> NoReturn:
-        """Stands for whatever would remove a field.
-
-        Raises:
-            TypeError: always.
-        """
+        """Refuse to remove a field."""
         raise TypeError(f"{type(self).__name__} keeps all its fields: none can be removed")
 
     __delitem__ = __delattr__ = pop = popitem = clear = _refuse
@@ -146,10 +125,9 @@ class DataclassAsDict(dict[str, Tensor]):
 
 @dataclass
 class DataclassAsTuple:
-    """Base of dataclasses that leave a trace as tuples, and stay what they are when eager.
+    """Base of immutable dataclasses that leave a trace as tuples, without their `None`s.
 
-    Members: tensors, dataclasses of them (`DataclassAsDict` too), lists and tuples of either, and
-    `None`. They are checked when an object is made, and cannot be changed afterwards.
+    Members are tensors, dataclasses of them, and lists and tuples of either.
 
     Example:
         >>> import torch
@@ -162,27 +140,15 @@ class DataclassAsTuple:
     """
 
     def astuple(self) -> tuple[Any, ...]:
-        """Return the members in order, without those that are `None`, all the way down.
-
-        Raises:
-            TypeError: a list holds another type by now; the message names it.
-        """
+        """Return the members that are not `None` as nested tuples."""
         return cast(tuple[Any, ...], _erase(self, type(self).__name__))
 
     def jit_unwrap(self) -> Self:
-        """Return the tuple while tracing, else the object: for the border of a traced module.
-
-        The type is the eager one, since a type checker never sees the trace.
-        """
+        """Return the tuple while tracing, else the object; the declared type is the eager one."""
         return cast(Self, self.astuple()) if is_tracing() else self
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set a field that has no value yet, which `__init__` alone does.
-
-        Raises:
-            TypeError: the value is of another type, the field has a value, or there is no such
-                field.
-        """
+        """Set a field that has no value yet, as `__init__` does."""
         kind = type(self).__name__
         if name in vars(self) or name not in [field.name for field in fields(self)]:
             raise TypeError(f"{kind} cannot be changed: make another one instead of setting {name}")
@@ -191,16 +157,12 @@ class DataclassAsTuple:
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
-        """Refuse to remove a field.
-
-        Raises:
-            TypeError: always.
-        """
+        """Refuse to remove a field."""
         raise TypeError(f"{type(self).__name__} cannot be changed: {name} cannot be deleted")
 
 
 def _erase(value: Any, name: str) -> Any:
-    """`value` of a trace's own types; `name` is how an error calls it."""
+    """Return `value`, which errors call `name`, as tensors and tuples."""
     if isinstance(value, Tensor):
         return value
     if is_dataclass(value):

@@ -1,4 +1,4 @@
-"""Proof by trial: a ScriptModule beside the eager module it was made from, shape by shape."""
+"""Compare a ScriptModule with the eager module that it was made from, shape by shape."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchscript_bundle.jit.tracing import Tensors
 Verdict = Literal["exact", "close", "wrong", "raised"]
 
 TOLERANCE = 1e-5
-#: How operators complain of a size that a trace keeps as a constant.
+#: Errors of operators about a size that a trace keeps as a constant.
 TRACED_SIZE = re.compile(
     r"expanded size of the tensor|size of tensor a \(|is invalid for input of size"
     r"|out of range|out of bounds|setStorage|shapes cannot be multiplied|was not traced"
@@ -25,15 +25,13 @@ TRACED_SIZE = re.compile(
 
 @dataclass(frozen=True)
 class Shape:
-    """One entry of the grid.
+    """One shape of the grid.
 
     Attributes:
-        batch: rows.
         length: tokens in a row, padding included.
-        padded: whether rows hold padding (of a different amount each).
-        spelled: whether rows hold special tokens among the others, each another number of them, as
-            texts do that spell them out.
-        paired: whether a row holds two texts.
+        padded: whether rows have padding, each another amount.
+        spelled: whether the texts spell out special tokens, each another number of them.
+        paired: whether each row has two texts.
     """
 
     batch: int
@@ -51,14 +49,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs of one shape with what the eager module answers to them.
-
-    Attributes:
-        shape: of the inputs.
-        inputs: the arguments.
-        expected: the answer.
-        scales: how large each output usually is, for answers that happen to be near 0.
-    """
+    """Inputs of one shape with the eager outputs, and their usual scales if these are near 0."""
 
     shape: Shape
     inputs: tuple[Any, ...]
@@ -68,14 +59,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Output:
-    """How far one output is off.
+    """The difference of one output.
 
     Attributes:
         max_abs: largest absolute difference; None if the two cannot be subtracted.
-        max_rel: the same relative to the scale (largest absolute value) of the expected output,
-            or to its usual scale where that is larger.
-        verdict: exact (equal), close (within the tolerance) or wrong.
-        message: what is wrong, in one line; empty if nothing is.
+        max_rel: `max_abs` relative to the scale (largest absolute value) of the expected output, or
+            to its usual scale if that is larger.
+        message: what is wrong, in one line, or empty.
     """
 
     max_abs: float | None
@@ -86,14 +76,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Result:
-    """How a ScriptModule did on one case.
-
-    Attributes:
-        shape: the case.
-        verdict: the worst of its outputs', or raised.
-        outputs: each output, in order; none if it raised.
-        message: what went wrong, in one line; empty if nothing did.
-    """
+    """The result of one case: the worst verdict of its outputs, or "raised", and why."""
 
     shape: Shape
     verdict: Verdict
@@ -102,7 +85,7 @@ class Result:
 
     @property
     def holds(self) -> bool:
-        """Whether the answer is the eager module's."""
+        """Whether the outputs are the eager module's."""
         return self.verdict in ("exact", "close")
 
     @property
@@ -117,10 +100,7 @@ class Result:
 
     @property
     def is_traced_size(self) -> bool:
-        """Whether it raised because the trace keeps a size of its example.
-
-        Such a module says so itself. One that is wrong without an error is worse.
-        """
+        """Whether it raised because the trace keeps a size of its example."""
         return self.verdict == "raised" and TRACED_SIZE.search(self.message) is not None
 
     def __str__(self) -> str:
@@ -131,32 +111,28 @@ class Result:
 
 @dataclass(frozen=True)
 class Report:
-    """What a ScriptModule did on a grid.
-
-    Attributes:
-        results: one for each case, in order.
-    """
+    """The results of a grid, one for each case."""
 
     results: tuple[Result, ...]
 
     @property
     def holds(self) -> bool:
-        """Whether every answer is the eager module's; nothing holds of no case."""
+        """Whether every case holds, and there is one."""
         return bool(self.results) and self.broken is None
 
     @property
     def broken(self) -> Result | None:
-        """The first result that does not hold; a wrong answer before one that raised."""
+        """The first case that does not hold; a wrong one before one that raised."""
         failed = [result for result in self.results if not result.holds]
         return min(failed, key=lambda result: result.verdict != "wrong", default=None)
 
     @property
     def worst(self) -> float:
-        """Largest relative difference where the module answered."""
+        """Largest relative difference of all cases that did not raise."""
         return max((result.max_rel or 0.0 for result in self.results), default=0.0)
 
     def in_words(self) -> str:
-        """What holds, and what happens elsewhere, such as `any batch, length 150 only`."""
+        """Return what holds, such as `any batch, length 150 only`, and the first failure."""
         held = _largest_block(self.results)
         if held is None:
             return f"nothing holds; {self.broken}" if self.broken else "nothing was tried"
@@ -169,7 +145,7 @@ class Report:
         return f"{words}; elsewhere: {self.broken}" if self.broken else words
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: what holds, in words, and every result."""
+        """Return the report for JSON."""
         return {
             "holds": self.in_words(),
             "worst_relative_difference": self.worst,
@@ -183,17 +159,13 @@ def verify(
     grid: Iterable[tuple[Shape, tuple[Any, ...]]],
     tolerance: float = TOLERANCE,
 ) -> Report:
-    """Runs a ScriptModule and the eager module side by side.
+    """Run a ScriptModule and the eager module on the same inputs.
 
     Args:
-        eager: the original.
+        eager: the original; what it raises is raised.
         scripted: takes and returns what `eager` does.
         grid: shapes, each with arguments of that shape.
-        tolerance: largest difference allowed, relative to each output's scale. Integers and
-            booleans have none: an id that is off by one is another id.
-
-    Raises:
-        Exception: whatever the eager module raises at a shape that it cannot take.
+        tolerance: relative to each output's scale. Integers and booleans must be equal.
     """
     return verify_cases(scripted, run_eager(eager, grid), tolerance)
 
@@ -205,14 +177,7 @@ def verify_cases(
     *,
     stop_early: bool = False,
 ) -> Report:
-    """The same with the eager module's answers already there.
-
-    Args:
-        scripted: takes the inputs of each case.
-        cases: inputs and expected outputs.
-        tolerance: as for `verify`.
-        stop_early: end at the first case that does not hold.
-    """
+    """Compare a ScriptModule with known outputs; `stop_early` ends at the first failure."""
     results: list[Result] = []
     for case in cases:
         results.append(compare(scripted, case, tolerance))
@@ -224,26 +189,16 @@ def verify_cases(
 def run_eager(
     eager: Callable[..., Any], grid: Iterable[tuple[Shape, tuple[Any, ...]]]
 ) -> Iterator[Case]:
-    """Yields each shape's inputs and the eager module's answer, one by one.
-
-    Raises:
-        Exception: whatever the eager module raises at a shape that it cannot take.
-    """
+    """Yield the case of each shape; what the eager module raises is raised."""
     for shape, inputs in grid:
         yield Case(shape, inputs, _answer(eager, inputs))
 
 
 def compare(scripted: Callable[..., Any], case: Case, tolerance: float = TOLERANCE) -> Result:
-    """Runs a ScriptModule on a case.
-
-    Args:
-        scripted: takes the case's inputs.
-        case: inputs and expected outputs.
-        tolerance: as for `verify`.
-    """
+    """Run a ScriptModule on one case."""
     try:
         outputs = _answer(scripted, case.inputs)
-    except Exception as error:  # a trace at a foreign shape raises whatever its operators do
+    except Exception as error:  # operators raise errors of many classes
         return Result(case.shape, "raised", message=last_line(error))
     if len(outputs) != len(case.expected):
         message = f"{len(outputs)} outputs, expected {len(case.expected)}"
@@ -260,11 +215,7 @@ def compare(scripted: Callable[..., Any], case: Case, tolerance: float = TOLERAN
 
 
 def flatten(output: Any) -> Tensors:
-    """The tensors of an output, whatever they are nested in, in order; `None` is left out.
-
-    Raises:
-        TypeError: it holds something that is no tensor.
-    """
+    """Return the tensors of a nested output, in order and without `None`."""
     if output is None:
         return ()
     if isinstance(output, torch.Tensor):
@@ -279,13 +230,13 @@ def flatten(output: Any) -> Tensors:
 
 
 def last_line(error: Exception) -> str:
-    """What went wrong: torch's messages begin with a stack and end with the reason."""
+    """Return the last line of a message: torch's begin with a stack and end with the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__
 
 
 def _answer(module: Callable[..., Any], inputs: tuple[Any, ...]) -> Tensors:
-    """On a copy of the inputs: a module may write into them, and the other one reads them next."""
+    """Run a module on a copy of the inputs, since it may write into them."""
     with torch.no_grad():
         return flatten(module(*copy_tensors(inputs)))
 
@@ -294,11 +245,8 @@ def _compare_output(
     output: torch.Tensor, expected: torch.Tensor, usual: float, tolerance: float
 ) -> Output:
     if output.shape != expected.shape or output.dtype != expected.dtype:
-        message = (
-            f"is {output.dtype} {list(output.shape)}, "
-            f"expected {expected.dtype} {list(expected.shape)}"
-        )
-        return Output(None, None, "wrong", message)
+        found, wanted = (f"{each.dtype} {list(each.shape)}" for each in (output, expected))
+        return Output(None, None, "wrong", f"is {found}, expected {wanted}")
     if not bool(torch.isfinite(expected).all() and torch.isfinite(output).all()):
         return Output(None, None, "wrong", "is not finite, here or in the eager module")
     if expected.numel() == 0 or torch.equal(output, expected):
@@ -316,10 +264,9 @@ def _compare_output(
 
 
 def _largest_block(results: Iterable[Result]) -> tuple[list[int], list[int]] | None:
-    """Batches and lengths such that all that was tried of them together holds.
+    """Return batches and lengths of which every tried combination holds.
 
-    All batches at some lengths come before some batches at all lengths, and these before the batch
-    with the most lengths.
+    All batches come before all lengths, and these before the batch with the most lengths.
     """
     fine: dict[tuple[int, int], bool] = {}
     for result in results:

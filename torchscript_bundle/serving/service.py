@@ -98,7 +98,6 @@ class Service:
         on_cpu = device.type == "cpu"
         self._pairs = takes_pairs(self._bundle, self._encoder, self._runtime, on_cpu=on_cpu)
         word = self._encoder.encode("a")[0]
-        self._api = load_api(folder, model_name)
         self._runtime.prepare(word, pack_weights=options.packed_weights)
         self._explainer: Explainer | None = None
         if self._bundle.explanations:
@@ -107,6 +106,7 @@ class Service:
 
             runtime = self._runtime
             self._explainer = make_explainer(self._mode, runtime, self._bundle, options, word)
+        self._api = load_api(folder, model_name)
         self._admission = Admission(
             options.max_call_seconds, options.batch_size, options.response_timeout / 2
         )

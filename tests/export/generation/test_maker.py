@@ -29,13 +29,13 @@ def test_proof_says_what_was_tried(architecture: str, seq2seq: bool) -> None:
     made = proof(architecture, seq2seq=seq2seq)
     words = made.as_dict()
     json.dumps(words)
-    assert words["holds"].startswith("any batch, texts of up to 96 tokens")
-    assert 0 < words["worst_relative_difference"] < 1e-5
-    shapes = [case["shape"] for case in words["trials"]["texts that are continued"]]
-    lengths = {shape["length"] for shape in shapes}
-    assert any(shape["spelled"] for shape in shapes)
-    assert max(lengths) == (80 if seq2seq else 95)  # all that a request may hold
-    assert len(words["trials"]) == 3
+    assert made.in_words().startswith("any batch, texts of up to 96 tokens")
+    assert 0 < made.report.worst < 1e-5
+    cases = [each for each in words["cases"] if each["trial"] == "texts that are continued"]
+    assert any(case["shape"]["spelled"] for case in cases)
+    # All that a request may hold.
+    assert max(case["shape"]["length"] for case in cases) == (80 if seq2seq else 95)
+    assert len({case["trial"] for case in words["cases"]}) == len(made.trials) == 3
 
 
 @both
@@ -43,7 +43,7 @@ def test_file_passes_the_same_trials(tmp_path: Path, architecture: str, seq2seq:
     made = proof(architecture, seq2seq=seq2seq)
     loaded = saved(made.module, tmp_path)
     assert foreign_operators(loaded) == []
-    assert [report.holds for report in compare_all(loaded, made.trials)] == [True] * 3
+    assert compare_all(loaded, made.trials).holds
     size = sum(tensor.numel() * 4 for tensor in loaded.state_dict().values())
     assert (tmp_path / "module.pt").stat().st_size < size + 400_000  # the weights are there once
 
@@ -56,7 +56,7 @@ def test_frozen_file_passes_the_same_trials(
     loaded = saved(made.module, tmp_path)
     with accept_deprecation():
         frozen = torch.jit.freeze(loaded, preserved_attrs=[*METHODS, "generate"])
-    assert [report.holds for report in compare_all(frozen, made.trials)] == [True] * 3
+    assert compare_all(frozen, made.trials).holds
     for method in (frozen.prefill, frozen.step):  # where a worker replaces them
         assert "aten::linear" in str(method.graph) or "aten::addmm" in str(method.graph)
         assert "prim::CallMethod" not in str(method.graph)

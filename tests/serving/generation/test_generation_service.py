@@ -151,7 +151,7 @@ def test_batch_never_holds_more_than_it_may(written: Writers, tmp_path: Any) -> 
     most = 0
     while not all(each.done for each in opened):  # type: ignore[union-attr]
         service.step()
-        mask = service._engine._rows._cache[:1]
+        mask = service._scheduler._batch._cache[:1]
         held = mask[0].numel() if mask else 0
         most = max(most, held)
         assert service.counts()["running"] + service.counts()["waiting"] <= len(TEXTS)
@@ -278,15 +278,15 @@ def test_module_that_fails_fails_its_requests_and_no_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     used = written("gpt2").service()
-    rows = used._engine._rows
-    read = rows.read
+    batch = used._scheduler._batch
+    read = batch.read
 
     def picky(answers: Any) -> Any:
         if any(len(answer.prompt) == 1 for answer in answers):
             raise RuntimeError(TEXTS[3] + TEXTS[0])
         return read(answers)
 
-    monkeypatch.setattr(rows, "read", picky)
+    monkeypatch.setattr(batch, "read", picky)
     requests = [post({"inputs": text, "parameters": {"max_new_tokens": 3}}) for text in TEXTS[:4]]
     responses = answer_all(used, *requests)
     assert [response.status for response in responses] == [200, 200, 200, 500]

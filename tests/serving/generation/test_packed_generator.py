@@ -17,7 +17,7 @@ from tests.serving.generation.helpers import TOKENIZERS, Written, ask
 from tests.serving.helpers import change
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.serving.artifact import MODULE_FILE
-from torchscript_bundle.serving.generation import packed as packing
+from torchscript_bundle.serving.generation import packed_generator as packing
 from torchscript_bundle.serving.generation.packed_generator import PackedGenerator, pack_generator
 
 Get = Callable[[str], Written]

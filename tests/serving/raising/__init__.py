@@ -1,1 +1,1 @@
-"""Computations that raise, run in a process of their own: one that goes wrong ends it."""
+"""Run computations that raise in a process of their own, since a wrong one ends the process."""

@@ -1,7 +1,7 @@
-"""`python -m tests.serving.raising PLAN`: raise, again and again, and say how often.
+"""`python -m tests.serving.raising PLAN`: run computations that raise, and count the errors.
 
 A line on stderr names each computation before it runs, so that the last one tells what the process
-died of; stdout ends with a JSON object of counts.
+died of. stdout ends with a JSON object of counts.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tests.serving.raising.spoiled import SPOILS
 from tests.serving.raising.ways import RAISED, WAYS, Examples, Unable, make
 from tests.serving.raising.writers import load_generator, raising_call, write
 from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle
+from torchscript_bundle.serving.engine.onednn import frozen_graphs
 
 #: What the process may grow by (bytes), so that memory is short where it should be.
 ROOM = 700 << 20
@@ -33,18 +34,18 @@ ROOM = 700 << 20
 
 @dataclass
 class Plan:
-    """What is run.
+    """What to run.
 
     Attributes:
         folder: for files.
         ways: names in `WAYS`.
-        programs: how many statements that raise, of those that there are.
+        programs: how many of `STATEMENTS`.
         artifacts: folders of models that answer in one pass.
-        spoiled: how many times each of them is given wrong arguments, each way.
+        spoiled: number of wrong calls to each of them, each way.
         writers: folders of models that write.
-        calls: how many wrong calls each of them is given.
+        calls: number of wrong calls to each of them.
         seed: of all choices.
-        attached: graphs stay attached to their modules, to see that such a process dies.
+        attached: leave graphs attached to their modules, to see that such a process dies.
     """
 
     folder: str
@@ -58,22 +59,18 @@ class Plan:
     attached: bool = False
 
     def dump(self) -> str:
-        """What `main` reads."""
+        """Return what `main` reads."""
         return json.dumps(asdict(self))
 
 
 class Raising:
-    """Runs what shall raise, and counts.
-
-    Attributes:
-        counts: what came of each way: the class of an error, or "returned".
-    """
+    """Run computations, and count how each way ends: with a class of errors, or "returned"."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
     def __call__(self, way: str, label: str, run: Callable[[], object]) -> bool:
-        """Whether it raised; any error but those of `RAISED` ends the program."""
+        """Tell whether it raised; any error but those of `RAISED` ends the program."""
         print(way, label, sep=": ", file=sys.stderr, flush=True)
         try:
             run()
@@ -85,7 +82,7 @@ class Raising:
 
 
 def run_programs(plan: Plan, way: str, raising: Raising) -> None:
-    """Every statement in its program, in one way."""
+    """Run statements, each in its program, in one way."""
     choice = random.Random(plan.seed)
     for kind in choice.sample(list(STATEMENTS), plan.programs):
         program = write_program(kind, Path(plan.folder), choice)
@@ -101,7 +98,7 @@ def run_programs(plan: Plan, way: str, raising: Raising) -> None:
 
 
 def run_artifact(plan: Plan, folder: Path, way: str, raising: Raising) -> None:
-    """A model under arguments that it cannot compute."""
+    """Call a model with arguments that it cannot compute."""
     choice = random.Random(plan.seed)
     bundle = Bundle.load(folder)
     examples = _examples(bundle)
@@ -132,7 +129,7 @@ def _examples(bundle: Bundle) -> Examples:
 
 
 def run_writer(plan: Plan, folder: Path, raising: Raising) -> None:
-    """A generator under wrong calls."""
+    """Call a generator wrongly."""
     choice = random.Random(plan.seed)
     generator = load_generator(folder)
     before = write(generator)
@@ -143,7 +140,7 @@ def run_writer(plan: Plan, folder: Path, raising: Raising) -> None:
 
 
 def run(plan: Plan) -> Iterator[tuple[str, Any]]:
-    """All of a plan."""
+    """Run a plan; yield the counts."""
     raising = Raising()
     used = psutil.Process().memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, used + ROOM))
@@ -161,9 +158,7 @@ def main(text: str) -> None:
     """Run a plan and print the counts."""
     plan = Plan(**json.loads(text))
     if plan.attached:
-        from torchscript_bundle.serving.engine.onednn import frozen_graphs as freezing
-
-        freezing.detached = lambda graph: graph
+        frozen_graphs.detached = lambda graph: graph
     torch.set_num_threads(1)
     with torch.inference_mode():
         print(json.dumps(dict(run(plan))))

@@ -1,7 +1,7 @@
-"""int8 and bfloat16 graphs on CPUs that have no instructions for them.
+"""Run int8 and bfloat16 graphs on CPUs that have no instructions for them.
 
-Their operators then lose precision or are slow, which is no matter where only errors are looked at:
-the graph, its call stacks and its interpreter are those that a worker has.
+Operators then lose precision or are slow, which does not matter to tests of errors: the graph, its
+call stacks and the interpreter are those of a worker.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from torchscript_bundle.serving.engine.onednn import difference as checks
-from torchscript_bundle.serving.engine.onednn.int8 import int8_packing as packing
+from torchscript_bundle.serving.engine.comparison import TOLERANCES
+from torchscript_bundle.serving.engine.onednn import packing
 
 FUNCTIONS = {
     "none": lambda x: x,
@@ -28,14 +28,14 @@ FUNCTIONS = {
 
 @contextmanager
 def every_precision() -> Iterator[None]:
-    """Let packing believe that the CPU has all instructions, and compute what oneDNN refuses."""
+    """Make packing believe that the CPU has all instructions; compute what oneDNN refuses."""
     operators = torch.ops.mkldnn
     has_bfloat16 = operators._is_mkldnn_bf16_supported()
     library = torch.library.Library("mkldnn", "IMPL")
     with (
         mock.patch.object(torch.cpu, "_is_vnni_supported", lambda: True),
-        mock.patch.object(packing, "TOLERANCE", math.inf),
-        mock.patch.dict(checks.TOLERANCES, {torch.bfloat16: math.inf}),
+        mock.patch.object(packing, "INT8_TOLERANCE", math.inf),
+        mock.patch.dict(TOLERANCES, {torch.bfloat16: math.inf}),
         mock.patch.object(operators, "_is_mkldnn_bf16_supported", lambda: True),
     ):
         try:

@@ -1,4 +1,4 @@
-"""Random TorchScript modules that compute like a small model, and raise where they are told to."""
+"""Random TorchScript modules that compute like a small model, and raise on a chosen id."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchscript_bundle.jit import tracing
 from torchscript_bundle.jit.deprecation import accept_deprecation
 
 WIDTH, TOKENS = 512, 600
-#: A first id that lets a program raise.
+#: The first id on which a program raises.
 RAISE = 1
 
 #: Statements that raise, on floats `x` `[batch, length, WIDTH]` and int64 `ids` `[batch, length]`.
@@ -51,7 +51,7 @@ STATEMENTS = {
     "assert": "assert ids.size(0) == 77, f'not {ids.size(0)}'",
 }
 
-#: Around a statement. In a condition, so that examples run; outside, it would fail at the start.
+#: What surrounds a statement: a condition, without which examples could not run.
 PLACES = {
     "branch": "if int(ids[0, 0]) == RAISE:\n{0}",
     "else": "if int(ids[0, 0]) != RAISE:\n    x = x + 1.0\nelse:\n{0}",
@@ -96,13 +96,13 @@ class Program(torch.nn.Module):
 
 @dataclass(frozen=True)
 class Program:
-    """A module that was saved, and what it does.
+    """A saved module.
 
     Attributes:
         path: of its file.
         kind: the statement that raises, and where it stands.
-        examples: arguments on which it gives something.
-        raising: on which it raises.
+        examples: arguments on which it returns.
+        raising: arguments on which it raises.
     """
 
     path: Path

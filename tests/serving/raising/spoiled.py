@@ -1,4 +1,4 @@
-"""Arguments that a model cannot compute: what a wrong tokenizer, mask or shape may bring."""
+"""Arguments that a model cannot compute, as of a wrong tokenizer, mask or shape."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 Arguments = tuple[Any, ...]
 Spoil = Callable[[Arguments, random.Random], Arguments]
 
-#: Rows of which even the ids of one operator's output do not fit into memory, or just so.
+#: Numbers of rows for which one operator's output hardly fits into memory, or does not.
 MANY_ROWS = (1 << 17, 1 << 20, 1 << 30, 1 << 45)
 
 

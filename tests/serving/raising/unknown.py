@@ -1,4 +1,4 @@
-"""Artifacts whose tokenizer knows a word that their model's embedding has no row for."""
+"""Artifacts whose tokenizer knows a word that the model's embedding has no row for."""
 
 from __future__ import annotations
 

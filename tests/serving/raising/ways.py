@@ -1,4 +1,4 @@
-"""Every way in which a worker may run a module; each is given the only reference to it."""
+"""The ways in which a worker may run a module; each gets the only reference to it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torchscript_bundle.serving.engine.autocast import HalfModule
 from torchscript_bundle.serving.engine.comparison import GRAPH_ERRORS, NotPackedError
 from torchscript_bundle.serving.engine.memory import release_memory
 from torchscript_bundle.serving.engine.onednn import Packed, calibrate, pack, pack_int8
-from torchscript_bundle.serving.engine.onednn.shared_weights import share
+from torchscript_bundle.serving.engine.onednn.shared_weights import share_weights
 from torchscript_bundle.serving.engine.torchscript import freeze
 
 Examples = Sequence[tuple[torch.Tensor, ...]]
-#: What runs, given a module's file and arguments that it can run.
+#: A module's file and arguments that it can compute -> what runs it.
 Way = Callable[[Path, Examples], Callable[..., Any]]
 
 
 class Unable(Exception):
-    """Why a module cannot be run in a way."""
+    """A module cannot be run in a way."""
 
 
 def _load(path: Path) -> torch.jit.ScriptModule:
@@ -64,11 +64,11 @@ def _int8(path: Path, examples: Examples) -> Callable[..., Any]:
     return _done(pack_int8(module, examples, calibrate(module, examples)))
 
 
-def _joined(path: Path, examples: Examples) -> Callable[..., Any]:
-    """The batch in a pass with another one, before it."""
+def _merged(path: Path, examples: Examples) -> Callable[..., Any]:
+    """The batch merged with another one, before it."""
     packed = _done(pack(_load(path), examples, counts=(2,)))
     if not packed.joined:
-        raise Unable("its batches cannot share a pass")
+        raise Unable("its batches cannot be merged")
     return lambda *arguments: packed.joined[2](*examples[0], *arguments)[1]
 
 
@@ -76,12 +76,12 @@ def _shared(path: Path, examples: Examples) -> Callable[..., Any]:
     packed = _done(pack(_load(path), examples))
     folder = path.with_suffix("")
     folder.mkdir(exist_ok=True)
-    share(packed.methods.values(), folder)
+    share_weights(packed.methods.values(), folder)
     return packed
 
 
 def _observed(path: Path, examples: Examples) -> Callable[..., Any]:
-    """Calibration, whose samples may be anything as well."""
+    """Calibrate with the arguments, then run the module."""
     module = _load(path)
 
     def run(*arguments: torch.Tensor) -> Any:
@@ -98,19 +98,19 @@ WAYS: dict[str, Way] = {
     "float32": _float32,
     "bfloat16": _bfloat16,
     "int8": _int8,
-    "joined": _joined,
+    "merged": _merged,
     "shared": _shared,
     "observed": _observed,
 }
-#: What such a way may raise: `guard` of a service makes an answer of any.
+#: Errors that a way may raise; a service answers each with a status.
 RAISED = (*GRAPH_ERRORS, TypeError, ValueError, IndexError, NotPackedError)
 
 
 def make(way: str, path: Path, examples: Examples) -> Callable[..., Any]:
-    """What runs a module, of which nothing else is left.
+    """Return what runs a module, once nothing else of the module is left.
 
     Raises:
-        Unable: it cannot be run so.
+        Unable: the module cannot be run in this way.
     """
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

@@ -15,12 +15,12 @@ from torchscript_bundle.serving.artifact import MODULE_FILE
 from torchscript_bundle.serving.generation.packed_generator import PackedGenerator, pack_generator
 
 PROMPT = (5, 9, 11)
-#: Far more places than memory has.
+#: A cache of so many tokens fits into no memory.
 ENDLESS = 1 << 50
 
 
 def load_generator(folder: Path) -> PackedGenerator:
-    """An artifact's generator over packed weights, which is all that is left of it."""
+    """Return an artifact's generator over packed weights."""
     generator, reason = pack_generator(tracing.load(folder / MODULE_FILE, CPU), PROMPT, "float32")
     assert reason is None, reason
     assert isinstance(generator, PackedGenerator)
@@ -36,7 +36,7 @@ def write(generator: Any) -> torch.Tensor:
 
 
 def raising_call(generator: Any, choice: random.Random) -> tuple[str, Callable[[], object]]:
-    """One of the calls, and what it is called."""
+    """Return one of the calls, and its name."""
     ids = torch.tensor([PROMPT, PROMPT])
     mask = torch.ones_like(ids)
     _, cache = generator.prefill(ids, mask, 3)

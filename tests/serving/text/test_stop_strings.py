@@ -70,19 +70,9 @@ def test_stop_string_may_be_a_special_token(stop: tuple[str, ...], keep: bool, s
     tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens(["<|im_end|>"])
     special = tokenizer.token_to_id("<|im_end|>")
-    settings = Settings(
-        max_new_tokens=None,
-        do_sample=False,
-        temperature=1.0,
-        top_k=0,
-        top_p=1.0,
-        repetition_penalty=1.0,
-        seed=0,
-        stop=stop,
-        keep_stop=keep,
-    )
-    detokenizer = Detokenizer(tokenizer, (), clean_up=False)
-    answer = Answer([0], settings, 5, frozenset(), detokenizer, {special: "<|im_end|>"})
+    settings = Settings(stop=stop, keep_stop=keep)
+    spelling = Detokenizer(tokenizer, (), clean_up=False)
+    answer = Answer([0], settings, 5, frozenset(), spelling, {special: "<|im_end|>"})
     for token in (0, 1, special, 2, 3):
         if not answer.done:
             answer.add(token, 0.0)

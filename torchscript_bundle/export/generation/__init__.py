@@ -1,16 +1,6 @@
-"""Models that write: `make_generator` gives the module that jit/generation/README.md describes."""
+"""Generative models: `make_generator` makes the module that jit/generation/README.md describes."""
 
 from torchscript_bundle.export.generation.facts import GeneratorFacts, read_facts
-from torchscript_bundle.export.generation.maker import (
-    GeneratorProof,
-    compare_all,
-    make_generator,
-)
+from torchscript_bundle.export.generation.maker import GeneratorProof, compare_all, make_generator
 
-__all__ = [
-    "GeneratorFacts",
-    "GeneratorProof",
-    "compare_all",
-    "make_generator",
-    "read_facts",
-]
+__all__ = ["GeneratorFacts", "GeneratorProof", "compare_all", "make_generator", "read_facts"]

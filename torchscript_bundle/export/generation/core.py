@@ -1,4 +1,4 @@
-"""What is traced of a model that writes: reading a text, and reading one more token of each row."""
+"""The traced half of a generator: reading texts, and reading one more token of each row."""
 
 from __future__ import annotations
 
@@ -15,14 +15,7 @@ from torchscript_bundle.jit.verify import last_line
 
 
 class Core(torch.nn.Module, ABC):
-    """The two methods that `jit.generation.generator.Generator` stands on.
-
-    Args:
-        model: as transformers loads it, in eval mode, with the hint for its architecture.
-
-    Raises:
-        ExportError: the model cannot be run with a cache of keys and values.
-    """
+    """The two methods that `jit.generation.generator.Generator` calls, over a hinted model."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -40,36 +33,28 @@ class Core(torch.nn.Module, ABC):
 
     @property
     def growing(self) -> int:
-        """Number of buffers that grow with the text."""
+        """The number of buffers that grow with the text."""
         return 2 * sum(kind.keeps for kind in self.kinds)
 
     @abstractmethod
     def prefill(
         self, input_ids: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """Reads the texts, int64 `[batch, length]`.
-
-        Returns:
-            float `[batch, vocabulary]`, the logits of the first new token; the two masks of the
-            cache, int64 `[batch, ...]`; its keys and values `[batch, heads, length, head_size]`.
-        """
+        """Read texts, int64 `[batch, length]`; return logits and the masks, keys and values."""
 
     @abstractmethod
     def step(
         self, tokens: Tensor, mask: Tensor, source_mask: Tensor, buffers: list[Tensor]
     ) -> Tensor:
-        """Reads one more token of each row, and writes its keys and values into the buffers.
+        """Read one token of each row, write its keys and values, and return the next logits.
 
         Args:
             tokens: int64 `[batch, 1]`.
             mask: int64 `[batch, length]`, with a 1 for the new token.
-            source_mask: int64 `[batch, source length]`.
-            buffers: float `[slots, heads, room, head_size]`, with room for the new token.
-
-        Returns:
-            float `[batch, vocabulary]`.
+            source_mask: int64 `[batch, source_length]`.
+            buffers: float `[slots, heads, room, head_size]`.
         """
 
     @abstractmethod
     def _cache_of_one_token(self) -> Cache:
-        """Transformers' own cache of the layers that grow, after one token."""
+        """Return transformers' own cache of the growing layers, after one token."""

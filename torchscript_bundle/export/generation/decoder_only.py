@@ -15,12 +15,12 @@ from torchscript_bundle.jit.attention import AttentionMask
 
 
 class DecoderOnly(Core):
-    """Rows are padded on the left; their positions are counted off the mask."""
+    """Pads rows on the left, and counts their positions from the mask."""
 
     def prefill(
         self, input_ids: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """See `Core`. There is no encoder, so the second mask is `[batch, 0]`."""
+        # Without an encoder, the second mask is [batch, 0].
         cache = new_cache(self.kinds)
         positions = AttentionMask(attention_mask).position_ids()
         logits = self._logits(input_ids, attention_mask, positions, cache)
@@ -29,7 +29,6 @@ class DecoderOnly(Core):
     def step(
         self, tokens: Tensor, mask: Tensor, source_mask: Tensor, buffers: list[Tensor]
     ) -> Tensor:
-        """See `Core`."""
         cache = writing_cache(self.kinds, buffers, mask.shape[1] - 1, mask.shape[0])
         return self._logits(tokens, mask, mask.sum(1, keepdim=True) - 1, cache)
 

@@ -1,4 +1,4 @@
-"""What transformers' own `generate` writes: what a generator is compared with."""
+"""Outputs of transformers' own `generate`, which a generator is compared with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchscript_bundle.export.generation.facts import GeneratorFacts
 
 
 class _Dictation(LogitsProcessor):
-    """Has `generate` write given tokens."""
+    """Forces `generate` to write the given tokens."""
 
     def __init__(self, tokens: Tensor) -> None:
         self._columns = iter(tokens.unbind(1))
@@ -27,14 +27,7 @@ class _Dictation(LogitsProcessor):
 def dictated_logits(
     model: Any, facts: GeneratorFacts, ids: Tensor, mask: Tensor, tokens: Tensor
 ) -> Tensor:
-    """float `[batch, new, vocabulary]`: the logits before each of the given new tokens.
-
-    Args:
-        model: as transformers loads it.
-        facts: of the model.
-        ids, mask: int64 `[batch, length]`.
-        tokens: int64 `[batch, new]`, what is written instead of the best tokens.
-    """
+    """Return the logits before each of the given new tokens, float `[batch, new, vocabulary]`."""
     with _plainly(model, facts, (), tokens.shape[1]):
         written = model.generate(
             ids,
@@ -49,10 +42,7 @@ def dictated_logits(
 def greedy_answers(
     model: Any, facts: GeneratorFacts, ids: Tensor, mask: Tensor, new: int, eos_ids: tuple[int, ...]
 ) -> Tensor:
-    """int64 `[batch, up to new]`: the best tokens, without the texts.
-
-    Arguments are those of `dictated_logits`; `eos_ids` stand for the model's own.
-    """
+    """Return the best tokens without the texts, int64 `[batch, up to new]`."""
     with _plainly(model, facts, eos_ids, new, forced=True):
         written: Tensor = model.generate(ids, attention_mask=mask)
     return written[:, (ids.shape[1] if facts.start_id < 0 else 1) :]
@@ -62,7 +52,7 @@ def greedy_answers(
 def _plainly(
     model: Any, facts: GeneratorFacts, eos_ids: tuple[int, ...], new: int, *, forced: bool = False
 ) -> Iterator[None]:
-    """Without the settings of the model that the file does not follow."""
+    """Replace the generation config by one without the settings that the file does not follow."""
     before = model.generation_config
     model.generation_config = GenerationConfig(
         do_sample=False,

@@ -1,8 +1,10 @@
-"""An encoder-decoder, such as T5 or BART, as `Core`: the encoder reads once."""
+"""An encoder-decoder, such as T5 or BART, as `Core`."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,16 +20,10 @@ from torchscript_bundle.export.generation.layers import (
     new_cache,
     writing_cache,
 )
-from torchscript_bundle.export.generation.positions import row_positions
 
 
 class EncoderDecoder(Core):
-    """Sources are padded on the right, answers on the left.
-
-    Args:
-        model: as for `Core`.
-        start_id: the token that the decoder begins with.
-    """
+    """Pads sources right and answers left; `start_id` is the decoder's first token."""
 
     def __init__(self, model: Any, start_id: int) -> None:
         super().__init__(model)
@@ -37,7 +33,6 @@ class EncoderDecoder(Core):
     def prefill(
         self, input_ids: Tensor, attention_mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
-        """See `Core`. The decoder reads one token, after the encoder has read the text."""
         cache = EncoderDecoderCache(new_cache(self.kinds), new_cache(self._cross_kinds()))
         mask = torch.ones_like(attention_mask[:, :1])
         logits = self._logits(
@@ -50,7 +45,6 @@ class EncoderDecoder(Core):
     def step(
         self, tokens: Tensor, mask: Tensor, source_mask: Tensor, buffers: list[Tensor]
     ) -> Tensor:
-        """See `Core`."""
         rows, width = source_mask.shape
         own = writing_cache(self.kinds, buffers[: self.growing], mask.shape[1] - 1, rows)
         cross = new_cache(self._cross_kinds())
@@ -58,9 +52,9 @@ class EncoderDecoder(Core):
         for index, (key, value) in enumerate(pairs):
             cross.update(key[:rows, :, :width], value[:rows, :, :width], index)
         cache = EncoderDecoderCache(own, cross)
-        # Set, since a trace of the question whether a length is above 0 is one warning more.
+        # Set here, because the tracer warns where transformers compares a length with 0.
         cache.is_updated = dict.fromkeys(range(len(self.kinds)), True)
-        # Its keys and values are in the cache: of the encoder's answer only the shape is read.
+        # Its keys and values are in the cache, so only the shape of the states is read.
         states = source_mask.unsqueeze(2).to(buffers[0].dtype)
         states = states.expand(-1, -1, self.config.hidden_size)
         encoded = self.encoded(last_hidden_state=states)
@@ -85,7 +79,7 @@ class EncoderDecoder(Core):
         return logits
 
     def _cross_kinds(self) -> tuple[LayerKind, ...]:
-        """Every layer of the decoder looks at the whole source."""
+        """Return the kinds of cross-attention: every layer attends to the whole source."""
         return (LayerKind(),) * len(self.kinds)
 
     def _cache_of_one_token(self) -> Cache:
@@ -98,8 +92,46 @@ class EncoderDecoder(Core):
 
 
 def _output_class(encoder: Any, device: torch.device) -> type[ModelOutput]:
-    """What an encoder answers with: a decoder may ask it for more than the states."""
+    """Return the class of an encoder's output, which may have more members than the states."""
     token = torch.ones(1, 1, dtype=torch.int64, device=device)
     with torch.no_grad():
         output = encoder(input_ids=token, attention_mask=torch.ones_like(token), return_dict=True)
     return type(output)
+
+
+@contextmanager
+def row_positions(decoder: Any, positions: Tensor) -> Iterator[None]:
+    """Make a decoder's position embedding use `positions`, int64 `[batch]`, one for each row.
+
+    Decoders take one position for the whole batch from the length of the cache. An embedding of
+    another kind is left as it is (T5 has none); the proof shows whether that is right.
+    """
+    embed: Any = getattr(decoder, "embed_positions", None)
+    original = getattr(embed, "forward", None)
+    if original is None:
+        yield
+        return
+    signature = inspect.signature(original)
+
+    def learned(*args: Any, **kwargs: Any) -> Tensor:
+        bound = signature.bind(*args, **kwargs)
+        bound.arguments["position_ids"] = positions
+        embedded: Tensor = original(*bound.args, **bound.kwargs)
+        return embedded.reshape(positions.shape[0], 1, embedded.shape[-1])
+
+    def sinusoidal(*_: Any, **__: Any) -> Tensor:
+        # M2M100 numbers tokens from the id after the padding's.
+        embedded: Tensor = embed.weights[positions + embed.padding_idx + 1].unsqueeze(1)
+        return embedded
+
+    if "position_ids" in signature.parameters:
+        embed.forward = learned
+    elif isinstance(getattr(embed, "weights", None), Tensor):
+        embed.forward = sinusoidal
+    else:
+        yield
+        return
+    try:
+        yield
+    finally:
+        del embed.forward

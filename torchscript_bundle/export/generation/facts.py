@@ -1,4 +1,4 @@
-"""What a generator must know of its model besides the weights."""
+"""What a generator needs to know about its model besides the weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.serving.api.sampling import NEUTRAL, wrong_defaults
 
-#: Settings that say nothing of which token comes next, or that are read here.
+#: Settings that are read here, or do not affect which token comes next.
 _READ = {
     *NEUTRAL,
     *("eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id"),
@@ -20,19 +20,11 @@ _READ = {
 
 @dataclass(frozen=True)
 class GeneratorFacts:
-    """What `jit.generation.generator.Generator` is given, in its names, and what serving may show.
+    """The arguments of `jit.generation.generator.Generator` that come from a model, and more.
 
     Attributes:
-        max_length: most tokens of a row, those that it begins with included.
-        max_source_length: most tokens that the encoder reads; 0 without an encoder.
-        eos_ids: tokens that end a text.
-        pad_id: what rows are filled with that ended before others.
-        start_id: what an encoder-decoder's answer begins with; -1 without an encoder.
-        first_id: token that every answer begins with; -1 for none.
-        last_id: token that an answer cut at its length ends with; -1 for none.
-        defaults: the model's own values for `NEUTRAL`, for requests that give none.
-        ignored: the model's other settings, such as `num_beams`, which transformers' `generate`
-            would follow and the file does not.
+        defaults: the model's own values of the parameters in `NEUTRAL`.
+        ignored: its other settings, which `generate` follows and the file does not.
     """
 
     max_length: int
@@ -49,17 +41,14 @@ class GeneratorFacts:
 def read_facts(
     model: Any, max_length: int, max_source_length: int = 0, pad_id: int | None = None
 ) -> GeneratorFacts:
-    """The facts that are in a model's generation config.
+    """Read the facts in the generation config of a model that has a `generate` of its own.
 
     Args:
-        model: a causal LM or an encoder-decoder with a `generate` of its own.
-        max_length: most tokens of a row in the decoder, that positions suffice for.
-        max_source_length: the same for the encoder.
-        pad_id: the tokenizer's, if it has one; else the model's, else what ends a text.
+        max_length, max_source_length: the most tokens of a row of the decoder, and of the encoder.
+        pad_id: the tokenizer's; without it, the model's, or else one that ends a text.
 
     Raises:
-        ExportError: an encoder-decoder does not say what its answers begin with, or a setting has
-            a value that no request could send.
+        ExportError: an encoder-decoder has no start token, or no request could send a setting.
     """
     config = model.generation_config
     eos = config.eos_token_id
@@ -98,7 +87,7 @@ def read_facts(
 
 
 def _first_given(*ids: Any) -> int | None:
-    """The first that is not None; of a list its first."""
+    """Return the first id that is not None; of a list, its first."""
     given = next((each for each in ids if each is not None), None)
     return given[0] if isinstance(given, list) else given
 

@@ -1,4 +1,4 @@
-"""The layers of a model's cache, with memory that the caller holds."""
+"""Cache layers for transformers that use the caller's memory."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from transformers.cache_utils import (
-    Cache,
-    DummyLayer,
-    DynamicLayer,
-    DynamicSlidingWindowLayer,
-)
+from transformers.cache_utils import Cache, DummyLayer, DynamicLayer, DynamicSlidingWindowLayer
 
 from torchscript_bundle.export.errors import ExportError
 
 
 @dataclass(frozen=True)
 class LayerKind:
-    """What a layer of a model keeps.
+    """What a layer of a model caches.
 
     Attributes:
-        keeps: whether it has keys and values of its own; else it reads another layer's, or none.
-        window: places that its attention looks back on, its own included; None for all.
+        keeps: whether it has keys and values of its own.
+        window: how many tokens it attends to, its own included; None for all.
     """
 
     keeps: bool = True
@@ -31,11 +26,7 @@ class LayerKind:
 
 
 def layer_kinds(cache: Cache) -> tuple[LayerKind, ...]:
-    """What each layer keeps, read off transformers' own cache after a first token.
-
-    Raises:
-        ExportError: a layer keeps something else than keys and values.
-    """
+    """Return the kind of each layer of transformers' own cache after a first token."""
     kinds = []
     layers: list[Any] = cache.layers
     for layer in layers:
@@ -55,7 +46,7 @@ def layer_kinds(cache: Cache) -> tuple[LayerKind, ...]:
 
 
 class NewLayer(DynamicLayer):
-    """Takes what the first tokens give, with no copy of it."""
+    """Keeps the keys and values of the first tokens, without a copy."""
 
     def __init__(self, window: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -64,27 +55,21 @@ class NewLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Gives back the keys and values, float `[batch, heads, length, head_size]`."""
+        """Return the given keys and values, float `[batch, heads, length, head_size]`."""
         self.keys, self.values = key_states, value_states
         self.dtype, self.device = key_states.dtype, key_states.device
         self.is_initialized = True
         return key_states, value_states
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of what `update` gives."""
+        """Return length and offset of the result of `update`."""
         return query_length, 0
 
 
 class WritingLayer(DynamicLayer):
-    """Writes into given memory, and gives the part of it that is in use.
+    """Writes into given memory, float `[slots, heads, room, head_size]`.
 
-    While tracing, `start` and `rows` are sizes, so that the trace follows them.
-
-    Args:
-        keys, values: float `[slots, heads, room, head_size]`.
-        start: places in use before the new tokens.
-        rows: slots in use.
-        window: as `LayerKind` has it.
+    `start` places and `rows` slots are in use. While tracing, both are traced sizes.
     """
 
     def __init__(
@@ -97,13 +82,13 @@ class WritingLayer(DynamicLayer):
         self.is_sliding = window is not None
         self._start = start
         self._rows = rows
-        # Of a sliding layer only what is within the window of the first new token is read.
+        # A sliding layer reads only the window of the first new token.
         self._first = 0 if window is None else max(start - window + 1, 0)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        """Keys and values that the new tokens may look at, the new ones included."""
+        """Write new keys and values; return those that the new tokens attend to."""
         end = self._start + key_states.shape[2]
         for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
             buffer[: self._rows, :, self._start : end] = new
@@ -111,23 +96,23 @@ class WritingLayer(DynamicLayer):
         return key, value
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Length and offset of what `update` gives."""
+        """Return length and offset of the result of `update`."""
         return self._start + query_length - self._first, self._first
 
     def get_seq_length(self) -> int:
-        """Tokens before the new ones."""
+        """Return the number of tokens before the new ones."""
         return self._start
 
 
 def new_cache(kinds: Sequence[LayerKind]) -> Cache:
-    """A cache before the first token."""
+    """Return a cache before the first token."""
     return Cache([NewLayer(kind.window) if kind.keeps else _no_layer() for kind in kinds])
 
 
 def writing_cache(
     kinds: Sequence[LayerKind], buffers: Sequence[Tensor], start: int, rows: int
 ) -> Cache:
-    """A cache that writes into the buffers: keys and values by turns, of the layers that keep."""
+    """Return a cache over buffers: alternately keys and values of the layers that keep them."""
     pairs = iter(zip(buffers[::2], buffers[1::2], strict=True))
     return Cache(
         [
@@ -138,7 +123,7 @@ def writing_cache(
 
 
 def cached_tensors(cache: Cache) -> list[Tensor]:
-    """Keys and values by turns, of the layers that keep them."""
+    """Return alternately keys and values of the layers that keep them."""
     layers: list[Any] = [layer for layer in cache.layers if not isinstance(layer, DummyLayer)]
     return [tensor for layer in layers for tensor in (layer.keys, layer.values)]
 

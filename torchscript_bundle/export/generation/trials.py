@@ -1,4 +1,4 @@
-"""How a generator is put to the trial: the methods that serving calls, beside `generate`."""
+"""Trials of a generator: the methods that serving calls, compared with transformers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torchscript_bundle.export.generation.facts import GeneratorFacts
 from torchscript_bundle.jit.tracing import Tensors
 from torchscript_bundle.jit.verify import Case, Shape, last_line
 
-#: Tokens that are read after a text: more than the room that is asked for, so that the cache grows.
+#: Tokens that are read after a text: more than the reserved room, so that the cache grows.
 NEW = 6
 ROOM = 2
 SEED = 0
@@ -24,13 +24,7 @@ Run = Callable[[Any, tuple[Any, ...]], Tensors]
 
 @dataclass(frozen=True)
 class Trial:
-    """Cases of one kind.
-
-    Attributes:
-        name: what is tried, in words.
-        run: gives a generator's answer to a case's inputs.
-        cases: inputs, with transformers' answers.
-    """
+    """Cases of one kind, with transformers' outputs; `run` gives a generator's."""
 
     name: str
     run: Run
@@ -38,13 +32,7 @@ class Trial:
 
 
 class Trials:
-    """Makes the trials of a model; the same ones each time.
-
-    Args:
-        model: as transformers loads it, in eval mode.
-        facts: of the model.
-        ordinary: int64, token ids that texts are made of: none that ends or pads one.
-    """
+    """Makes the trials of a model, the same ones each time, with texts of `ordinary` token ids."""
 
     def __init__(self, model: Any, facts: GeneratorFacts, ordinary: Tensor) -> None:
         self._model = model
@@ -54,11 +42,7 @@ class Trials:
         self._longest = facts.max_source_length or facts.max_length - NEW
 
     def make(self) -> list[Trial]:
-        """Runs the model.
-
-        Raises:
-            ExportError: it fails at a shape itself.
-        """
+        """Run the model on all trials."""
         return [
             Trial("texts that are continued", dictated, self._dictated()),
             Trial("batches that others join and leave", joined, [self._joined()]),
@@ -71,7 +55,7 @@ class Trials:
         shapes = [Shape(n, m, n > 1) for m in sorted(lengths) for n in (1, 2, 5)]
         shapes += [Shape(2, max(1, longest // 2)), Shape(2, longest, padded=True)]
         cases = [self._dictate(shape, NEW) for shape in shapes]
-        if self._facts.start_id >= 0:  # a long source is no long answer
+        if self._facts.start_id >= 0:  # the length of the source does not limit the answer
             shape = Shape(1, min(5, longest))
             cases.append(self._dictate(shape, self._facts.max_length - 1))
         else:  # the longest text that a request may hold
@@ -87,7 +71,7 @@ class Trials:
         return Case(shape, (ids, mask, tokens), (self._logits(shape, ids, mask, tokens),))
 
     def _joined(self) -> Case:
-        """Three batches: of two rows, of three that are shorter, and of one that is longer."""
+        """Make three batches: of two rows, of three shorter ones, and of one longer one."""
         groups = []
         scale = min(1.0, self._longest / 20)
         for batch, length, new in ((2, 9, 7), (3, 5, 6), (1, 14, 2)):
@@ -103,7 +87,7 @@ class Trials:
         )
 
     def _generated(self) -> list[Case]:
-        """What the first row has in its third place ends all others, wherever they have it."""
+        """Make the third token of the first row an end token for all."""
         cases = []
         for batch, length in ((1, 7), (4, 12)):
             shape = Shape(batch, min(length, self._longest), padded=batch > 1)
@@ -116,7 +100,7 @@ class Trials:
         return cases
 
     def _texts(self, shape: Shape) -> tuple[Tensor, Tensor]:
-        """Ids and mask; padded rows have each another amount of padding, the last has none."""
+        """Return ids and mask; padded rows have different amounts of padding, the last none."""
         ids, mask = self._pick(shape.batch, shape.length), torch.ones(shape.batch, shape.length)
         mask = mask.long().to(ids.device)
         for row in range(shape.batch - 1 if shape.padded else 0):
@@ -126,7 +110,7 @@ class Trials:
         return ids, mask
 
     def _spell(self, row: Tensor) -> None:
-        """Puts in special tokens, as chat templates write them; the last token stays."""
+        """Replace the first tokens by special ones, as a chat template would; keep the last."""
         facts = self._facts
         every = {*facts.eos_ids, facts.pad_id, facts.start_id, facts.first_id, facts.last_id}
         special = sorted(token for token in every if token >= 0)[: len(row) - 1]
@@ -147,7 +131,7 @@ class Trials:
 
 
 def dictated(generator: Any, inputs: tuple[Any, ...]) -> Tensors:
-    """Logits before each of the given tokens, float `[batch, new, vocabulary]`."""
+    """Return the logits before each given token, float `[batch, new, vocabulary]`."""
     ids, mask, tokens = inputs
     logits, cache = generator.prefill(ids, mask, ROOM)
     found = [logits]
@@ -158,11 +142,7 @@ def dictated(generator: Any, inputs: tuple[Any, ...]) -> Tensors:
 
 
 def joined(generator: Any, groups: tuple[Any, ...]) -> Tensors:
-    """The same for each row of three batches that are merged on the way, one row leaving between.
-
-    The second batch joins after two tokens of the first; a row leaves after two more; the third
-    joins; the rows change places; and all are read to their ends.
-    """
+    """Return the same for each row of three batches, which join one by one while rows leave."""
     rows: list[tuple[int, int]] = []
     found: dict[tuple[int, int], list[Tensor]] = {}
     cache: list[Tensor] = []
@@ -193,7 +173,6 @@ def joined(generator: Any, groups: tuple[Any, ...]) -> Tensors:
             note(logits)
 
     def leave() -> None:
-        """Those that have been read to their ends."""
         done = [len(found[group, row]) == groups[group][2].shape[1] for group, row in rows]
         keep(generator.rows_left(torch.tensor(done)))
 
@@ -210,6 +189,6 @@ def joined(generator: Any, groups: tuple[Any, ...]) -> Tensors:
 
 
 def generated(generator: Any, inputs: tuple[Any, ...]) -> Tensors:
-    """Whole answers, int64 `[batch, new]`."""
+    """Return whole answers, int64 `[batch, new]`."""
     ids, mask, new, ends = inputs
     return (generator.generate(ids, mask, new, eos_ids=list(ends)),)

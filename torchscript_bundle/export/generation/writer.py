@@ -1,4 +1,4 @@
-"""What the modes have in common whose models write: all but the head and where samples are."""
+"""The behaviour that the export of all generative modes has in common."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.generation.facts import GeneratorFacts, read_facts
-from torchscript_bundle.export.generation.generation_proof import WritingProof, writing_proof
-from torchscript_bundle.export.generation.maker import make_generator
+from torchscript_bundle.export.generation.maker import GeneratorProof, make_generator
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
 from torchscript_bundle.export.source import Source
@@ -35,15 +34,11 @@ class Writer(ExportMode):
         return ("input_ids", "attention_mask")
 
     def padding_side(self, tokenizer: PreTrainedTokenizerBase) -> Literal["left", "right"]:
-        """A prompt ends its row where the answer continues it."""
+        """Return the side before a prompt: the answer continues its row."""
         return "right" if self.reads_source else "left"
 
     def options(self, source: Source, config: SetupConfig) -> GenerationOptions:
-        """Where answers begin and end, how they are drawn and spelled, how messages become a text.
-
-        Raises:
-            ExportError: the model cannot write, or its tokenizer cannot spell without transformers.
-        """
+        """Return token ids, defaults and the chat template; ExportError if it cannot generate."""
         model, tokenizer = source.model, source.tokenizer
         if getattr(model, "generation_config", None) is None:
             raise ExportError(
@@ -51,7 +46,7 @@ class Writer(ExportMode):
             )
         check_decoding(tokenizer, config.samples)
         facts = self._facts(model, config, source.pad_id)
-        _tell(facts, source.name)
+        _warn(facts, source.name)
         return GenerationOptions(
             eos_ids=list(facts.eos_ids),
             pad_id=facts.pad_id,
@@ -66,14 +61,14 @@ class Writer(ExportMode):
             default_max_new_tokens=min(config.default_max_new_tokens, config.max_length - 1),
         )
 
-    def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> WritingProof:
+    def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> GeneratorProof:
         facts = self._facts(model, config, options["pad_id"])
-        # What is saved then writes into its memory without a torch.no_grad() around it.
+        # So the saved module writes into its memory without a torch.no_grad() around it.
         model.requires_grad_(False)
-        return writing_proof(model, make_generator(model, facts))
+        return make_generator(model, facts)
 
     def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
-        """The best next token after a prompt and after each token that float32 writes there."""
+        """Compare the best next token after a prompt and each token that float32 generates."""
         [before], [after] = expected, actual
         return compare_choices(before.outputs[0], after.outputs[0])
 
@@ -81,8 +76,8 @@ class Writer(ExportMode):
         return read_facts(model, config.max_length, config.max_length, pad_id)
 
 
-def _tell(facts: GeneratorFacts, name: str) -> None:
-    """Says where answers will differ from those of transformers' own `generate`."""
+def _warn(facts: GeneratorFacts, name: str) -> None:
+    """Warn where answers will differ from those of transformers' own `generate`."""
     if facts.ignored:
         logger.warning(
             "%s: its generation_config.json sets %s, which this bundle does not follow: its "
@@ -99,9 +94,6 @@ def _tell(facts: GeneratorFacts, name: str) -> None:
 
 
 def _chat_template(given: Any) -> str | None:
-    """The template that transformers takes where none is named; None where there is none.
-
-    Source: PreTrainedTokenizerBase.get_chat_template.
-    """
+    """Return the default template, as PreTrainedTokenizerBase.get_chat_template does."""
     chosen = given.get("default") if isinstance(given, dict) else given
     return None if chosen is None else str(chosen)

@@ -1,4 +1,4 @@
-"""The scripted half of text generation: samplers, the cache and the loop. Knows torch only."""
+"""The scripted half of text generation: sampling, the cache and the loop."""
 
 from torchscript_bundle.jit.generation.draw import Draw
 from torchscript_bundle.jit.generation.generator import Generator

@@ -1,15 +1,14 @@
-"""Keys and values of the tokens so far, in memory that is there before it is needed.
+"""A key-value cache in memory that is reserved ahead.
 
-A cache is a list of tensors, so that a trace takes it, Python hands it on and C++ has it too:
+A cache is a list of tensors, which traces, Python and C++ can pass around:
 
-- `cache[0]`: int64 `[rows, length]`, 1 for a token, 0 for padding, which is on the left. Rows that
-  began at different times, or with texts of different lengths, so stand in one batch.
-- `cache[1]`: int64 `[rows, source length]`, the mask of what the encoder read; `[rows, 0]` without
-  an encoder.
-- `growing` buffers, float `[slots, heads, room, head size]`: keys and values, by turns, layer by
-  layer. The first `rows` slots and the first `length` places of the room are in use. What lies
-  beyond is not initialised; a step writes its keys and values there.
-- the encoder's keys and values after those, of which `source length` places are in use.
+- `cache[0]`: int64 `[rows, length]`, the mask: 1 for a token, 0 for padding, on the left. So rows
+  of different lengths are one batch.
+- `cache[1]`: int64 `[rows, source_length]`, the encoder's mask; `[rows, 0]` without an encoder.
+- `growing` buffers, float `[slots, heads, room, head_size]`: alternately keys and values, layer by
+  layer. The first `rows` slots and the first `length` places of the room are in use. The rest is
+  not initialised; a step writes its keys and values there.
+- the encoder's keys and values, of which `source_length` places are in use.
 
 TorchScript reads the annotations here, so they are not postponed.
 """
@@ -19,31 +18,26 @@ from torch import Tensor
 
 
 def more_room(needed: int) -> int:
-    """Places to reserve where `needed` are used: half as many again, so that copies stay rare."""
+    """Return how many places to reserve: half as many again, so that copies are rare."""
     return needed + max(64, needed // 2)
 
 
 def enlarged(buffer: Tensor, rows: int, length: int, room: int) -> Tensor:
-    """A buffer of `room` places with the first `rows` and `length` of the given one."""
+    """Return a buffer of `room` places with the first `rows` and `length` of the given one."""
     larger = buffer.new_empty([buffer.size(0), buffer.size(1), room, buffer.size(3)])
     larger[:rows, :, :length] = buffer[:rows, :, :length]
     return larger
 
 
 def select_rows(cache: list[Tensor], rows: Tensor, growing: int) -> list[Tensor]:
-    """The cache of some rows, in that order; the given one must not be used any more.
+    """Return the cache of `rows`, int64 `[n]`, in that order; the given one is used up.
 
-    A row that stays where it is costs nothing, and padding that all have in common is dropped.
-
-    Args:
-        cache: see above.
-        rows: int64 `[n]`.
-        growing: number of growing buffers.
+    Rows that keep their place are not copied, and padding that all rows have is dropped.
     """
     where: list[int] = rows.tolist()
     in_place = True
     for to, source in enumerate(where):
-        # A row that moves up must not have been written over by then.
+        # A row that moves up must not be overwritten before.
         in_place = in_place and source >= to
     mask, source_mask = cache[0][rows], cache[1][rows]
     padding, width = mask.size(1), 0
@@ -64,15 +58,9 @@ def select_rows(cache: list[Tensor], rows: Tensor, growing: int) -> list[Tensor]
 
 
 def merge(first: list[Tensor], second: list[Tensor], growing: int) -> list[Tensor]:
-    """One cache of two: the rows of the first, then those of the second.
+    """Return one cache with the rows of both; the given ones are used up.
 
-    Neither may be used any more. The second is copied into the first where that has room for it;
-    else both are copied into a larger one.
-
-    Args:
-        first: see above.
-        second: of the same model.
-        growing: number of growing buffers.
+    The second is copied into the first if that has room for it, else both into a larger one.
     """
     ours, theirs = first[0].size(0), second[0].size(0)
     length = max(first[0].size(1), second[0].size(1))
@@ -103,7 +91,7 @@ def merge(first: list[Tensor], second: list[Tensor], growing: int) -> list[Tenso
 
 
 def _put(buffer: Tensor, row: int, values: Tensor, places: int, at_end: bool) -> None:
-    """Writes rows that end (or start) with the others. Padding is masked, but must be a number."""
+    """Write rows aligned at the end (or start). Padding is masked, but must be a number."""
     rows, used = values.size(0), values.size(2)
     start = places - used if at_end else 0
     buffer[row : row + rows, :, :start] = 0
@@ -112,7 +100,7 @@ def _put(buffer: Tensor, row: int, values: Tensor, places: int, at_end: bool) ->
 
 
 def _slots(rows: int) -> int:
-    """The next power of two, so that not every row that joins has all others copied."""
+    """Return the next power of two, so that few of the rows that join have the others copied."""
     slots = 1
     while slots < rows:
         slots *= 2
@@ -120,13 +108,7 @@ def _slots(rows: int) -> int:
 
 
 def rows_left(finished: Tensor) -> Tensor:
-    """int64 `[n]`: the rows that go on, such that `select_rows` moves as few as it can.
-
-    The last ones take the places of those that are finished.
-
-    Args:
-        finished: bool `[rows]`.
-    """
+    """Return int64 `[n]`: the unfinished rows, of which `select_rows` moves as few as possible."""
     left = int((~finished).sum())
     rows = torch.arange(left, device=finished.device)
     rows[finished[:left]] = (~finished[left:]).nonzero().squeeze(1) + left

@@ -1,4 +1,4 @@
-"""Text generation around traced parts. TorchScript reads the annotations: not postponed."""
+"""Text generation around a traced model. TorchScript reads the annotations: not postponed."""
 
 from typing import Any
 
@@ -11,22 +11,19 @@ from torchscript_bundle.jit.generation.sampler import Sampler
 
 
 class Generator(torch.nn.Module):
-    """What the file exports, as methods and attributes of the loaded module. See the README here.
+    """The methods and attributes of the saved module; README.md describes their use.
 
     Args:
-        core: traced. `prefill(input_ids, attention_mask)` gives the logits of the last token,
-            the two masks of a cache (see `cache`), and its keys and values without room to grow;
-            `step(tokens, mask, source_mask, buffers)` reads one token a row, writes its keys and
-            values to the last place that the mask has, and gives its logits.
+        core: traced. `prefill(input_ids, attention_mask)` returns the logits of the last token, the
+            two masks of a cache (see `cache`), and its keys and values without room to grow.
+            `step(tokens, mask, source_mask, buffers)` reads one token of each row, writes its keys
+            and values to the last place of the mask, and returns its logits.
         growing: number of growing buffers.
-        vocabulary: size of the logits.
-        max_length: most tokens of a row, those that it begins with included.
-        max_source_length: most tokens that the encoder reads; 0 without an encoder.
-        eos_ids: tokens that end a text.
-        pad_id: what `generate` fills rows with that ended before others.
-        start_id: what an encoder-decoder's answer begins with; -1 without an encoder.
-        first_id: token that every answer begins with, whatever the model says; -1 for none.
-        last_id: token that an answer cut at `max_new_tokens` ends with; -1 for none.
+        max_length, max_source_length: the most tokens of a row of the decoder, and of the encoder.
+        pad_id: fills up rows that end before others.
+        start_id: the first token that the decoder reads; -1 without an encoder.
+        first_id: forced first token of every answer; -1 for none.
+        last_id: forced last token of an answer cut at `max_new_tokens`; -1 for none.
     """
 
     eos_ids: list[int]
@@ -62,18 +59,12 @@ class Generator(torch.nn.Module):
     def prefill(
         self, input_ids: Tensor, attention_mask: Tensor, room: int = 64
     ) -> tuple[Tensor, list[Tensor]]:
-        """Reads the texts.
+        """Read the texts; return logits, float `[batch, vocabulary]`, and a cache.
 
         Args:
-            input_ids: int64 `[batch, length]`, padded on the left; with an encoder on the right.
+            input_ids: int64 `[batch, length]`, padded on the left, for an encoder on the right.
             attention_mask: int64 `[batch, length]`, 1 for a token; at least one in each row.
-            room: tokens to come that memory is reserved for; more are no error.
-
-        Returns:
-            float `[batch, vocabulary]`, the logits of the first new token, and the cache.
-
-        Raises:
-            ValueError: a text is longer than the model takes.
+            room: number of new tokens to reserve memory for; more are no error.
         """
         self.check_texts(attention_mask)
         logits, mask, source_mask, tensors = self.core.prefill(input_ids, attention_mask)
@@ -81,7 +72,7 @@ class Generator(torch.nn.Module):
 
     @torch.jit.export
     def check_texts(self, attention_mask: Tensor) -> None:
-        """Raises ValueError for a text that is longer than the model takes."""
+        """Raise ValueError for a text that is longer than the model takes."""
         most = self.max_length if self.start_id < 0 else self.max_source_length
         longest = int(attention_mask.sum(1).max())
         if longest > most:
@@ -91,7 +82,7 @@ class Generator(torch.nn.Module):
     def reserve(
         self, mask: Tensor, source_mask: Tensor, tensors: list[Tensor], room: int
     ) -> list[Tensor]:
-        """The cache of what `core.prefill` gave beside the logits, with room for more tokens."""
+        """Return a cache with `room` for more tokens, of what `core.prefill` returned."""
         cache = [mask, source_mask]
         for index, tensor in enumerate(tensors):
             if index < self.growing:
@@ -102,17 +93,9 @@ class Generator(torch.nn.Module):
 
     @torch.jit.export
     def step(self, tokens: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Reads one more token of each row.
+        """Read one token of each row, int64 `[batch]`; return the next logits and the cache.
 
-        Args:
-            tokens: int64 `[batch]`.
-            cache: from the last call; must not be used any more.
-
-        Returns:
-            float `[batch, vocabulary]`, the logits of the token after it, and the cache.
-
-        Raises:
-            ValueError: a row has as many tokens already as the model takes.
+        The given cache is used up.
         """
         cache = self.extend(tokens, cache)
         logits: Tensor = self.core.step(tokens.unsqueeze(1), cache[0], cache[1], cache[2:])
@@ -120,10 +103,7 @@ class Generator(torch.nn.Module):
 
     @torch.jit.export
     def extend(self, tokens: Tensor, cache: list[Tensor]) -> list[Tensor]:
-        """The cache with a place for one more token of each row, as `core.step` takes it.
-
-        Arguments and errors as `step`'s.
-        """
+        """Return the cache with a place for one more token of each row, for `core.step`."""
         mask = torch.cat([cache[0], torch.ones_like(tokens).unsqueeze(1)], dim=1)
         rows, length = mask.size(0), mask.size(1)
         if int(mask.sum(1).max()) > self.max_length:
@@ -153,10 +133,7 @@ class Generator(torch.nn.Module):
 
     @torch.jit.export
     def seen_tokens(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """bool `[batch, vocabulary]`: what a row has before its answer, for the penalty.
-
-        That is its text without padding, or what the decoder begins with. Arguments as `prefill`'s.
-        """
+        """Return bool `[batch, vocabulary]`: a row's tokens before its answer, for the penalty."""
         rows = input_ids.size(0)
         if self.start_id >= 0:
             seen = torch.zeros([rows, self.vocabulary], dtype=torch.bool, device=input_ids.device)
@@ -197,23 +174,19 @@ class Generator(torch.nn.Module):
         seeds: list[int] | None = None,
         eos_ids: list[int] | None = None,
     ) -> Tensor:
-        """Writes on, until each row has ended. Rows that have are not computed any more.
+        """Return the answers without their texts, int64 `[batch, new_tokens]`.
+
+        Rows that have ended are not computed any more.
 
         Args:
-            input_ids, attention_mask: as `prefill` takes them.
-            max_new_tokens: most tokens of an answer.
+            input_ids, attention_mask: see `prefill`.
+            max_new_tokens: the most tokens of an answer.
             do_sample: false takes the best token each time.
-            temperature, top_k, top_p, repetition_penalty: as `transformers` has them, but that
-                `temperature` 0 takes the best token each time; `top_k` 0 keeps all tokens.
-            seeds: one for each row, which makes it the same each time, alone or in a batch; none
-                for torch's own randomness.
-            eos_ids: tokens that end a text, other than the model's.
-
-        Returns:
-            int64 `[batch, new tokens]`, the answers without their texts, with what ended them.
-
-        Raises:
-            ValueError: an option is out of its range, or the model does not take that many tokens.
+            temperature, top_k, top_p, repetition_penalty: as in transformers, and a `temperature`
+                of 0 takes the best token; a `top_k` of 0 keeps all tokens.
+            seeds: one for each row, whose answer is then the same alone or in any batch; None for
+                torch's global generator.
+            eos_ids: replace the model's.
         """
         check_options(max_new_tokens, temperature, top_k, top_p, repetition_penalty)
         begins = int(attention_mask.sum(1).max()) if self.start_id < 0 else 1
@@ -249,7 +222,7 @@ class Generator(torch.nn.Module):
         draws: Tensor,
         ends: Tensor,
     ) -> Tensor:
-        """The loop: `draws` has a column for each token at most, and all rows the same options."""
+        """Run the loop; `draws` has a column for each new token, and all rows equal options."""
         logits, cache = start
         device, most = logits.device, draws.size(1)
         rows = torch.arange(logits.size(0), device=device)

@@ -1,9 +1,9 @@
-"""What a whole `generate` is asked for. TorchScript reads the annotations: not postponed."""
+"""The options of `generate`. TorchScript reads the annotations: not postponed."""
 
 import torch
 from torch import Tensor
 
-#: A temperature below is taken for 0, which takes the best token: logits divided by less could
+#: A lower temperature is taken for 0, which takes the best token: logits divided by less could
 #: become infinite in float32.
 LEAST_TEMPERATURE = 1e-5
 
@@ -11,7 +11,7 @@ LEAST_TEMPERATURE = 1e-5
 def check_options(
     max_new_tokens: int, temperature: float, top_k: int, top_p: float, repetition_penalty: float
 ) -> None:
-    """Raises ValueError, with a sentence, for what no text can be written with."""
+    """Raise ValueError for an option out of its range."""
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
     if not 0 <= temperature <= 100:
@@ -20,19 +20,13 @@ def check_options(
         raise ValueError(f"top_k must be at least 0 (which keeps all), not {top_k}")
     if not 0 <= top_p <= 1:
         raise ValueError(f"top_p must be from 0 (the best token) to 1, not {top_p}")
-    # Logits are divided by it, or multiplied: beyond these bounds they could become infinite.
+    # Logits are divided or multiplied by it: beyond these bounds they could become infinite.
     if not 0.01 <= repetition_penalty <= 100:
         raise ValueError(f"repetition_penalty must be from 0.01 to 100, not {repetition_penalty}")
 
 
 def draw_numbers(rows: int, count: int, seeds: list[int] | None) -> Tensor:
-    """float64 `[rows, count]` in [0, 1): what each row's tokens are drawn with.
-
-    A row's numbers are those that `torch.rand` gives for its seed, one by one, whatever the others.
-
-    Raises:
-        ValueError: there is another number of seeds than rows.
-    """
+    """Return float64 `[rows, count]`: a row's draws are those of `torch.rand` for its seed."""
     if seeds is None:
         return torch.rand([rows, count], dtype=torch.float64)
     if len(seeds) != rows:

@@ -1,4 +1,4 @@
-"""Picks the next tokens. TorchScript reads the annotations: not postponed."""
+"""Samples the next tokens. TorchScript reads the annotations: not postponed."""
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ from torchscript_bundle.jit.generation.top_p import TopP
 
 
 class Sampler(torch.nn.Module):
-    """Penalty, temperature, top-k, top-p and the draw, in transformers' order, row by row.
+    """Penalty, temperature, top-k, top-p and the draw, in transformers' order.
 
-    A row's token depends on nothing but that row's arguments.
+    A row's token depends on that row's arguments alone. Arguments with a value for each row have
+    the names of the serving side's parameters.
     """
 
     def __init__(self) -> None:
@@ -37,15 +38,15 @@ class Sampler(torch.nn.Module):
         repetition_penalty: Tensor,
         draws: Tensor,
     ) -> Tensor:
-        """int64 `[batch]`: the next tokens. They are noted in `seen`.
+        """Return the next tokens, int64 `[batch]`, and set them in `seen`.
 
         Args:
-            logits: float `[batch, vocabulary]`.
-            seen: bool `[batch, vocabulary]`, the tokens of each row so far; written to.
+            logits: float `[batch, vocabulary]`; minus infinity rules out a token.
+            seen: bool `[batch, vocabulary]`, the tokens that each row has already.
             do_sample: bool `[batch]`; false takes the best token, after the penalty. So do a
                 temperature below `LEAST_TEMPERATURE` and a `top_p` of 0.
             temperature, top_k, top_p, repetition_penalty: `[batch]`, see those modules.
-            draws: float64 `[batch]`, in [0, 1); not read where `do_sample` is false.
+            draws: float64 `[batch]`, in [0, 1); unused where `do_sample` is false.
         """
         scores = self.repetition_penalty(logits.float(), seen, repetition_penalty)
         tokens: Tensor = scores.argmax(1)

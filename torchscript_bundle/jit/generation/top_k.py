@@ -1,14 +1,14 @@
-"""Top-k, for each row its own. TorchScript reads the annotations: not postponed."""
+"""Top-k filtering by row. TorchScript reads the annotations: not postponed."""
 
 import torch
 from torch import Tensor
 
 
 class TopK(torch.nn.Module):
-    """Keeps the k best tokens of a row. Source: https://arxiv.org/abs/1805.04833."""
+    """Keeps the k most likely tokens. Source: https://arxiv.org/abs/1805.04833."""
 
     def forward(self, scores: Tensor, top_k: Tensor) -> Tensor:
-        """Minus infinity for all below the k-th best score; what equals it is kept as well.
+        """Set scores below the k-th best to minus infinity; those that equal it are kept.
 
         Args:
             scores: float `[batch, vocabulary]`.

@@ -1,12 +1,12 @@
-"""Top-p, for each row its own. TorchScript reads the annotations: not postponed."""
+"""Top-p filtering by row. TorchScript reads the annotations: not postponed."""
 
 import torch
 from torch import Tensor
 
 
 def unlikely(scores: Tensor, top_p: Tensor) -> Tensor:
-    """bool like `scores`: the least likely tokens that together have at most 1 - p."""
-    upwards, order = scores.sort(1)  # not stable, so that equal scores fall as in transformers
+    """Return a mask of the least likely tokens whose total probability is at most 1 - p."""
+    upwards, order = scores.sort(1)  # not stable, so that ties are broken as in transformers
     together = upwards.softmax(1).cumsum(1)
     out = together <= (1 - top_p).to(scores.dtype).unsqueeze(1)
     out[:, -1] = False
@@ -14,13 +14,10 @@ def unlikely(scores: Tensor, top_p: Tensor) -> Tensor:
 
 
 def last_kept(scores: Tensor, top_p: Tensor, few: int) -> tuple[Tensor, Tensor]:
-    """The same from the best `few` tokens alone, where rounding cannot change it.
+    """Return the least score that is kept, and whether the best `few` tokens decide it.
 
-    To sort 50,000 scores takes 4 ms, to find the best 512 about a tenth of it.
-
-    Returns:
-        float `[batch]`, the least score that is kept; and bool `[batch]`, whether that is certain:
-        the border is among the few, not between equals, and nothing comes near it by rounding.
+    They do if the border is among them, not between equal scores, and not within rounding. Sorting
+    50,000 scores takes 4 ms, finding the best 512 about a tenth of it.
     """
     best = scores.topk(few, dim=1).values.to(torch.float64)
     shares = (best - scores.logsumexp(1, keepdim=True)).exp()
@@ -33,13 +30,13 @@ def last_kept(scores: Tensor, top_p: Tensor, few: int) -> tuple[Tensor, Tensor]:
 
 
 class TopP(torch.nn.Module):
-    """Keeps a row's smallest set of tokens of probability p. https://arxiv.org/abs/1904.09751."""
+    """Keeps the smallest set of tokens of probability p. https://arxiv.org/abs/1904.09751."""
 
     def forward(self, scores: Tensor, top_p: Tensor) -> Tensor:
-        """Minus infinity for the least likely tokens that together have at most 1 - p.
+        """Set the least likely tokens whose total probability is at most 1 - p to minus infinity.
 
         Args:
-            scores: float `[batch, vocabulary]`; minus infinity for a token that is out already.
+            scores: float `[batch, vocabulary]`, minus infinity for tokens that are out already.
             top_p: float64 `[batch]`, above 0 and at most 1; 1 keeps all.
         """
         few = 512

@@ -1,12 +1,18 @@
-"""How an answer is to be written: what a request may say of it, with its bounds."""
+"""The table of generation parameters, and the settings that one answer is generated with.
+
+To add a parameter, add a field to `Settings` and its step to `jit.generation.sampler.Sampler`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
+
+import torch
 
 from torchscript_bundle.serving.api import fields
 from torchscript_bundle.serving.api.json_schema import JsonSchema, array
@@ -16,73 +22,31 @@ logger = logging.getLogger(__name__)
 
 MOST_STOPS = 4
 LONGEST_STOP = 200
-#: Logits are divided by the temperature, and divided or multiplied by the penalty. Within these
-#: bounds those of no model become infinite in float32.
-MOST_TEMPERATURE = 100.0
-LEAST_PENALTY, MOST_PENALTY = 0.01, 100.0
-#: A temperature below is taken for 0, which takes the best token each time.
+#: A lower temperature is taken for 0, which takes the best token each time.
 LEAST_TEMPERATURE = 1e-5
-MOST_TOP_K = 1_000_000
-MOST_SEED = 2**63 - 1
-#: The model's own settings that say nothing.
-NEUTRAL: dict[str, bool | int | float] = {
-    "do_sample": False,
-    "temperature": 1.0,
-    "top_k": 0,
-    "top_p": 1.0,
-    "repetition_penalty": 1.0,
-}
-#: A request that gives one of these wants to be sampled, unless it says otherwise.
-SAMPLING = ("temperature", "top_k", "top_p")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How one answer is written.
-
-    Attributes:
-        max_new_tokens: most tokens of it; None for as many as the artifact's default and the room
-            after the prompt allow.
-        do_sample: false takes the best token each time.
-        temperature: divides the logits; at least `LEAST_TEMPERATURE`.
-        top_k: how many tokens are drawn from; 0 for all.
-        top_p: share of the probability that is drawn from; above 0, at most 1.
-        repetition_penalty: of tokens that are there already, in its bounds; 1 for none.
-        seed: of the draws; the same seed gives the same text.
-        stop: strings that end the answer.
-        keep_stop: whether the answer holds the one that ended it.
-    """
-
-    max_new_tokens: int | None
-    do_sample: bool
-    temperature: float
-    top_k: int
-    top_p: float
-    repetition_penalty: float
-    seed: int
-    stop: tuple[str, ...] = ()
-    keep_stop: bool = True
 
 
 @dataclass(frozen=True)
 class Stops(fields.Field):
-    """A list of strings, white space allowed."""
+    """A list of stop strings, white space allowed; `single` allows a string for a list of one."""
 
     _: KW_ONLY
-    most: int = MOST_STOPS
+    single: bool = False
 
     def check(self, value: object) -> tuple[str, ...]:
-        if not isinstance(value, list) or len(value) > self.most or not all(map(_can_stop, value)):
+        if self.single and isinstance(value, str):
+            value = [value]
+        if not isinstance(value, list) or len(value) > MOST_STOPS or not all(map(_can_stop, value)):
             raise RequestError(
                 422,
-                f"{self.name} must be a list of at most {self.most} strings of 1 to {LONGEST_STOP} "
-                "characters",
+                f"{self.name} must be a list of at most {MOST_STOPS} strings of 1 to "
+                f"{LONGEST_STOP} characters",
             )
         return tuple(value)
 
     def bounds(self) -> JsonSchema:
         each = {"type": "string", "minLength": 1, "maxLength": LONGEST_STOP}
-        return array(each, maxItems=self.most)
+        return array(each, maxItems=MOST_STOPS)
 
 
 def _can_stop(value: object) -> bool:
@@ -91,24 +55,73 @@ def _can_stop(value: object) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-def sampling_fields(most_new: int) -> dict[str, fields.Field]:
-    """What a request may say of the tokens, in the words of transformers; checks and bounds.
+@dataclass(frozen=True)
+class Parameter:
+    """One entry of the table.
 
-    Args:
-        most_new: most tokens of an answer.
+    Attributes:
+        field: name, bounds and description, as transformers' clients send it.
+        dtype: of the `[batch]` tensor that `Generator.sample` takes under this name; None if it
+            takes none.
+        implies_sampling: whether a request that gives it is sampled unless it says otherwise.
+        openai: attributes of `field` that OpenAI's API has otherwise; None if it has no such field.
     """
-    return fields.named(
-        fields.Whole("max_new_tokens", "Most tokens of the answer.", least=1, most=most_new),
+
+    field: fields.Field
+    dtype: torch.dtype | None = None
+    implies_sampling: bool = False
+    openai: Mapping[str, Any] | None = None
+
+
+def _parameter(neutral: object, field: fields.Field, **rest: Any) -> Any:
+    """Declare a field of `Settings` as a parameter whose default is its neutral value."""
+    return dataclasses.field(default=neutral, metadata={"parameter": Parameter(field, **rest)})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one answer is generated; every default is neutral. The fields are the table.
+
+    Attributes:
+        max_new_tokens: None for the artifact's default, or less where the prompt leaves less room.
+        keep_stop: whether the answer includes the stop string that ended it.
+    """
+
+    max_new_tokens: int | None = _parameter(
+        None,
+        fields.Whole("max_new_tokens", "Most tokens of the answer.", least=1),
+        openai={"name": "max_tokens", "aliases": ("max_completion_tokens",)},
+    )
+    do_sample: bool = _parameter(
+        False,
         fields.Boolean("do_sample", "Draw the tokens; else the best one is taken each time."),
+        dtype=torch.bool,
+    )
+    # Logits are divided by the temperature, and divided or multiplied by the penalty. Within these
+    # bounds no model's logits become infinite in float32.
+    temperature: float = _parameter(
+        1.0,
         fields.Number(
             "temperature",
             "Divides the logits: the lower, the likelier are likely tokens; 0 takes the best one.",
             least=0,
-            most=MOST_TEMPERATURE,
+            most=100.0,
         ),
+        dtype=torch.float64,
+        implies_sampling=True,
+        openai={"most": 2, "default": 1.0},
+    )
+    top_k: int = _parameter(
+        0,
         fields.Whole(
-            "top_k", "Draw from this many tokens, the best; 0 for all.", least=0, most=MOST_TOP_K
+            "top_k", "Draw from this many tokens, the best; 0 for all.", least=0, most=1_000_000
         ),
+        dtype=torch.int64,
+        implies_sampling=True,
+        openai={},
+    )
+    top_p: float = _parameter(
+        1.0,
         fields.Number(
             "top_p",
             "Draw from the best tokens that have this share of the probability together; 0 takes "
@@ -116,69 +129,96 @@ def sampling_fields(most_new: int) -> dict[str, fields.Field]:
             least=0,
             most=1,
         ),
+        dtype=torch.float64,
+        implies_sampling=True,
+        openai={},
+    )
+    repetition_penalty: float = _parameter(
+        1.0,
         fields.Number(
             "repetition_penalty",
             "Above 1, tokens that are there already are less likely.",
-            least=LEAST_PENALTY,
-            most=MOST_PENALTY,
+            least=0.01,
+            most=100.0,
         ),
-        fields.Whole("seed", "The same seed gives the same text.", least=0, most=MOST_SEED),
-        Stops("stop", "Strings that end the answer, which holds them.", default=()),
+        dtype=torch.float64,
+        openai={},
     )
+    seed: int = _parameter(
+        0,
+        fields.Whole("seed", "The same seed gives the same text.", least=0, most=2**63 - 1),
+        openai={},
+    )
+    stop: tuple[str, ...] = _parameter(
+        (),
+        Stops("stop", "Strings that end the answer, which holds them.", default=()),
+        openai={"single": True},
+    )
+    keep_stop: bool = True
+
+
+PARAMETERS: dict[str, Parameter] = {
+    each.name: each.metadata["parameter"]
+    for each in dataclasses.fields(Settings)
+    if "parameter" in each.metadata
+}
+#: Arguments of `Generator.sample` that have a value for each row.
+COLUMNS = {name: each.dtype for name, each in PARAMETERS.items() if each.dtype is not None}
+#: Values of a model's generation config that change nothing.
+NEUTRAL: dict[str, bool | int | float] = {name: getattr(Settings(), name) for name in COLUMNS}
+
+
+def sampling_fields(most_new: int) -> dict[str, fields.Field]:
+    """Return the field of each parameter; `most_new` bounds `max_new_tokens`."""
+    known = {name: each.field for name, each in PARAMETERS.items()}
+    limited: Any = known["max_new_tokens"]
+    return {**known, "max_new_tokens": replace(limited, most=most_new)}
+
+
+def openai_fields(most_new: int) -> dict[str, fields.Field]:
+    """Return the fields of OpenAI's API, each by the name of its parameter here."""
+    known: dict[str, Any] = sampling_fields(most_new)
+    return {
+        name: replace(known[name], **each.openai)
+        for name, each in PARAMETERS.items()
+        if each.openai is not None
+    }
 
 
 def wrong_defaults(defaults: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with a model's own settings: a sentence for each name.
-
-    Args:
-        defaults: by the names of `NEUTRAL`.
-    """
-    known, wrong = sampling_fields(1), {}
-    for name in NEUTRAL:
+    """Return a sentence for each of a model's own settings that no request could send."""
+    wrong = {}
+    for name, neutral in NEUTRAL.items():
         try:
-            known[name].check(defaults[name])
+            PARAMETERS[name].field.check(value := defaults.get(name, neutral))
         except RequestError as error:
-            wrong[name] = f"{error.message}, and is {defaults[name]!r}"
+            wrong[name] = f"{error.message}, and is {value!r}"
     return wrong
 
 
 def usable_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's own settings; of an older archive, with what is neutral where they are wrong."""
+    """Return a model's own settings, neutral where an older archive has wrong ones or none."""
     wrong = wrong_defaults(defaults)
     for name, sentence in wrong.items():
         logger.warning("the model's own settings: %s; taken as %s", sentence, NEUTRAL[name])
-    return {**defaults, **{name: NEUTRAL[name] for name in wrong}}
+    return {**NEUTRAL, **defaults, **{name: NEUTRAL[name] for name in wrong}}
 
 
 def make_settings(
     values: Mapping[str, Any], defaults: Mapping[str, Any], *, keep_stop: bool = True
 ) -> Settings:
-    """Settings of checked values; None is what the request left out.
+    """Return the settings of a request.
 
     Args:
-        values: by the names of `sampling_fields`; more are no error.
-        defaults: the model's own, by the same names.
-        keep_stop: see `Settings`.
+        values: checked, by the names of the table; None for what the request left out. Other names
+            are ignored.
+        defaults: the model's own settings, by the names of `COLUMNS`.
     """
-    do_sample = values["do_sample"]
-    if do_sample is None:
-        asked = any(values[name] is not None for name in SAMPLING)
-        do_sample = asked or bool(defaults["do_sample"])
-
-    def given(name: str) -> Any:
-        return defaults[name] if values[name] is None else values[name]
-
-    seed, temperature, top_p = values["seed"], float(given("temperature")), float(given("top_p"))
-    if temperature < LEAST_TEMPERATURE or top_p == 0:
-        do_sample, temperature, top_p = False, 1.0, 1.0
-    return Settings(
-        max_new_tokens=values["max_new_tokens"],
-        do_sample=do_sample,
-        temperature=temperature,
-        top_k=int(given("top_k")),
-        top_p=top_p,
-        repetition_penalty=float(given("repetition_penalty")),
-        seed=random.getrandbits(32) if seed is None else seed,
-        stop=values["stop"],
-        keep_stop=keep_stop,
-    )
+    given = {name: value for name in PARAMETERS if (value := values[name]) is not None}
+    chosen: dict[str, Any] = {"seed": random.getrandbits(32), **defaults, **given}
+    if "do_sample" not in given:
+        implied = any(PARAMETERS[name].implies_sampling for name in given)
+        chosen["do_sample"] = implied or bool(defaults["do_sample"])
+    if chosen["temperature"] < LEAST_TEMPERATURE or chosen["top_p"] == 0:
+        chosen |= {"do_sample": False, "temperature": 1.0, "top_p": 1.0}
+    return Settings(**chosen, keep_stop=keep_stop)

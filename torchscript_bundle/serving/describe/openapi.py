@@ -29,7 +29,7 @@ from torchscript_bundle.serving.api.protocols.call import PARAMETERS, VERSION, R
 from torchscript_bundle.serving.api.protocols.schemas import ref, required_keys
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle, ServingOptions
 from torchscript_bundle.serving.errors import ArtifactError
-from torchscript_bundle.serving.explanations.request import EXPLANATION, explained_form
+from torchscript_bundle.serving.explanations.request import EXPLANATION, explanation_fields
 from torchscript_bundle.serving.modes import load_mode
 from torchscript_bundle.serving.modes.base import Mode
 
@@ -160,7 +160,7 @@ def _add_stream(part: _Part, mode: Mode, event_schema: JsonSchema) -> None:
 
 def _explanations(mode: Mode, options: ServingOptions) -> _Part:
     operations = [operation for each in DOCUMENTED for operation in each.explain_paths]
-    fields = explained_form(mode, options.explanation_steps)
+    fields = explanation_fields(mode, options.explanation_steps)
     answer = record({"answer": mode.answer_schema, "explanations": array(EXPLANATION, minItems=1)})
     return _part("Explained", operations, fields, answer, PAGE, options)
 

@@ -11,7 +11,7 @@ from torchscript_bundle.serving.artifact import FLOAT32
 from torchscript_bundle.serving.engine.costs import CostModel, PassCosts
 from torchscript_bundle.serving.engine.memory import release_memory
 from torchscript_bundle.serving.engine.onednn import Method, Packed
-from torchscript_bundle.serving.engine.onednn.shared_weights import share
+from torchscript_bundle.serving.engine.onednn.shared_weights import share_weights
 from torchscript_bundle.serving.engine.padding import Collator, Outputs, Tokens
 from torchscript_bundle.serving.engine.torchscript import WARM_UP_CALLS, Forward
 from torchscript_bundle.serving.text.tokenizer import Row
@@ -104,5 +104,5 @@ class PackedExecutor(ModuleExecutor):
         return outputs
 
     def share_weights(self, folder: Path) -> None:
-        share([*self._packed.methods.values(), *self._merged.values()], folder)
+        share_weights([*self._packed.methods.values(), *self._merged.values()], folder)
         release_memory()

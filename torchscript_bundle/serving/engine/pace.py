@@ -1,4 +1,4 @@
-"""The pace of forward passes on this machine at present, learned from those that ran."""
+"""How long forward passes take on this machine at present, learned from those that ran."""
 
 from __future__ import annotations
 
@@ -24,40 +24,58 @@ class Estimate:
     least_seconds: float
 
 
-class Pace:
-    """Estimates seconds from numbers of tokens.
+class FadingMean:
+    """A weighted mean of observations in which old ones fade; 0 before the first."""
 
-    A token is taken to cost the same in rows of any length. So the first pass seen should be of the
-    longest row, whose tokens cost most, since each attends to all others.
+    def __init__(self) -> None:
+        self._sum = self._weight = 0.0
+
+    def add(self, value: float, weight: float, *, keep: float) -> None:
+        """Add an observation; the weights of earlier ones are multiplied by `keep`."""
+        self._sum = keep * self._sum + weight * value
+        self._weight = keep * self._weight + weight
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+        return self._sum / self._weight if self._weight else 0.0
+
+
+class Pace:
+    """Estimates the seconds of a pass from its number of tokens, whatever the length of its rows.
+
+    The first pass should have a row of the maximum length, whose tokens cost most.
     """
 
     def __init__(self) -> None:
-        self._now = 0.0
+        self._token_seconds = FadingMean()
         self._best = float("inf")
 
     def saw(self, tokens: int, seconds: float) -> None:
         """Learn from a pass over so many tokens, padding included."""
-        found = seconds / (START + tokens)
-        weight = RENEWED * min(1.0, tokens / FULL_WEIGHT) if self._now else 1.0
-        self._now += weight * (found - self._now)
-        self._best = min(self._best, self._now)
+        is_first = self._best == float("inf")
+        renewed = 1.0 if is_first else RENEWED * min(1.0, tokens / FULL_WEIGHT)
+        self._token_seconds.add(seconds / (START + tokens), renewed, keep=1 - renewed)
+        self._best = min(self._best, self._token_seconds.value)
 
     def seconds(self, lengths: Iterable[int]) -> float:
-        """Return how long rows of these padded lengths take together, at the present pace."""
+        """Return the seconds of a pass over rows of these padded lengths, at the present pace."""
         return self.estimate(lengths).seconds
 
     def estimate(self, lengths: Iterable[int]) -> Estimate:
-        """Return how long rows of these padded lengths take together."""
+        """Return the seconds of a pass over rows of these padded lengths."""
         units = START + sum(lengths)
-        return Estimate(self._now * units, min(self._now, self._best) * units)
+        now = self._token_seconds.value
+        return Estimate(now * units, min(now, self._best) * units)
 
     def tokens(self, seconds: float) -> float:
-        """Return how many tokens a pass of so many seconds takes in at the present pace."""
-        return seconds / self._now - START if self._now else float("inf")
+        """Return how many tokens fit in a pass of so many seconds, at the present pace."""
+        token_seconds = self._token_seconds.value
+        return seconds / token_seconds - START if token_seconds else float("inf")
 
 
 def fastest(timed: Callable[[], float]) -> float:
-    """Return the shortest of several timings, the one least disturbed by other processes."""
+    """Return the shortest of several timings: the one least disturbed by other processes."""
     started = time.monotonic()
     least = timed()
     for _ in range(TIMES - 1):

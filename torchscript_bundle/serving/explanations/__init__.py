@@ -1,1 +1,1 @@
-"""Why a model answers as it does: which tokens made a score what it is."""
+"""Explanations: attributions of a score to the tokens of its text."""

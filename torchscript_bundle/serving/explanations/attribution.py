@@ -1,7 +1,7 @@
 """Integrated gradients over the loaded module, by captum.
 
-The way goes from a row whose ordinary tokens are padding to the row itself. Special tokens are the
-same at both ends, so that they carry no importance.
+The baseline is the row with padding for its ordinary tokens. Special tokens are the same in both,
+so their importance is 0.
 
 Source: Sundararajan et al., Axiomatic Attribution for Deep Networks,
 https://arxiv.org/abs/1703.01365; captum's IntegratedGradients.
@@ -34,20 +34,13 @@ except ImportError as error:
         "`pip install 'captum>=0.9,<0.10'`, or make the artifact with captum_explanation false"
     ) from error
 
-#: Longest pass forward and back, if it has more than one row (seconds): what a prediction that
+#: The longest forward and backward pass of more than one row (seconds), which a prediction that
 #: arrives meanwhile waits for.
 PASS_SECONDS = 0.5
 
 
 class Attributor:
-    """Attributes numbers of the module's outputs to tokens.
-
-    Args:
-        module: has `embed` and `forward_embeddings`.
-        bundle: its `bundle.json`.
-        device: where it runs.
-        max_rows: most rows in one pass forward and back.
-    """
+    """Attributes numbers of the outputs of a module with `embed` and `forward_embeddings`."""
 
     def __init__(self, module: Any, bundle: Bundle, device: torch.device, max_rows: int) -> None:
         self._module = module
@@ -59,11 +52,7 @@ class Attributor:
             parameter.requires_grad_(False)
 
     def warm_up(self, word: Row) -> None:
-        """Compile the way back, which the first calls would else pay for, and time a pass.
-
-        Args:
-            word: a tokenized word.
-        """
+        """Compile the backward pass by running it on a tokenized word, and time the longest row."""
         for _ in range(WARM_UP_CALLS):
             self._time([word] * min(2, self._max_rows))
         longest = word.stretched(min(LONGEST_TIMED, self._bundle.max_length))
@@ -71,7 +60,7 @@ class Attributor:
         self._pace.saw(padded_length(len(longest), self._bundle), took)
 
     def _time(self, rows: Sequence[Row]) -> float:
-        """Return the seconds of a pass forward and back."""
+        """Return the seconds of a forward and backward pass."""
         started = time.monotonic()
         inputs = self._tensors(rows)
         leaf = self._module.embed(inputs[self._bundle.inputs.index("input_ids")]).detach()
@@ -80,22 +69,13 @@ class Attributor:
         return time.monotonic() - started
 
     def seconds(self, rows: Sequence[Row], steps: int) -> float:
-        """Return what explaining one number of each row takes at the present pace (estimated)."""
+        """Return the estimated seconds of explaining one number of each row."""
         return steps * self._pace.seconds(padded_length(len(row), self._bundle) for row in rows)
 
     def attribute(
         self, targets: Sequence[Target], steps: int, pause: Callable[[], None]
     ) -> list[Attribution]:
-        """Attribute the number of each target to the tokens of its row.
-
-        Args:
-            targets: of any rows.
-            steps: on the way from nothing to the text; more make `delta` smaller.
-            pause: called before each pass.
-
-        Returns:
-            One attribution for each target, in order.
-        """
+        """Attribute the number of each target to tokens; call `pause` before each pass."""
         found: dict[int, Attribution] = {}
         for output in {target.output for target in targets}:
             of_output = [at for at, each in enumerate(targets) if each.output == output]
@@ -107,20 +87,20 @@ class Attributor:
         return [found[at] for at in range(len(targets))]
 
     def _rows(self, length: int) -> int:
-        """How many rows of a length a pass may have."""
+        """Return how many rows of a length a pass may have."""
         fitting = self._pace.tokens(PASS_SECONDS) / padded_length(length, self._bundle)
         return int(max(1, min(fitting, self._max_rows)))
 
     def _attribute(
         self, targets: Sequence[Target], steps: int, pause: Callable[[], None]
     ) -> list[Attribution]:
-        """The same for targets of one output whose rows go into one batch."""
+        """Attribute targets of one output whose rows are one batch."""
         inputs = self._tensors([target.row for target in targets])
-        nothing = self._tensors([self._baseline(target.row) for target in targets])
+        baseline = self._tensors([self._baseline(target.row) for target in targets])
         ids = self._bundle.inputs.index("input_ids")
         with torch.no_grad():
             embeddings = self._module.embed(inputs[ids])
-            baselines = self._module.embed(nothing[ids])
+            baselines = self._module.embed(baseline[ids])
         length = inputs[ids].shape[1]
         places = torch.tensor([self._place(each, length) for each in targets], device=self._device)
         score = self._score(targets[0].output, pause)
@@ -152,8 +132,8 @@ class Attributor:
         begun: list[tuple[int, float]] = []
 
         def score(embeddings: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-            """`[rows, length, dim]`, the inputs and places `[rows, k]` -> `[rows]`."""
-            if begun:  # what came back between two calls is the way back of the first
+            """Return float `[batch]` of embeddings `[batch, length, dim]`, inputs and places."""
+            if begun:  # between two calls is the backward pass of the first
                 tokens, started = begun.pop()
                 self._pace.saw(tokens, time.monotonic() - started)
             pause()
@@ -170,7 +150,7 @@ class Attributor:
         return tuple(each.to(self._device) for each in pad_batch(rows, self._bundle))
 
     def _baseline(self, row: Row) -> Row:
-        """The row with padding for tokens, those kept that frame a text."""
+        """Return the row with padding for all but its special tokens."""
         assert row.encoding is not None
         pairs = zip(row.input_ids, row.encoding.special_tokens_mask, strict=True)
         padding = self._bundle.padding.token_id
@@ -183,5 +163,5 @@ class Attributor:
         return (token + self._shift(len(target.row), length), *rest)
 
     def _shift(self, tokens: int, length: int) -> int:
-        """Where the first token of a row stands in its batch."""
+        """Return the column of a row's first token in its batch."""
         return length - tokens if self._bundle.padding.side == "left" else 0

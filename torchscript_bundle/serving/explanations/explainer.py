@@ -1,4 +1,4 @@
-"""Requests for explanations: what they ask, and their answers."""
+"""Explanation requests: what they ask for, and how they are answered."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from torchscript_bundle.serving.artifact import REMAKE, Bundle, ServingOptions
 from torchscript_bundle.serving.engine.runtime import Runtime
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.explanations.attribution import Attributor
-from torchscript_bundle.serving.explanations.described import describe
 from torchscript_bundle.serving.explanations.page import page
-from torchscript_bundle.serving.explanations.request import HTML as HTML_FORM
-from torchscript_bundle.serving.explanations.request import explained_form
+from torchscript_bundle.serving.explanations.request import HTML as HTML_FORMAT
+from torchscript_bundle.serving.explanations.request import describe, explanation_fields
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Query
 from torchscript_bundle.serving.text.tokenizer import Row
 
@@ -27,10 +26,9 @@ class Wanted:
     """How a request wants its answers explained.
 
     Attributes:
-        items: the request's, without what says what is explained.
-        targets: for each of them, the value of each of the mode's parameters that say it.
-        steps: of the integration.
-        page: an HTML page, rather than JSON.
+        items: the request's, without their targets.
+        targets: for each item, the values of the mode's target parameters.
+        page: whether to answer with an HTML page instead of JSON.
     """
 
     items: Sequence[object]
@@ -41,13 +39,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A request whose answers are known and are yet to be explained.
+    """A request whose answers are known and not explained yet.
 
     Attributes:
-        seconds: how long that takes at the present pace of this machine (estimated).
-        steps: of the integration.
-        run: explains, and returns the response. Before each pass it calls what it is given, which
-            may take its time, or raise a RequestError to end it.
+        seconds: estimated, at the present pace of this machine.
+        run: explains and returns the response. It calls its argument before each pass, which may
+            block, or raise a RequestError to end the explanation.
     """
 
     seconds: float
@@ -56,36 +53,28 @@ class Explanation:
 
 
 class Explainer:
-    """Explains the answers of one mode.
-
-    Args:
-        mode: understands requests and forms answers.
-        attributor: runs the module.
-        most_steps: of the integration that a request may ask for, and the default.
-    """
+    """Explains the answers of a mode; `most_steps` bounds the integration and is its default."""
 
     def __init__(self, mode: ForwardMode, attributor: Attributor, most_steps: int) -> None:
         self._mode = mode
         self._attributor = attributor
-        self.form = explained_form(mode, most_steps)
+        self.form = explanation_fields(mode, most_steps)
 
     def decode(self, call: Call) -> Wanted:
-        """Read how a request wants its answers explained.
-
-        Raises:
-            RequestError: 422.
-        """
+        """Read how a request wants its answers explained."""
         own = fields.read_values(self.form.own, call.parameters)
         items: list[object] = []
         targets = []
         for at, item in enumerate(call.items):
             with naming_item(at, call):
                 targets.append(self._target(item, call.parameters))
-            items.append(self._without_target(item))
-        return Wanted(items, targets, own["n_steps"], own["format"] == HTML_FORM)
+            if isinstance(item, dict):
+                item = {key: value for key, value in item.items() if key not in self.form.target}
+            items.append(item)
+        return Wanted(items, targets, own["n_steps"], own["format"] == HTML_FORMAT)
 
     def _target(self, item: object, parameters: Mapping[str, object]) -> dict[str, Any]:
-        """Read what is explained of an item: what it says itself, else what the request says."""
+        """Read an item's target: its own, or the request's."""
         names = self.form.target
         own = {key: item[key] for key in names if key in item} if isinstance(item, dict) else {}
         twice = own.keys() & parameters.keys()
@@ -93,17 +82,8 @@ class Explainer:
             raise RequestError(422, f"{' and '.join(sorted(twice))} is given twice; send it once")
         return fields.read_values(names, {**parameters, **own})
 
-    def _without_target(self, item: object) -> object:
-        if not isinstance(item, dict):
-            return item
-        return {key: value for key, value in item.items() if key not in self.form.target}
-
     def check_target(self, query: Query, wanted: Wanted, at: int) -> None:
-        """Refuse a target that the item `at` has not, before anything is run.
-
-        Raises:
-            RequestError: 422.
-        """
+        """Refuse a target that the item `at` does not have, before anything is run."""
         self._mode.check_target(query, wanted.targets[at])
 
     def begin(
@@ -113,16 +93,12 @@ class Explainer:
         computed: Sequence[Sequence[Sequence[Computed]]],
         wanted: Wanted,
     ) -> Explanation:
-        """Find what is to be explained of a request's answers.
+        """Find the targets of a request's answers; 422 for one that a text does not have.
 
         Args:
-            call: the request.
-            queries: what the mode understood of each item.
-            computed: for each text of each item, its rows.
-            wanted: what `decode` gave.
-
-        Raises:
-            RequestError: 422 for a target that a text has not.
+            queries: the mode's, one for each item.
+            computed: the rows of each text of each item.
+            wanted: from `decode`.
         """
         pairs = list(zip(queries, computed, strict=True))
         targets = [
@@ -152,18 +128,7 @@ class Explainer:
 def make_explainer(
     mode: ForwardMode, runtime: Runtime, bundle: Bundle, options: ServingOptions, word: Row
 ) -> Explainer:
-    """An explainer, warmed up.
-
-    Args:
-        mode: the artifact's.
-        runtime: holds the loaded module.
-        bundle: its `bundle.json`.
-        options: bounds on what a request may cost.
-        word: a tokenized word, to warm up with.
-
-    Raises:
-        ArtifactError: the mode has nothing to explain.
-    """
+    """Return an explainer, warmed up with a tokenized word."""
     if not mode.target_parameters:
         raise ArtifactError(f"bundle.json: answers of {bundle.mode} are not explained; {REMAKE}")
     rows = options.explanation_batch_size

@@ -1,7 +1,7 @@
-"""Attributions as a page: the text, its words coloured by importance.
+"""Attributions as an HTML page: the text, its words coloured by importance.
 
-Words are whole: no colour ends inside a letter with its accents, an emoji of several code points or
-a word whose letters join. Direction is each paragraph's own, as its first letter says.
+Words are coloured whole: no colour ends inside a letter with its accents, an emoji of several code
+points or a word whose letters join. Each paragraph has the direction of its first letter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ except ImportError as error:
         "install it with `pip install regex`, or make the artifact with captum_explanation false"
     ) from error
 
-#: First and last character (exclusive) with the importance of what is between.
+#: First and last character (exclusive), and their importance.
 Span = tuple[int, int, float]
 
 STYLE = """
@@ -35,17 +35,13 @@ p { margin: .3rem 0; }
 .facts, .key { color: #555; font-size: .85rem; }
 .key span { padding: .1em .4em; border-radius: .2em; }
 """
-#: Blue raises, orange lowers: told apart by eyes that do not tell red from green.
+#: Blue raises, orange lowers: a colour-blind reader can tell them apart.
 RAISES, LOWERS = "30, 110, 230", "235, 130, 20"
 STRONGEST = 0.65  # black on it stays readable
 
 
 def page(explanations: Sequence[Sequence[tuple[Target, Attribution]]]) -> str:
-    """An HTML document, complete in itself, without scripts.
-
-    Args:
-        explanations: for each item of the request, what was explained.
-    """
+    """Return an HTML document without scripts or links, for the explanations of each item."""
     parts = [_explanation(*pair) for item in explanations for pair in item]
     return "\n".join(
         [
@@ -76,17 +72,12 @@ def _explanation(target: Target, found: Attribution) -> str:
         f"output {found.output:.4f}, of padding {found.baseline_output:.4f}, "
         f"convergence delta {found.delta:.1e}"
     )
-    return "\n".join(
-        [
-            f'<h2 dir="auto">{escape(target.name)}</h2>',
-            *texts,
-            f'<p class="facts">{facts}</p>',
-        ]
-    )
+    head = f'<h2 dir="auto">{escape(target.name)}</h2>'
+    return "\n".join([head, *texts, f'<p class="facts">{facts}</p>'])
 
 
 def _coloured(text: str, words: Sequence[Span], strongest: float) -> str:
-    """The text with its words in colour; what lies before and after them was not read."""
+    """Return the text with its words coloured, and grey before and after the truncation."""
     whole = _at_letters(text, words)
     first = min((start for start, _, _ in whole), default=0)
     last = max((end for _, end, _ in whole), default=0)
@@ -105,13 +96,13 @@ def _unread(text: str) -> str:
     return f'<span class="unread">{escape(text)}</span>' if text.strip() else escape(text)
 
 
-def _colour(share: float) -> str:
-    strength = min(1.0, abs(share)) * STRONGEST
-    return f"background: rgba({RAISES if share > 0 else LOWERS}, {strength:.3f})"
+def _colour(importance: float) -> str:
+    strength = min(1.0, abs(importance)) * STRONGEST
+    return f"background: rgba({RAISES if importance > 0 else LOWERS}, {strength:.3f})"
 
 
 def _words(target: Target, found: Attribution, owner: int) -> list[Span]:
-    """The words of one of the row's texts; tokens where the tokenizer knows no words."""
+    """Return the words of one of the row's texts, or its tokens if the tokenizer has no words."""
     encoding = target.row.encoding
     assert encoding is not None
     tokens = [
@@ -130,10 +121,7 @@ def _joined(spans: Sequence[Span]) -> Span:
 
 
 def _at_letters(text: str, spans: Iterable[Span]) -> list[Span]:
-    """Spans that begin and end where what a reader sees as one letter does, none over another.
-
-    Source: extended grapheme clusters, https://unicode.org/reports/tr29/.
-    """
+    """Widen spans to grapheme clusters (https://unicode.org/reports/tr29/), and join overlaps."""
     begins, ends = [0] * (len(text) + 1), [0] * (len(text) + 1)
     for cluster in regex.finditer(r"\X", text):
         for at in range(cluster.start(), cluster.end()):

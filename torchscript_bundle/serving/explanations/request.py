@@ -1,9 +1,10 @@
-"""What a request for an explanation may hold, and what its answer does."""
+"""The fields of a request for explanations, and the JSON of its answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torchscript_bundle.serving.api import fields
 from torchscript_bundle.serving.api.fields import Field
@@ -17,6 +18,7 @@ from torchscript_bundle.serving.api.json_schema import (
     record,
 )
 from torchscript_bundle.serving.api.protocols.call import Call
+from torchscript_bundle.serving.explanations.target import Attribution, Target
 from torchscript_bundle.serving.modes.base import Mode
 
 LEAST_STEPS = 2
@@ -24,7 +26,7 @@ JSON, HTML = "json", "html"
 
 _SPAN: dict[str, JsonSchema] = {"start": COUNT, "end": COUNT}
 _TOKEN = record({"token": STRING, **_SPAN, "importance": NUMBER}, {"of": STRING})
-#: What `answer.describe` gives.
+#: The JSON that `describe` returns.
 EXPLANATION = record(
     {
         "target": STRING,
@@ -38,15 +40,8 @@ EXPLANATION = record(
 
 
 @dataclass(frozen=True)
-class ExplainedForm:
-    """What a request may hold, as a mode says what one for an answer may.
-
-    Attributes:
-        item_keys: those of the mode, and the target's, which may differ from item to item.
-        parameters: those of the mode, and those of the explanation.
-        own: of them, those that every mode's explanations have.
-        target: of them, those that say what is explained.
-    """
+class ExplanationFields:
+    """The fields of a mode's requests; `own` are of every mode, `target` says what is explained."""
 
     item_keys: Mapping[str, Field]
     parameters: Mapping[str, Field]
@@ -58,13 +53,8 @@ class ExplainedForm:
         return call
 
 
-def explained_form(mode: Mode, most_steps: int) -> ExplainedForm:
-    """The form of a mode's explanations.
-
-    Args:
-        mode: the model's.
-        most_steps: of the integration, and the default.
-    """
+def explanation_fields(mode: Mode, most_steps: int) -> ExplanationFields:
+    """Return the fields of a mode's explanations; `most_steps` is the bound and the default."""
     own = fields.named(
         fields.Whole(
             "n_steps",
@@ -77,4 +67,46 @@ def explained_form(mode: Mode, most_steps: int) -> ExplainedForm:
     )
     target = mode.target_parameters
     parameters = {**mode.parameters, **target, **own}
-    return ExplainedForm({**mode.item_keys, **target}, parameters, own, target)
+    return ExplanationFields({**mode.item_keys, **target}, parameters, own, target)
+
+
+def describe(target: Target, found: Attribution) -> dict[str, Any]:
+    """Return one explanation as JSON, without special tokens, which have no importance."""
+    return {
+        "target": target.name,
+        **({"at": _span(target)} if target.per_token else {}),
+        "output": found.output,
+        "baseline_output": found.baseline_output,
+        "delta": found.delta,
+        "tokens": _tokens(target, found),
+        **({"truncated": True} if target.row.truncated else {}),
+    }
+
+
+def _span(target: Target) -> dict[str, int]:
+    """Return the characters of the target's token."""
+    assert target.row.encoding is not None
+    start, end = target.row.encoding.offsets[target.place[0]]
+    return {"start": start, "end": end}
+
+
+def _tokens(target: Target, found: Attribution) -> list[dict[str, Any]]:
+    encoding = target.row.encoding
+    assert encoding is not None
+    names = list(target.texts)
+    tokens = []
+    for at, special in enumerate(encoding.special_tokens_mask):
+        owner = encoding.sequence_ids[at]
+        if special or owner is None:
+            continue
+        start, end = encoding.offsets[at]
+        tokens.append(
+            {
+                **({"of": names[owner]} if len(names) > 1 else {}),
+                "token": target.texts[names[owner]][start:end],
+                "start": start,
+                "end": end,
+                "importance": found.importances[at],
+            }
+        )
+    return tokens

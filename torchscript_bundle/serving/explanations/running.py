@@ -1,4 +1,4 @@
-"""Explanations in turns: each a pass at a time, with predictions in between."""
+"""Explanations in progress: each computes a pass in turn, with predictions in between."""
 
 from __future__ import annotations
 
@@ -14,15 +14,11 @@ from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.explainer import Explanation
 
 
-class Turn:
-    """One explanation, which computes only while `take` waits for it.
+class ExplanationThread:
+    """One explanation, which computes only while `take` waits for it; after `seconds`, a 503.
 
-    captum has a loop of its own over the passes, so each explanation gets a thread, and the two
-    threads hand the one baton to each other.
-
-    Args:
-        explanation: what to compute.
-        seconds: after so many, counted from now, it ends with a 503.
+    captum loops over the passes itself, so each explanation runs in a thread, and two semaphores
+    let either that thread or the caller run.
     """
 
     def __init__(self, explanation: Explanation, seconds: float) -> None:
@@ -39,7 +35,7 @@ class Turn:
             self._back.acquire()
 
     def end(self) -> None:
-        """Let it compute no further pass, so that its thread ends."""
+        """Stop computing, so that the thread ends."""
         self._deadline = 0.0
         while self.response is None:
             self.take()
@@ -61,13 +57,10 @@ class Turn:
             )
 
 
-class Turns:
-    """The explanations that are under way.
+class RunningExplanations:
+    """The explanations in progress, by the names of their requests.
 
-    Args:
-        most: how many there may be.
-        seconds: what all of them together may be estimated to take.
-        deadline: what one may really take, with predictions in between (seconds).
+    At most `most`, estimated to take `seconds` together; one may really take `deadline` seconds.
     """
 
     def __init__(self, most: int, *, seconds: float, deadline: float) -> None:
@@ -75,21 +68,16 @@ class Turns:
         self._seconds = seconds
         self._deadline = deadline
         self._order: deque[str] = deque()
-        self._turns: dict[str, Turn] = {}
+        self._threads: dict[str, ExplanationThread] = {}
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self._threads)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._turns
+        return name in self._threads
 
     def add(self, name: str, explanation: Explanation) -> None:
-        """Begin an explanation.
-
-        Raises:
-            RequestError: 413 where it takes longer than a request may, 503 where too many are
-                under way.
-        """
+        """Begin an explanation; 413 if it alone takes too long, 503 if too many are running."""
         if explanation.seconds > self._seconds:
             steps = int(explanation.steps * self._seconds / explanation.seconds)
             lower = f", or n_steps of at most {steps}" if steps >= 2 else ""
@@ -98,33 +86,33 @@ class Turns:
                 f"explaining this takes about {math.ceil(explanation.seconds)} s on this server, "
                 f"and a request may take {self._seconds:g}; send fewer or shorter texts{lower}",
             )
-        waiting = sum(turn.explanation.seconds for turn in self._turns.values())
-        if len(self._turns) == self._most or waiting + explanation.seconds > self._seconds:
+        waiting = sum(thread.explanation.seconds for thread in self._threads.values())
+        if len(self._threads) == self._most or waiting + explanation.seconds > self._seconds:
             raise RequestError(
                 503,
                 "other explanations are under way; send this one again in "
                 f"{math.ceil(waiting)} seconds",
                 retry_after=math.ceil(waiting),
             )
-        self._turns[name] = Turn(explanation, self._deadline)
+        self._threads[name] = ExplanationThread(explanation, self._deadline)
         self._order.append(name)
 
     def take(self) -> None:
         """Let the next explanation compute a pass."""
         if self._order:
-            self._turns[self._order[0]].take()
+            self._threads[self._order[0]].take()
             self._order.rotate(-1)
 
     def forget_all_but(self, names: Collection[str]) -> None:
-        """End those that nobody waits for."""
-        for name in self._turns.keys() - names:
-            self._turns.pop(name).end()
+        """End the explanations that nobody waits for."""
+        for name in self._threads.keys() - names:
+            self._threads.pop(name).end()
             self._order.remove(name)
 
     def pop_done(self, name: str) -> HttpResponse | None:
-        """Return the response of an explanation and forget it; None while it is under way."""
-        response = self._turns[name].response
+        """Return the response of an explanation and forget it; None while it is running."""
+        response = self._threads[name].response
         if response is not None:
-            del self._turns[name]
+            del self._threads[name]
             self._order.remove(name)
         return response

@@ -1,4 +1,4 @@
-"""What is explained, how a request names it, and what is found."""
+"""The target of an explanation, the fields that name it, and the attribution to tokens."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from torchscript_bundle.serving.api.json_schema import COUNT, JsonSchema, either
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.text.tokenizer import Row
 
-#: More digits than any index has.
 MOST_DIGITS = 9
 DIGITS: JsonSchema = {"type": "string", "pattern": f"^[0-9]{{1,{MOST_DIGITS}}}$"}
 
 
 def read_index(value: object) -> int | None:
-    """Return a whole number from 0, sent as a number or in digits; None for any other value."""
+    """Return a whole number from 0, sent as a number or as digits; None for any other value."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         return int(value) if len(value) <= MOST_DIGITS else None
     return value if type(value) is int and value >= 0 else None
@@ -25,7 +24,7 @@ def read_index(value: object) -> int | None:
 
 @dataclass(frozen=True)
 class Index(Field):
-    """A place, counted from 0."""
+    """An index from 0."""
 
     def check(self, value: object) -> int:
         index = read_index(value)
@@ -39,7 +38,7 @@ class Index(Field):
 
 @dataclass(frozen=True)
 class Label(Field):
-    """A label of the model, by its name or by its index; `check` gives the index."""
+    """A label of the model, by its name or index; `check` returns the index."""
 
     _: KW_ONLY
     labels: Sequence[str]
@@ -48,11 +47,7 @@ class Label(Field):
         return self.index(value)
 
     def index(self, value: object) -> int:
-        """Return the index of a label.
-
-        Raises:
-            RequestError: 422 for what is neither a name nor an index.
-        """
+        """Return the index of a label."""
         if isinstance(value, str) and value in self.labels:
             return self.labels.index(value)
         index = read_index(value)
@@ -71,12 +66,7 @@ class Label(Field):
 
 @dataclass(frozen=True)
 class LabelOfToken:
-    """A label at a token.
-
-    Attributes:
-        label: its index.
-        token: counted from 0, special tokens included; None for the token of the answer.
-    """
+    """The indices of a label and a token, special ones counted; None for the answer's token."""
 
     label: int
     token: int | None
@@ -84,7 +74,7 @@ class LabelOfToken:
 
 @dataclass(frozen=True)
 class TokenLabel(Label):
-    """A label, or `[token, label]`, as captum takes targets of outputs `[tokens, labels]`."""
+    """A label, or `[token, label]`, as captum's targets of outputs `[tokens, labels]` are."""
 
     def check(self, value: object) -> LabelOfToken:
         if not isinstance(value, list):
@@ -109,15 +99,14 @@ class TokenLabel(Label):
 
 @dataclass(frozen=True)
 class Target:
-    """One number among the outputs for a row, whose making is to be explained.
+    """One number among the outputs for a row, which is explained.
 
     Attributes:
-        name: what it is, for people: a label, or `start`.
-        row: the text, or the window of it, with its encoding.
+        name: for people: a label, or `start`.
+        row: the text, or a window of it, with its encoding.
         texts: the row's texts as they were sent, by the client's name for each, in the row's order.
-        output: which of `Bundle.outputs`.
-        place: where in it, rows left out: `(class,)`, `(token,)` or `(token, class)`, with tokens
-            counted without padding.
+        output: index of `Bundle.outputs`.
+        place: `(class,)`, `(token,)` or `(token, class)` there; tokens count without padding.
         per_token: whether `place` begins with a token.
     """
 
@@ -131,13 +120,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Attribution:
-    """What the tokens did to a target.
+    """The attribution of a target to the tokens of its row.
 
     Attributes:
-        importances: `[length]`, by token: how much it raised the number; 0 for special tokens.
-        output: the number, a logit.
-        baseline_output: the number for the same row with padding for tokens.
-        delta: the sum of the importances less the difference of the two; 0 were the steps many.
+        importances: how much each token raised the number; 0 for special tokens.
+        output, baseline_output: the number, a logit, for the row and for the baseline.
+        delta: the convergence delta: the sum of the importances less the difference of the two.
     """
 
     importances: list[float]

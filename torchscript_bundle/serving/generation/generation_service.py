@@ -1,4 +1,4 @@
-"""The service behind the modes that write: requests are opened, answers grow by a token a step."""
+"""The service of generative modes: it opens requests, and each step adds a token to each answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from torchscript_bundle.serving.api.guards import (
 )
 from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse, json_response
 from torchscript_bundle.serving.api.openai.messages import MESSAGES, read_messages
-from torchscript_bundle.serving.api.openai.requests import CompletionForm
+from torchscript_bundle.serving.api.openai.requests import CompletionParser
 from torchscript_bundle.serving.api.protocols import first_keys, read_call
 from torchscript_bundle.serving.api.protocols.call import Call
 from torchscript_bundle.serving.api.sampling import Settings, usable_defaults
@@ -34,19 +34,15 @@ from torchscript_bundle.serving.describe.describe_call import describe_bundle, l
 from torchscript_bundle.serving.engine.loaders import load_torchscript
 from torchscript_bundle.serving.engine.precisions import Running, warn_of_float32
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
-from torchscript_bundle.serving.generation.answer import Answer
-from torchscript_bundle.serving.generation.estimates import Pace, Ratio
-from torchscript_bundle.serving.generation.hugging_face_stream import HuggingFaceExchange
-from torchscript_bundle.serving.generation.openai_stream import (
-    CompletionExchange,
-    in_openai_shape,
-)
+from torchscript_bundle.serving.generation.answer import Answer, PromptReader
+from torchscript_bundle.serving.generation.estimates import GenerationPace
+from torchscript_bundle.serving.generation.hugging_face_stream import HuggingFaceStream
+from torchscript_bundle.serving.generation.openai_stream import OpenAIStream, in_openai_shape
 from torchscript_bundle.serving.generation.packed_generator import pack_generator
-from torchscript_bundle.serving.generation.prompts import PromptReader
-from torchscript_bundle.serving.generation.response_stream import Exchange
+from torchscript_bundle.serving.generation.request_queue import Limits
+from torchscript_bundle.serving.generation.response_stream import ResponseStream
 from torchscript_bundle.serving.generation.running_batch import pad_prompts
-from torchscript_bundle.serving.generation.scheduler import Engine
-from torchscript_bundle.serving.generation.turns import Limits
+from torchscript_bundle.serving.generation.scheduler import Scheduler
 from torchscript_bundle.serving.modes import load_generation_mode
 from torchscript_bundle.serving.modes.base import Query
 from torchscript_bundle.serving.modes.mode_options import GenerationOptions
@@ -59,34 +55,19 @@ logger = logging.getLogger(__name__)
 
 #: The key of setup_config.json that only these modes read.
 MAX_BATCH_TOKENS = "max_batch_tokens"
-#: What OpenAI's clients put behind the address of a model, and whether messages go there.
+#: The paths of OpenAI's clients after the address of a model, and whether messages are sent there.
 COMPLETIONS = {"chat/completions": True, "completions": False}
 #: Clients that can read events.
 STREAMS = ("http", "huggingface_hub")
-#: Tokens of the text that the pace of reading is measured with.
+#: Tokens of the prompt that the pace of reading is measured with.
 PACE_TOKENS = 128
 WARM_UP = Settings(
-    max_new_tokens=3,
-    do_sample=True,
-    temperature=1.0,
-    top_k=5,
-    top_p=0.9,
-    repetition_penalty=1.1,
-    seed=0,
+    max_new_tokens=3, do_sample=True, top_k=5, top_p=0.9, repetition_penalty=1.1, seed=0
 )
 
 
 class GenerationService:
-    """Answers requests with texts that a model writes, from one artifact.
-
-    Args:
-        folder: the artifact's folder, or the unpacked archive.
-        device: where the module runs.
-        model_name: what the model is called in URLs.
-
-    Raises:
-        ArtifactError: the artifact cannot be served; the message names the file and the fix.
-    """
+    """Answers requests by generating text, from an artifact's folder or an unpacked archive."""
 
     def __init__(self, folder: Path, device: torch.device, model_name: str = "") -> None:
         self._bundle = Bundle.load(folder)
@@ -96,33 +77,35 @@ class GenerationService:
         self._model_name = model_name
         self._mode = load_generation_mode(self._bundle)
         tokenizer = TextEncoder(folder, self._bundle, truncate=False).tokenizer
-        self._prompts = PromptReader(self._bundle, self._mode.options, tokenizer)
-        self._template = _load_template(self._mode.options)
-        defaults = usable_defaults(self._mode.options.defaults)
-        self._completions = CompletionForm(self._bundle.max_length - 1, defaults, model_name)
+        options = self._mode.options
+        self._prompts = PromptReader(self._bundle, options, tokenizer)
+        self._template = _load_template(options)
+        defaults = usable_defaults(options.defaults)
+        self._completions = CompletionParser(self._bundle.max_length - 1, defaults, model_name)
         limits = Limits(self._options.batch_size, _max_batch_tokens(folder))
         self.generator, self._running = self._load_generator(folder, device)
-        self._engine = Engine(self.generator, device, limits, self._options.response_timeout)
+        patience = self._options.response_timeout
+        self._scheduler = Scheduler(self.generator, device, limits, patience)
         self._api = load_api(folder, model_name)
-        self._warm_up()
+        self._warm_up(limits.tokens)
 
     @property
     def running(self) -> Running:
-        """What reads texts, in which precision."""
+        """The precision of the module, and why it is not the wanted one."""
         return self._running
 
     def prefill(self, prompts: Sequence[Sequence[int]], room: int) -> tuple[Tensor, list[Tensor]]:
-        """Reads prompts beside those of requests; see `Generator.prefill`."""
+        """Read prompts, apart from those of requests; see `Generator.prefill`."""
         ids, mask = pad_prompts(self.generator, prompts, self._device)
         logits, cache = self.generator.prefill(ids, mask, room)
         return logits, cache
 
     def _load_generator(self, folder: Path, device: torch.device) -> tuple[Any, Running]:
-        """The module over packed weights, in the artifact's precision, or as it was saved."""
+        """Load the module over packed weights in the artifact's precision, or as it was saved."""
         wanted = self._bundle.precision
         if device.type == "cpu" and self._options.packed_weights:
             prompt = self._prompts.start("a", WARM_UP).prompt
-            # The module has no name here, so that packing can free it.
+            # No name holds the module here, so that packing can free it.
             generator, reason = pack_generator(
                 load_torchscript(folder, self._bundle, device), prompt, wanted
             )
@@ -136,39 +119,37 @@ class GenerationService:
         warn_of_float32(wanted, reason)
         return generator, Running(FLOAT32, reason)
 
-    def _warm_up(self) -> None:
-        """Writes a little, alone and with another that joins; then measures the pace."""
+    def _warm_up(self, most_tokens: int) -> None:
+        """Generate a little, alone and with an answer that joins; then measure the pace."""
         started = time.perf_counter()
         for _ in range(2):
-            self._engine.add([self._prompts.start("a", WARM_UP)])
-            self._engine.step()
-        while self._engine.running or self._engine.waiting:
-            self._engine.step()
-        self._measure_pace()
+            self._scheduler.add([self._prompts.start("a", WARM_UP)])
+            self._scheduler.step()
+        self._run_all()
+        # A longer prompt that fits the batch measures the pace of reading.
+        answer = self._prompts.start("a", WARM_UP)
+        room = min(self._bundle.max_length, most_tokens - 1) - answer.most
+        answer.prompt = (list(answer.prompt) * PACE_TOKENS)[: min(PACE_TOKENS, room)]
+        self._scheduler.pace = GenerationPace()
+        self._scheduler.add([answer])
+        self._run_all()
+        self._scheduler.pace.forget_answers()
         logger.info("warm-up took %.1f s", time.perf_counter() - started)
 
-    def _measure_pace(self) -> None:
-        """Reads a longer text, of which the pace of reading is known from then on."""
-        answer = self._prompts.start("a", WARM_UP)
-        room = self._bundle.max_length - answer.most
-        answer.prompt = (list(answer.prompt) * PACE_TOKENS)[: min(PACE_TOKENS, room)]
-        self._engine.pace = Pace()
-        self._engine.add([answer])
-        while self._engine.waiting or self._engine.running:
-            self._engine.step()
-        # How long answers are is for requests to show.
-        self._engine.pace.length = Ratio()
+    def _run_all(self) -> None:
+        while self._scheduler.running or self._scheduler.waiting:
+            self._scheduler.step()
 
-    def open(self, request: HttpRequest) -> Exchange | HttpResponse:
-        """Begins with a request; a bad one is answered at once."""
+    def open(self, request: HttpRequest) -> ResponseStream | HttpResponse:
+        """Queue a request; a bad one is answered at once."""
         path = request.path.removeprefix("v1/")
         if path in COMPLETIONS and request.purpose == "predict":
             opened = guard(self._open_completion, request, COMPLETIONS[path])
             return in_openai_shape(opened) if isinstance(opened, HttpResponse) else opened
         return guard(self._open, request)
 
-    def _open_completion(self, request: HttpRequest, chat: bool) -> Exchange:
-        """A request of OpenAI's clients."""
+    def _open_completion(self, request: HttpRequest, chat: bool) -> ResponseStream:
+        """Open a request of OpenAI's clients."""
         asked = self._completions.read(decode_body(request, ()), chat, request.client)
         prompts = [self._render(asked.messages)] if chat else asked.prompts
         check_count(len(prompts), self._options.max_client_batch)
@@ -176,15 +157,9 @@ class GenerationService:
             self._check_room(self._prompts.start(text, settings, special_tokens=not chat))
             for text, settings in zip(prompts, asked.settings, strict=True)
         ]
-        return self._begin(
-            CompletionExchange(
-                request,
-                answers,
-                asked.stream,
-                model=self._model_name,
-                chat=chat,
-                usage=asked.usage,
-            )
+        name = self._model_name
+        return self._queue(
+            OpenAIStream(request, answers, asked.stream, model=name, chat=chat, usage=asked.usage)
         )
 
     def _render(self, messages: list[dict[str, str]]) -> str:
@@ -194,7 +169,7 @@ class GenerationService:
             )
         return self._template.render(messages)
 
-    def _open(self, request: HttpRequest) -> Exchange | HttpResponse:
+    def _open(self, request: HttpRequest) -> ResponseStream | HttpResponse:
         if request.client == "refused_grpc":
             raise RequestError(400, "TorchServe has refused this call; use Predictions")
         if request.purpose == "describe":
@@ -210,16 +185,16 @@ class GenerationService:
         begun = [self._start(item, call, at, chat) for at, item in enumerate(call.items)]
         queries, answers = [query for query, _ in begun], [answer for _, answer in begun]
         streamed = self._check_stream(queries, call, request)
-        return self._begin(
-            HuggingFaceExchange(request, answers, streamed, self._mode, queries, call.reply)
+        return self._queue(
+            HuggingFaceStream(request, answers, streamed, self._mode, queries, call.reply)
         )
 
-    def _begin(self, exchange: Exchange) -> Exchange:
-        self._engine.add(exchange.answers, streamed=exchange.streamed)
-        return exchange
+    def _queue(self, stream: ResponseStream) -> ResponseStream:
+        self._scheduler.add(stream.answers, streamed=stream.streamed)
+        return stream
 
     def _with_prompt(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """A request with the text of its messages in their place."""
+        """Return a request with its messages rendered to a text."""
         if TEXT.name in payload:
             raise RequestError(422, f"send {MESSAGES} or {TEXT.name}, not both")
         if self._template is None:
@@ -233,12 +208,12 @@ class GenerationService:
             query = self._mode.decode(item, call.parameters)
             [text] = query.texts
             assert isinstance(text, str)
-            # A chat template has written the special tokens itself.
+            # A chat template writes the special tokens itself.
             answer = self._prompts.start(text, query.parameters.settings, special_tokens=not chat)
             return query, self._check_room(answer)
 
     def _check_room(self, answer: Answer) -> Answer:
-        if not self._engine.room_for(answer):
+        if not self._scheduler.room_for(answer):
             raise RequestError(
                 413,
                 f"{len(answer.prompt)} tokens and {answer.most} new ones are more than a batch of "
@@ -255,33 +230,33 @@ class GenerationService:
         return streamed
 
     def step(self) -> None:
-        """Writes a token of each answer that is under way."""
-        self._engine.step()
+        """Generate a token of each answer that has a row."""
+        self._scheduler.step()
 
-    def close(self, exchange: Exchange) -> None:
-        """Forgets a request that was answered, or whose client is gone."""
-        for answer in exchange.answers:
-            self._engine.drop(answer)
+    def close(self, stream: ResponseStream) -> None:
+        """Forget a request that was answered, or whose client is gone."""
+        for answer in stream.answers:
+            self._scheduler.drop(answer)
 
-    def finish(self, exchange: Exchange) -> HttpResponse:
-        """The response to a request that is done and not streamed."""
-        response = guard(lambda: bounded(exchange.response()))
-        return in_openai_shape(response) if isinstance(exchange, CompletionExchange) else response
+    def finish(self, stream: ResponseStream) -> HttpResponse:
+        """Return the response to a request that is done and not streamed."""
+        return stream.adapt(guard(lambda: bounded(stream.response())))
 
     def describe(self) -> dict[str, Any]:
-        """What this archive serves and how to ask for it, and what is being written now."""
+        """Return what this archive serves, how to request it, and what is being generated now."""
         return describe_bundle(self._bundle, self.running, self._api, writing=self.counts())
 
     def counts(self) -> dict[str, int]:
-        """How much there is to write, and was written since the start."""
-        engine = self._engine
-        return {"running": engine.running, "waiting": engine.waiting, **asdict(engine.counts)}
+        """Return the answers with and without a row, and what was done since the start."""
+        scheduler = self._scheduler
+        counts = asdict(scheduler.counts)
+        return {"running": scheduler.running, "waiting": scheduler.waiting, **counts}
 
 
 def _load_template(options: GenerationOptions) -> ChatTemplate | None:
-    """Its library is imported only where an artifact needs it."""
     if options.chat_template is None:
         return None
+    # jinja2 is imported only for artifacts that need it.
     from torchscript_bundle.serving.text.chat_template import ChatTemplate
 
     return ChatTemplate(options.chat_template, options.special_tokens)

@@ -1,7 +1,4 @@
-"""Answers as Hugging Face's text-generation endpoints give them, whole and streamed.
-
-Source: https://huggingface.github.io/text-generation-inference
-"""
+"""Responses as https://huggingface.github.io/text-generation-inference gives them."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from torchscript_bundle.serving.api.http import (
 )
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
-from torchscript_bundle.serving.generation.response_stream import Exchange, event
+from torchscript_bundle.serving.generation.response_stream import ResponseStream, event
 from torchscript_bundle.serving.modes.base import Query
 from torchscript_bundle.serving.modes.text_generation import (
     GenerationParameters,
@@ -26,15 +23,8 @@ from torchscript_bundle.serving.modes.text_generation import (
 )
 
 
-class HuggingFaceExchange(Exchange):
-    """See the module.
-
-    Args:
-        request, answers, streamed: see `Exchange`.
-        mode: forms the answers.
-        queries: what it has understood of each text.
-        reply: the value of the response, from the answers.
-    """
+class HuggingFaceStream(ResponseStream):
+    """Encodes answers by the mode, and sends a token in each event; `reply` makes the body."""
 
     def __init__(
         self,

@@ -1,7 +1,4 @@
-"""What OpenAI's clients get: whole, or in chunks that end with `[DONE]`.
-
-Source: https://platform.openai.com/docs/api-reference
-"""
+"""Responses to OpenAI's clients (https://platform.openai.com/docs/api-reference)."""
 
 from __future__ import annotations
 
@@ -14,22 +11,13 @@ from typing import Any
 from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse, json_response
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
-from torchscript_bundle.serving.generation.response_stream import Exchange, event
+from torchscript_bundle.serving.generation.response_stream import ResponseStream, event
 
 DONE = b"data: [DONE]\n\n"
-#: Errors of these statuses are sent as 400, as OpenAI's are.
-AS_BAD_REQUEST = (422,)
 
 
-class CompletionExchange(Exchange):
-    """See the module.
-
-    Args:
-        request, answers, streamed: see `Exchange`.
-        model: its name.
-        chat: whether the answer is a message.
-        usage: whether a stream counts its tokens at the end.
-    """
+class OpenAIStream(ResponseStream):
+    """The response to a completion or, where the answer is a message, to a chat completion."""
 
     def __init__(
         self,
@@ -47,6 +35,9 @@ class CompletionExchange(Exchange):
         self._counted = usage
         self._id = ("chatcmpl-" if chat else "cmpl-") + uuid.uuid4().hex
         self._created = int(time.time())
+
+    def adapt(self, response: HttpResponse) -> HttpResponse:
+        return in_openai_shape(response)
 
     def _whole(self) -> HttpResponse:
         kind = "chat.completion" if self._chat else "text_completion"
@@ -106,28 +97,24 @@ class CompletionExchange(Exchange):
     def _usage(self) -> dict[str, int]:
         read = sum(len(answer.prompt) for answer in self.answers)
         written = sum(len(answer.pieces) for answer in self.answers)
-        return {
-            "prompt_tokens": read,
-            "completion_tokens": written,
-            "total_tokens": read + written,
-        }
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
 def error_body(status: int, message: str) -> dict[str, Any]:
-    """An error in OpenAI's shape."""
+    """Return an error as OpenAI's API has it."""
     codes = {404: "model_not_found", 413: "context_length_exceeded"}
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return {"error": {"message": message, "type": kind, "param": None, "code": codes.get(status)}}
 
 
 def in_openai_shape(response: HttpResponse) -> HttpResponse:
-    """The same, if it is no error or in that shape; else as OpenAI's clients read an error."""
+    """Return a response with its error, if it is one, as OpenAI's API has it."""
     if response.status < 400:
         return response
     said = json.loads(response.body)["error"]
     if isinstance(said, dict):
         return response
-    status = 400 if response.status in AS_BAD_REQUEST else response.status
+    status = 400 if response.status == 422 else response.status
     return json_response(status, error_body(response.status, said), response.headers)
 
 

@@ -1,4 +1,4 @@
-"""A generator whose model runs on packed weights."""
+"""A generator whose model runs on packed weights, compared with the saved one."""
 
 from __future__ import annotations
 
@@ -17,18 +17,13 @@ from torchscript_bundle.serving.engine.torchscript import accept_deprecation
 
 logger = logging.getLogger(__name__)
 
-#: Tokens that are read and written where answers are compared.
+#: Tokens that are read and generated in the comparison, and its rows.
 LONGEST, NEW = 12, 3
 ROWS = 3
 
 
 class PackedGenerator:
-    """Stands in for a `Generator`, as `jit/generation/README.md` describes it.
-
-    Args:
-        module: the loaded one; all but `prefill` and `step` is its own.
-        prefill, step: what runs instead of its core's methods.
-    """
+    """A `Generator`, as `jit/generation/README.md` describes it, over other core methods."""
 
     def __init__(
         self, module: Any, prefill: Callable[..., Any], step: Callable[..., Tensor]
@@ -58,18 +53,11 @@ class PackedGenerator:
 def pack_generator(
     module: torch.jit.ScriptModule, prompt: Sequence[int], precision: str
 ) -> tuple[Any, str | None]:
-    """The generator over packed weights, compared with the one that was saved.
+    """Return the generator over packed weights, and why it is the given one if it is.
 
-    What was saved loses its own weights then. Where packing cannot be done, it is given back as it
-    is, and a warning in the log says why.
-
-    Args:
-        module: on the CPU.
-        prompt: tokens of a text, which is repeated to several lengths.
-        precision: "bfloat16" packs the weights in bfloat16; all else in float32.
-
-    Returns:
-        What writes, and why that is the given module; None where it is packed.
+    The given module, on the CPU, loses its weights when they are packed. The prompt's token ids are
+    repeated to several lengths for the comparison. "bfloat16" packs in bfloat16, any other
+    precision in float32.
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     whole = [_texts(module, prompt, rows, padded=False) for rows in (1, ROWS)]
@@ -92,7 +80,7 @@ def pack_generator(
 
 
 def _texts(module: Any, prompt: Sequence[int], rows: int, *, padded: bool) -> tuple[Tensor, Tensor]:
-    """Ids and mask, int64 `[rows, length]`; padded, each row is shorter than the one before it."""
+    """Return ids and mask, int64 `[rows, length]`; padded, each row is shorter than the last."""
     most = module.max_length - NEW if module.start_id < 0 else module.max_source_length
     length = max(1, min(LONGEST, most))
     ids = torch.tensor([[prompt[at % len(prompt)] for at in range(length)]] * rows)
@@ -105,7 +93,7 @@ def _texts(module: Any, prompt: Sequence[int], rows: int, *, padded: bool) -> tu
 
 
 def _next(module: Any, ids: Tensor, mask: Tensor) -> Arguments:
-    """What the core's step takes after a text."""
+    """Return the arguments of the core's `step` after a text."""
     logits, cache = module.prefill(ids, mask, NEW)
     tokens = logits.argmax(1)
     cache = module.extend(tokens, cache)
@@ -113,10 +101,7 @@ def _next(module: Any, ids: Tensor, mask: Tensor) -> Arguments:
 
 
 def _apart(module: Any, generator: PackedGenerator, texts: tuple[Tensor, Tensor]) -> float:
-    """The largest difference of logits after a text and after more tokens, of their scale.
-
-    Keys and values in places of padding may differ: nothing looks at them.
-    """
+    """Return the largest difference of logits, by their scale; that of padding does not matter."""
     expected = list(_logits(module, texts, None))
     tokens = [logits.argmax(1) for logits in expected]
     return difference(expected, list(_logits(generator, texts, tokens)))
@@ -125,7 +110,7 @@ def _apart(module: Any, generator: PackedGenerator, texts: tuple[Tensor, Tensor]
 def _logits(
     generator: Any, texts: tuple[Tensor, Tensor], tokens: Sequence[Tensor] | None
 ) -> Iterator[Tensor]:
-    """Logits of each new token; those that are read are given, or the best ones."""
+    """Yield the logits of each new token; the ones read in between are given, or the best."""
     logits, cache = generator.prefill(*texts, NEW)
     yield logits
     for at in range(NEW):
@@ -135,10 +120,9 @@ def _logits(
 
 
 def _without_weights(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
-    """The same methods with nothing to run the core's on; the given module is left without, too.
+    """Remove the weights of a module and return a copy, made by saving and loading.
 
-    A copy by way of a file: what was compiled beside a module, its weights as constants, lives as
-    long as the module does.
+    Graphs compiled for the module, with its weights as constants, live as long as it does.
     """
     nothing = torch.empty(0)
     parts: Iterator[Any] = module.modules()

@@ -1,4 +1,4 @@
-"""A request that is being answered, and how its answers are sent: at the end, or as they come."""
+"""The response to a generation request: whole at the end, or as server-sent events."""
 
 from __future__ import annotations
 
@@ -16,18 +16,12 @@ from torchscript_bundle.serving.api.http import (
 from torchscript_bundle.serving.errors import RequestError, log_failure
 from torchscript_bundle.serving.generation.answer import FAILED, Answer
 
-#: What clients of server-sent events pass over, so that a lost connection is noticed all the same.
-NOTHING_YET = b":\n\n"
+#: A comment, which clients of server-sent events skip, so that a lost connection is noticed.
+KEEP_ALIVE = b":\n\n"
 
 
-class Exchange(ABC):
-    """One request and the answers that are written to it.
-
-    Args:
-        request: as it came.
-        answers: one for each of its texts.
-        streamed: whether the client gets events.
-    """
+class ResponseStream(ABC):
+    """One request with its answers, one for each of its texts; the client may get events."""
 
     def __init__(self, request: HttpRequest, answers: Sequence[Answer], streamed: bool) -> None:
         self.request = request
@@ -39,15 +33,15 @@ class Exchange(ABC):
 
     @property
     def done(self) -> bool:
-        """Whether all of its answers are written, or one has failed."""
+        """Whether all answers are done, or one has failed."""
         return self._failure is not None or all(answer.done for answer in self.answers)
 
     @property
     def _failure(self) -> RequestError | None:
-        """What went wrong, of a list with the number of the text."""
+        """The first answer's error; in a list, with the index of its text."""
         for at, answer in enumerate(self.answers):
             if (error := answer.error) is not None:
-                # What the server has no time for is no text's fault.
+                # A timeout is not the fault of one text.
                 alone = len(self.answers) == 1 or error.status == 503
                 where = "" if alone else f"item {at} of the list: "
                 return RequestError(
@@ -56,17 +50,13 @@ class Exchange(ABC):
         return None
 
     def response(self) -> HttpResponse:
-        """The whole answer, once it is done.
-
-        Raises:
-            RequestError: it is too long to be sent.
-        """
+        """Return the whole response, once it is done."""
         if (error := self._failure) is not None:
             return json_response(error.status, self._error(error), retry_headers(error))
         return self._whole()
 
     def events(self) -> bytes:
-        """Server-sent events of what was written since the last call, the last of them included."""
+        """Return the events since the last call, the last of them included."""
         if self._closed:
             return b""
         self._closed = self.done
@@ -74,13 +64,13 @@ class Exchange(ABC):
             return event(self._error(failure))
         try:
             made = b"".join(self._events())
-        except Exception as error:  # of this request alone: its neighbours share the call
+        except Exception as error:  # other requests share the call
             log_failure("telling what was written", error)
             self._closed = True
             self.answers[0].fail(FAILED)
             return event(self._error(FAILED))
         if not made and any(answer.pieces for answer in self.answers):
-            return NOTHING_YET
+            return KEEP_ALIVE
         return made
 
     def _events(self) -> Iterator[bytes]:
@@ -94,24 +84,28 @@ class Exchange(ABC):
         if self._closed:
             yield from self._last()
 
+    def adapt(self, response: HttpResponse) -> HttpResponse:
+        """Return a response, an error among others, as this request's clients read it."""
+        return response
+
     @abstractmethod
     def _whole(self) -> HttpResponse:
-        """The answer of a request that is not streamed."""
+        """Return the response of a request that is not streamed."""
 
     @abstractmethod
     def _error(self, error: RequestError) -> dict[str, Any]:
-        """What is said where the server has failed."""
+        """Return the JSON of an error."""
 
     @abstractmethod
     def _piece(self, index: int, answer: Answer, at: int) -> Iterator[bytes]:
-        """Events of the token `at` of an answer."""
+        """Yield the events of the token `at` of an answer."""
 
     def _first(self) -> Iterator[bytes]:
-        """Events before any token."""
+        """Yield the events before any token."""
         yield from ()
 
     def _last(self) -> Iterator[bytes]:
-        """Events after all tokens."""
+        """Yield the events after all tokens."""
         yield from ()
 
 

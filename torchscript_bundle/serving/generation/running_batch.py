@@ -1,4 +1,4 @@
-"""The batch that is being written: a cache, and beside it a row of options for each answer."""
+"""The running batch: one cache, and a row of it for each answer."""
 
 from __future__ import annotations
 
@@ -10,39 +10,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchscript_bundle.serving.api.sampling import COLUMNS
 from torchscript_bundle.serving.engine.padding import pad
 from torchscript_bundle.serving.errors import RequestError, log_failure
 from torchscript_bundle.serving.generation.answer import FAILED, Answer
 
 logger = logging.getLogger(__name__)
 
-#: Logits that are larger are no numbers to choose by: an option that is allowed could make them
-#: infinite (`settings` has the bounds), and no model has them.
+#: Larger logits fail their row: a parameter within its bounds could make them infinite (`Settings`
+#: has the bounds), and no model has them.
 MOST_LOGIT = 1e30
 NOT_FINITE = RequestError(
     500,
     "what the model computed for this text is not finite: its weights are damaged, or the text is "
     "too much for their precision; send another text",
 )
-#: Options that `Generator.sample` takes a tensor of, with their types.
-OPTIONS = {
-    "do_sample": torch.bool,
-    "temperature": torch.float64,
-    "top_k": torch.int64,
-    "top_p": torch.float64,
-    "repetition_penalty": torch.float64,
-}
 
 
 @dataclass
-class Prompts:
-    """Prompts that were read.
+class Prefilled:
+    """Answers whose prompts were read together, and their cache.
 
-    Attributes:
-        answers: those that begin with them.
-        logits: float `[batch, vocabulary]`, of their first tokens.
-        cache: of them alone.
-        seen: bool `[batch, vocabulary]`, the tokens that are there already.
+    `logits` and `seen`, the tokens that a row has already, are `[batch, vocabulary]`.
     """
 
     answers: Sequence[Answer]
@@ -52,13 +41,12 @@ class Prompts:
 
 
 @dataclass
-class Paused:
-    """The row of an answer that waits for its next turn.
+class PausedRow:
+    """The row of an answer that waits for its next turn, without padding.
 
     Attributes:
-        cache: of it alone, without padding.
-        token: int64 `[1]`, its last one, which was not read yet.
-        seen: bool `[1, vocabulary]`, the tokens that are there already.
+        token: int64 `[1]`, its last one, which the model has not read yet.
+        seen: bool `[1, vocabulary]`, the tokens that it has already.
     """
 
     cache: list[Tensor]
@@ -66,13 +54,8 @@ class Paused:
     seen: Tensor
 
 
-class Rows:
-    """Answers that are written together; they join and leave between two tokens.
-
-    Args:
-        module: a `Generator`, as `jit/generation/README.md` describes it.
-        device: where it runs.
-    """
+class RunningBatch:
+    """Answers that get a token in each step; they join and leave between two steps."""
 
     def __init__(self, module: Any, device: torch.device) -> None:
         self._module = module
@@ -81,8 +64,8 @@ class Rows:
         self._cache: list[Tensor] = []
         self._seen = torch.empty(0)
         self._tokens = torch.empty(0, dtype=torch.int64)
-        self._options: list[Tensor] = []
-        self._paused: dict[Answer, Paused] = {}
+        self._columns: dict[str, Tensor] = {}
+        self._paused: dict[Answer, PausedRow] = {}
 
     @property
     def paused(self) -> Collection[Answer]:
@@ -90,15 +73,12 @@ class Rows:
         return self._paused.keys()
 
     def leave(self) -> None:
-        """Frees the rows of answers that are done."""
+        """Free the rows of answers that are done."""
         self._paused = {answer: row for answer, row in self._paused.items() if not answer.done}
         self._remove([answer.done for answer in self.answers])
 
     def pause(self, answers: Sequence[Answer]) -> None:
-        """Takes answers out of the batch; what was computed for them is kept.
-
-        So they go on later as if they had stayed: nothing is computed again.
-        """
+        """Take answers out of the batch and keep their rows, so that nothing is computed twice."""
         leaving = set(answers)
         for row, answer in enumerate(self.answers):
             if answer in leaving:
@@ -106,14 +86,14 @@ class Rows:
         self._remove([answer in leaving for answer in self.answers])
 
     def resume(self, answers: Sequence[Answer]) -> None:
-        """Puts paused answers back into the batch."""
-        # The longest first: memory that is long enough for all is then reserved but once.
+        """Put paused answers back into the batch."""
+        # The longest first, which reserves memory that is long enough for all others.
         for answer in sorted(answers, key=lambda each: -self._paused[each].cache[0].size(1)):
             row = self._paused.pop(answer)
             self._tokens = torch.cat([self._tokens[: len(self.answers)], row.token])
             self._join([answer], row.cache, row.seen)
 
-    def _copy(self, row: int) -> Paused:
+    def _copy(self, row: int) -> PausedRow:
         mask, source = self._cache[0][row : row + 1], self._cache[1][row : row + 1]
         length, width = mask.size(1), int(source.sum())
         padding = length - int(mask.sum())
@@ -122,7 +102,7 @@ class Rows:
             places = slice(padding, length) if at < self._module.growing else slice(width)
             kept.append(buffer[row : row + 1, :, places].clone())
         seen = self._seen[row : row + 1].clone()
-        return Paused(kept, self._tokens[row : row + 1].clone(), seen)
+        return PausedRow(kept, self._tokens[row : row + 1].clone(), seen)
 
     def _join(self, answers: Sequence[Answer], cache: list[Tensor], seen: Tensor) -> None:
         if self.answers:
@@ -130,7 +110,7 @@ class Rows:
             self._seen = torch.cat([self._seen, seen])
         else:
             self._cache, self._seen = cache, seen
-        self._change([*self.answers, *answers])
+        self._set_answers([*self.answers, *answers])
 
     def _remove(self, leaving: Sequence[bool]) -> None:
         finished = torch.tensor(leaving, dtype=torch.bool)
@@ -142,76 +122,64 @@ class Rows:
         rows = self._module.rows_left(finished.to(self._device))
         self._cache = self._module.select_rows(self._cache, rows)
         self._tokens, self._seen = self._tokens[rows], self._seen[rows]
-        self._change([self.answers[row] for row in rows.tolist()])
+        self._set_answers([self.answers[row] for row in rows.tolist()])
 
     def clear(self) -> None:
-        """Frees the rows of the batch."""
+        """Free all rows of the batch; paused ones are kept."""
         self._cache = []
-        self._change([])
+        self._set_answers([])
 
-    def read(self, answers: Sequence[Answer]) -> Prompts:
-        """Reads prompts, beside those that are written.
+    def _set_answers(self, answers: list[Answer]) -> None:
+        self.answers = answers
+        self._columns = {
+            name: torch.tensor(
+                [getattr(answer.settings, name) for answer in answers],
+                dtype=dtype,
+                device=self._device,
+            )
+            for name, dtype in COLUMNS.items()
+        }
 
-        Raises:
-            Exception: the module failed; the rows are as they were.
-        """
+    def read(self, answers: Sequence[Answer]) -> Prefilled:
+        """Read the prompts of answers that may join the batch, which an error leaves unchanged."""
         ids, mask = pad_prompts(self._module, [answer.prompt for answer in answers], self._device)
         seen: Tensor = self._module.seen_tokens(ids, mask)
         logits, cache = self._module.prefill(ids, mask, max(answer.most for answer in answers))
-        return Prompts(answers, logits, cache, seen)
+        return Prefilled(answers, logits, cache, seen)
 
-    def step(self, joining: Sequence[Prompts]) -> None:
-        """Writes the next token of each answer, and the first of those that join.
+    def step(self, joining: Sequence[Prefilled]) -> None:
+        """Generate the next token of each answer, and the first one of those that join.
 
-        Raises:
-            Exception: the module failed; the rows cannot be used any more.
+        If the module raises, the rows cannot be used any more.
         """
         logits = []
         if self.answers:
             ahead, self._cache = self._module.step(self._tokens, self._cache)
             logits.append(ahead)
-        for prompts in joining:
-            logits.append(prompts.logits)
-            self._join(prompts.answers, prompts.cache, prompts.seen)
-        self._write(torch.cat(logits))
+        for prefilled in joining:
+            logits.append(prefilled.logits)
+            self._join(prefilled.answers, prefilled.cache, prefilled.seen)
+        self._sample(torch.cat(logits))
 
-    def _change(self, answers: list[Answer]) -> None:
-        self.answers = answers
-        self._options = [
-            torch.tensor(
-                [getattr(answer.settings, name) for answer in answers],
-                dtype=dtype,
-                device=self._device,
-            )
-            for name, dtype in OPTIONS.items()
-        ]
-
-    def _write(self, logits: Tensor) -> None:
+    def _sample(self, logits: Tensor) -> None:
         draws = [answer.draw() if answer.settings.do_sample else 0.0 for answer in self.answers]
-        forced = self._forced()
-        kept = self._seen[list(forced)]
-        drawn = torch.tensor(draws, dtype=torch.float64, device=self._device)
         logits = self._without_bad_rows(logits.float())
-        tokens: Tensor = self._module.sample(logits, self._seen, *self._options, drawn)
-        for before, (row, token) in zip(kept, forced.items(), strict=True):
-            # The token that the model preferred is not there.
-            self._seen[row] = before
-            self._seen[row, token] = True
-            tokens[row] = token
+        self._tokens = tokens = self._module.sample(
+            self._with_forced_tokens(logits),
+            self._seen,
+            **self._columns,
+            draws=torch.tensor(draws, dtype=torch.float64, device=self._device),
+        )
         chosen = logits.gather(1, tokens.unsqueeze(1)).squeeze(1)
-        # A token that comes in any case may be one that the model rules out.
-        shares = (chosen - logits.logsumexp(1)).clamp(min=torch.finfo(torch.float32).min)
-        self._tokens = tokens
-        for answer, token, share in zip(
-            self.answers, tokens.tolist(), shares.tolist(), strict=True
+        # A forced token may be one whose logit is minus infinity.
+        logprobs = (chosen - logits.logsumexp(1)).clamp(min=torch.finfo(torch.float32).min)
+        for answer, token, logprob in zip(
+            self.answers, tokens.tolist(), logprobs.tolist(), strict=True
         ):
-            _add(answer, token, share)
+            _add(answer, token, logprob)
 
     def _without_bad_rows(self, logits: Tensor) -> Tensor:
-        """The logits, with zeros in rows that are no numbers; their answers fail, and no others.
-
-        A token that the model rules out may have minus infinity.
-        """
+        """Fail answers whose logits are NaN or huge; return zeros there. Minus infinity is fine."""
         good = logits.amax(1).abs() <= MOST_LOGIT  # false of NaN
         if bool(good.all()):
             return logits
@@ -221,8 +189,11 @@ class Rows:
                 answer.fail(NOT_FINITE)
         return logits.masked_fill(~good.unsqueeze(1), 0.0)
 
-    def _forced(self) -> dict[int, int]:
-        """Row -> the token that comes next whatever the model says."""
+    def _with_forced_tokens(self, logits: Tensor) -> Tensor:
+        """Return the logits; where a token is forced, minus infinity for all others of the row.
+
+        So does transformers, and every sampling step leaves such a row with its one token.
+        """
         first, last = self._module.first_id, self._module.last_id
         forced = {}
         for row, answer in enumerate(self.answers):
@@ -230,15 +201,20 @@ class Rows:
                 forced[row] = first
             elif last >= 0 and len(answer.pieces) == answer.most - 1:
                 forced[row] = last
-        return forced
+        if not forced:
+            return logits
+        rows, logits = list(forced), logits.clone()
+        logits[rows] = -torch.inf
+        logits[rows, list(forced.values())] = 0.0
+        return logits
 
 
-def _add(answer: Answer, token: int, share: float) -> None:
-    """Gives an answer its next token; an error in its spelling is that answer's alone."""
+def _add(answer: Answer, token: int, logprob: float) -> None:
+    """Give an answer its next token; an error in detokenizing it fails that answer alone."""
     if answer.done:
         return
     try:
-        answer.add(token, share)
+        answer.add(token, logprob)
     except Exception as error:
         log_failure("spelling an answer", error)
         answer.fail(FAILED)
@@ -247,7 +223,7 @@ def _add(answer: Answer, token: int, share: float) -> None:
 def pad_prompts(
     module: Any, prompts: Sequence[Sequence[int]], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Ids and mask, int64 `[batch, length]`: an encoder reads texts padded on the right."""
+    """Return ids and mask, int64 `[batch, length]`, padded right for an encoder, else left."""
     length = max(map(len, prompts))
     side = "left" if module.start_id < 0 else "right"
     ids = [pad(prompt, length, module.pad_id, side) for prompt in prompts]

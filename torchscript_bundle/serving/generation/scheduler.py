@@ -1,4 +1,4 @@
-"""Requests whose answers are written together, a token of each at a time."""
+"""Continuous batching: requests join and leave the running batch between two tokens."""
 
 from __future__ import annotations
 
@@ -13,11 +13,17 @@ import torch
 from torchscript_bundle.serving.artifact import REQUESTS_PER_ROW
 from torchscript_bundle.serving.errors import RequestError, log_failure
 from torchscript_bundle.serving.generation.answer import FAILED, Answer
-from torchscript_bundle.serving.generation.estimates import Pace
-from torchscript_bundle.serving.generation.running_batch import Prompts, Rows
-from torchscript_bundle.serving.generation.turns import WRITING_SHARE, Group, Limits, Space, Turns
+from torchscript_bundle.serving.generation.estimates import GenerationPace
+from torchscript_bundle.serving.generation.request_queue import (
+    WRITING_SHARE,
+    Limits,
+    NextBatch,
+    QueuedRequest,
+    RequestQueue,
+)
+from torchscript_bundle.serving.generation.running_batch import Prefilled, RunningBatch
 
-#: The part of the time that a request has which the reading of one prompt may take.
+#: The part of a request's time that reading one of its prompts may take.
 LONGEST_READING = 0.5
 LATER = "send it again later"
 LESS = "send fewer texts or a lower max_new_tokens"
@@ -25,132 +31,122 @@ LESS = "send fewer texts or a lower max_new_tokens"
 
 @dataclass
 class Counts:
-    """What was done so far, for whoever watches.
-
-    Attributes:
-        steps: forward passes of the batch.
-        tokens: tokens that were written.
-        prompts: prompts that were read.
-    """
+    """What was done since the start: forward passes of the batch, tokens, and prompts read."""
 
     steps: int = 0
     tokens: int = 0
     prompts: int = 0
 
 
-class Engine:
-    """Writes answers; `turns` says how requests share the batch.
+class Scheduler:
+    """Decides which answers run, and runs them a step at a time.
 
-    Args:
-        module: a `Generator`, as `jit/generation/README.md` describes it.
-        device: where it runs.
-        limits: of the batch.
-        patience: seconds that a request may take; of one that is streamed, until its first token.
+    A request may take `patience` seconds; a streamed one, until its first token. The module is a
+    `Generator`, as `jit/generation/README.md` describes it.
     """
 
     def __init__(
         self, module: Any, device: torch.device, limits: Limits, patience: float = math.inf
     ) -> None:
-        self._rows = Rows(module, device)
+        self._batch = RunningBatch(module, device)
         self._reads_source = module.start_id >= 0
         self._limits = limits
         self._patience = patience
-        self._turns = Turns(limits.rows)
-        # Seconds of writing before more long prompts are read.
+        self._queue = RequestQueue(limits.rows)
+        # Seconds of steps before more long prompts are read.
         self._writing_due = 0.0
-        self.pace = Pace()
+        self.pace = GenerationPace()
         self.counts = Counts()
 
     @property
     def running(self) -> int:
         """Answers in the batch."""
-        return len(self._rows.answers)
+        return len(self._batch.answers)
 
     @property
     def waiting(self) -> int:
         """Answers that have no row now."""
-        return sum(len(group.answers) for group in self._turns.groups) - self.running
+        return sum(map(len, self._open)) - self.running
+
+    @property
+    def _open(self) -> list[list[Answer]]:
+        return [request.answers for request in self._queue.requests]
 
     def room_for(self, answer: Answer) -> bool:
-        """Whether a batch with nothing else can hold it."""
+        """Return whether a batch with nothing else can hold an answer."""
         return sum(self._places(answer)) <= self._limits.tokens
 
     def add(self, answers: Sequence[Answer], *, streamed: bool = False) -> None:
-        """Takes a request.
-
-        Raises:
-            RequestError: it cannot be done in time: 413 where it alone takes too long, 503 where
-                others are before it.
-        """
+        """Queue a request; 413 if it alone takes too long, 503 if others are before it."""
         self._check_time(answers, streamed=streamed)
         deadline = time.monotonic() + self._patience
-        self._turns.add(Group(list(answers), streamed, deadline))
+        self._queue.add(QueuedRequest(list(answers), streamed, deadline))
 
     def drop(self, answer: Answer) -> None:
-        """Forgets an answer that nobody waits for; its row is freed before the next step."""
+        """Forget an answer that nobody waits for; its row is freed before the next step."""
         if not answer.done:
             answer.fail(FAILED)
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Writes the next token of each answer that has a row.
-
-        Where the module fails, so do the answers that it was run for.
-        """
+        """Generate the next token of each answer with a row; if the module fails, so do they."""
         self._end_late_requests()
-        self._turns.forget_done()
-        self._rows.leave()
+        self._queue.forget_done()
+        self._batch.leave()
         started = time.monotonic()
         joining = self._read(self._change_rows(started))
-        if not joining and not self._rows.answers:
+        if not joining and not self._batch.answers:
             return
-        self._measure_reading(joining, time.monotonic() - started)
-        written = [*self._rows.answers, *(each for prompts in joining for each in prompts.answers)]
+        if joining:
+            seconds = time.monotonic() - started
+            tokens = sum(len(answer.prompt) for read in joining for answer in read.answers)
+            self.pace.add_prompts(tokens, seconds)
+            self._writing_due += WRITING_SHARE * seconds
+        running = [*self._batch.answers, *(each for read in joining for each in read.answers)]
         started = time.monotonic()
         try:
-            self._rows.step(joining)
+            self._batch.step(joining)
         except Exception as error:
-            self._rows.clear()
-            _fail(written, error)
+            self._batch.clear()
+            _fail(running, error)
         seconds = time.monotonic() - started
-        self.pace.add_step(len(written), seconds)
-        self._writing_due = max(0.0, self._writing_due - seconds) if self._rows.answers else 0.0
+        self.pace.add_step(len(running), seconds)
+        self._writing_due = max(0.0, self._writing_due - seconds) if self._batch.answers else 0.0
         self.counts.steps += 1
-        self.counts.tokens += len(written)
-        for answer in written:
+        self.counts.tokens += len(running)
+        for answer in running:
             if answer.done and answer.error is None:
-                self.pace.length.add(len(answer.pieces), answer.most)
-        self._turns.forget_done()
-        self._rows.leave()
+                self.pace.add_answer(len(answer.pieces), answer.most)
+        self._queue.forget_done()
+        self._batch.leave()
 
     def _change_rows(self, now: float) -> list[Answer]:
-        """Gives rows to those whose turn it is; returns those whose prompts are to be read."""
-        running = list(self._rows.answers)
+        """Pause and resume answers by their turns; return those whose prompts are to be read."""
+        running = list(self._batch.answers)
         if not self.waiting:
             return []
-        self._turns.end_turn(now, frozenset(running))
-        begun = [*running, *self._rows.paused]
-        space = Space(
+        self._queue.end_turn(now, frozenset(running))
+        batch = NextBatch(
             self._limits,
-            begun,
+            [*running, *self._batch.paused],
             self._places,
-            self._reading_seconds,
+            lambda answer: self.pace.prompt_seconds([answer]),
             rest=bool(running) and self._writing_due > 0,
         )
-        self._turns.choose(space)
-        chosen = set(space.taken)
-        self._rows.pause([answer for answer in running if answer not in chosen])
-        self._rows.resume([answer for answer in space.taken if answer in self._rows.paused])
-        return [answer for answer in space.taken if not answer.pieces]
+        self._queue.fill(batch)
+        chosen = set(batch.taken)
+        self._batch.pause([answer for answer in running if answer not in chosen])
+        self._batch.resume([answer for answer in batch.taken if answer in self._batch.paused])
+        return [answer for answer in batch.taken if not answer.pieces]
 
-    def _read(self, answers: list[Answer]) -> list[Prompts]:
-        """Reads prompts, those of like lengths together; where that fails, each alone."""
+    def _read(self, answers: list[Answer]) -> list[Prefilled]:
+        """Read prompts, those of similar lengths together; where that fails, each alone."""
         read = []
-        groups = _of_like_lengths(answers)
+        groups = _of_similar_lengths(answers)
         while groups:
             group = groups.pop(0)
             try:
-                read.append(self._rows.read(group))
+                read.append(self._batch.read(group))
                 self.counts.prompts += len(group)
             except Exception as error:
                 if len(group) == 1:
@@ -159,20 +155,14 @@ class Engine:
                     groups = [*([answer] for answer in group), *groups]
         return read
 
-    def _measure_reading(self, read: Sequence[Prompts], seconds: float) -> None:
-        if read:
-            tokens = sum(len(answer.prompt) for prompts in read for answer in prompts.answers)
-            self.pace.reading.add(seconds, tokens)
-            self._writing_due += WRITING_SHARE * seconds
-
     def _check_time(self, answers: Sequence[Answer], *, streamed: bool) -> None:
-        """Raises RequestError for a request that cannot be done in time."""
-        others = [group.answers for group in self._turns.groups]
+        """Raise RequestError for a request that cannot be done in time."""
+        others = self._open
         if len(others) >= REQUESTS_PER_ROW * self._limits.rows:
             wait = self.pace.wait(others, self._limits.rows)
             raise RequestError(503, "too many texts are being written; " + LATER, retry_after=wait)
         longest = max(answers, key=lambda answer: len(answer.prompt))
-        if self.pace.read_seconds([longest]) > LONGEST_READING * self._patience:
+        if self.pace.prompt_seconds([longest]) > LONGEST_READING * self._patience:
             raise RequestError(413, f"to read a text takes too long here; {self._has}; shorten it")
         if streamed:
             return
@@ -190,38 +180,31 @@ class Engine:
             )
 
     def _end_late_requests(self) -> None:
-        """Fails what has taken too long."""
         now = time.monotonic()
-        for group in self._turns.groups:
-            seen = group.streamed and any(answer.pieces for answer in group.answers)
-            if now > group.deadline and not seen:
+        for request in self._queue.requests:
+            begun = request.streamed and any(answer.pieces for answer in request.answers)
+            if now > request.deadline and not begun:
                 error = RequestError(
                     503,
                     f"this was not done in time; {self._has}; {LESS}, or {LATER}",
-                    retry_after=self.pace.wait(
-                        [each.answers for each in self._turns.groups], self._limits.rows
-                    ),
+                    retry_after=self.pace.wait(self._open, self._limits.rows),
                 )
-                for answer in group.answers:
+                for answer in request.answers:
                     answer.fail(error)
 
     @property
     def _has(self) -> str:
-        """How much time there is, for a message."""
         return f"a request has {self._patience:.0f} s (response_timeout)"
 
-    def _reading_seconds(self, answer: Answer) -> float:
-        return self.pace.read_seconds([answer])
-
     def _places(self, answer: Answer) -> tuple[int, int]:
-        """Tokens that an answer's row may come to hold: of the source, and of what is written."""
+        """Return the most tokens that an answer's row may hold: of the source, of the decoder."""
         if self._reads_source:
             return len(answer.prompt), 1 + answer.most
         return 0, len(answer.prompt) + answer.most
 
 
-def _of_like_lengths(answers: Sequence[Answer]) -> list[list[Answer]]:
-    """Groups in which the longest prompt is at most twice as long as the shortest."""
+def _of_similar_lengths(answers: Sequence[Answer]) -> list[list[Answer]]:
+    """Group answers so that the longest prompt is at most twice as long as the shortest."""
     groups: list[list[Answer]] = []
     for answer in sorted(answers, key=lambda each: len(each.prompt)):
         if groups and len(answer.prompt) <= 2 * len(groups[-1][0].prompt):

@@ -9,7 +9,7 @@ from typing import Any
 from torchscript_bundle.serving.api.guards import guard
 from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse
 from torchscript_bundle.serving.artifact import MOST_EXPLANATIONS
-from torchscript_bundle.serving.explanations.running import Turns
+from torchscript_bundle.serving.explanations.running import RunningExplanations
 from torchscript_bundle.serving.service import Service
 from torchscript_bundle.serving.torchserve.context import count_tokens
 from torchscript_bundle.serving.torchserve.continuous import ContinuousWorker, Part
@@ -31,7 +31,9 @@ class ExplanationWorker(ContinuousWorker):
     def __init__(self, service: Service, deadline: float) -> None:
         super().__init__()
         self._service = service
-        self._turns = Turns(MOST_EXPLANATIONS, seconds=deadline / 2, deadline=deadline)
+        self._turns = RunningExplanations(
+            MOST_EXPLANATIONS, seconds=deadline / 2, deadline=deadline
+        )
         self._next_turn = 0.0
 
     def begin(self, requests: Mapping[str, HttpRequest], context: Any) -> dict[str, HttpResponse]:

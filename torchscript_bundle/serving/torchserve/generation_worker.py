@@ -7,7 +7,7 @@ from typing import Any
 
 from torchscript_bundle.serving.api.http import EVENTS, HttpRequest, HttpResponse
 from torchscript_bundle.serving.generation.generation_service import GenerationService
-from torchscript_bundle.serving.generation.response_stream import Exchange
+from torchscript_bundle.serving.generation.response_stream import ResponseStream
 from torchscript_bundle.serving.torchserve.context import count
 from torchscript_bundle.serving.torchserve.continuous import ContinuousWorker, Part
 
@@ -21,7 +21,7 @@ class GenerationWorker(ContinuousWorker):
     def __init__(self, service: GenerationService) -> None:
         super().__init__()
         self._service = service
-        self._exchanges: dict[str, Exchange] = {}
+        self._streams: dict[str, ResponseStream] = {}
         self._streaming: set[str] = set()
 
     def begin(self, requests: Mapping[str, HttpRequest], context: Any) -> dict[str, HttpResponse]:
@@ -29,8 +29,8 @@ class GenerationWorker(ContinuousWorker):
         refused = {
             each: result for each, result in opened.items() if isinstance(result, HttpResponse)
         }
-        self._exchanges |= {
-            each: result for each, result in opened.items() if isinstance(result, Exchange)
+        self._streams |= {
+            each: result for each, result in opened.items() if isinstance(result, ResponseStream)
         }
         return refused
 
@@ -41,26 +41,26 @@ class GenerationWorker(ContinuousWorker):
             count(context, GENERATED_TOKENS, tokens)
 
     def next_part(self, request_id: str) -> Part | None:
-        exchange = self._exchanges[request_id]
-        if exchange.streamed:
-            return self._next_events(request_id, exchange)
-        if not exchange.done:
+        stream = self._streams[request_id]
+        if stream.streamed:
+            return self._next_events(request_id, stream)
+        if not stream.done:
             return None
-        response = self._service.finish(exchange)
+        response = self._service.finish(stream)
         self.forget(request_id)
         return Part(response)
 
-    def _next_events(self, request_id: str, exchange: Exchange) -> Part | None:
-        events = exchange.events()
-        if not events and not exchange.done:  # also while it waits for its next turn
+    def _next_events(self, request_id: str, stream: ResponseStream) -> Part | None:
+        events = stream.events()
+        if not events and not stream.done:  # also while it waits for its next turn
             return None
         # TorchServe writes no head where the first part of a stream is the last.
-        more = request_id not in self._streaming or not exchange.done
+        more = request_id not in self._streaming or not stream.done
         self._streaming.add(request_id)
         if not more:
             self.forget(request_id)
         return Part(HttpResponse(200, EVENTS, events), more)
 
     def forget(self, request_id: str) -> None:
-        self._service.close(self._exchanges.pop(request_id))
+        self._service.close(self._streams.pop(request_id))
         self._streaming.discard(request_id)

@@ -28,7 +28,7 @@ from openai.types.chat.chat_completion_assistant_message_param import ContentArr
 from typing_extensions import get_type_hints, is_typeddict
 
 from tests.export.generation.helpers import MAX_LENGTH
-from torchscript_bundle.serving.api.openai.requests import Completion, CompletionForm
+from torchscript_bundle.serving.api.openai.requests import Completion, CompletionParser
 from torchscript_bundle.serving.errors import RequestError
 
 #: Settled by the field's own checks, or of no matter to the answer.
@@ -91,12 +91,12 @@ MESSAGE: Table = {
 
 USER = {"role": "user", "content": "a"}
 DEFAULTS = {"do_sample": False, "temperature": 1, "top_k": 0, "top_p": 1, "repetition_penalty": 1}
-FORM = CompletionForm(MAX_LENGTH - 1, DEFAULTS, "m")
+PARSER = CompletionParser(MAX_LENGTH - 1, DEFAULTS, "m")
 
 
 def read(chat: bool, **given: Any) -> Completion:
     base: dict[str, Any] = {"messages": [USER]} if chat else {"prompt": "a"}
-    return FORM.read({**base, "model": "m", **given}, chat, "http")
+    return PARSER.read({**base, "model": "m", **given}, chat, "http")
 
 
 def read_message(**given: Any) -> Completion:

@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AlbertConfig,
-    AlbertForSequenceClassification,
-    DebertaV2Config,
-    DebertaV2ForSequenceClassification,
-    LlamaConfig,
-    LlamaForSequenceClassification,
-)
 
 from tests.cpu import needs_bfloat16
-from tests.serving.engine.onednn.helpers import PAD, apart, assert_packed_equals, ids
-from torchscript_bundle.jit import tracing
-from torchscript_bundle.jit.compilation import trace
+from tests.serving.engine.onednn.helpers import apart, assert_packed_equals, ids, load
+from tests.serving.engine.onednn.models import DYNAMIC, Make, albert, deberta, llama, load_model
 from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle
 from torchscript_bundle.serving.engine.onednn import pack
 from torchscript_bundle.serving.engine.onednn.rewrite import attention_products as attention
 
 Artifact = Callable[[str], Path]
 
-DYNAMIC = ["bert", "roberta", "distilbert", "gpt2", "bart", "bert_mlm", "roberta_embedding"]
 STATIC = ["fixed_length", "fixed_shape"]
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300}
-
-
-def load(folder: Path) -> torch.jit.ScriptModule:
-    module = tracing.load(folder / MODULE_FILE, torch.device("cpu"))
-    module.eval()
-    return module
 
 
 @pytest.mark.parametrize("name", DYNAMIC)
 def test_packed_is_equal_at_shapes_it_was_not_compared_on(artifact: Artifact, name: str) -> None:
-    module, count = load(artifact(name)), len(Bundle.load(artifact(name)).inputs)
+    module, count = load(artifact(name) / MODULE_FILE), len(Bundle.load(artifact(name)).inputs)
     packed = pack(module, [ids(1, 8, count), ids(3, 12, count)])
     fresh = [ids(*shape, count) for shape in ((1, 9), (2, 40), (5, 33), (8, 64), (1, 64))]
     assert_packed_equals(packed, module, fresh)
@@ -49,7 +30,7 @@ def test_packed_is_equal_at_shapes_it_was_not_compared_on(artifact: Artifact, na
 
 @pytest.mark.parametrize("name", DYNAMIC)
 def test_neighbours_and_padding_change_nothing_but_rounding(artifact: Artifact, name: str) -> None:
-    module, count = load(artifact(name)), len(Bundle.load(artifact(name)).inputs)
+    module, count = load(artifact(name) / MODULE_FILE), len(Bundle.load(artifact(name)).inputs)
     packed = pack(module, [ids(1, 8, count), ids(3, 12, count)])
     assert packed.reason is None
     together = ids(6, 30, count)
@@ -65,63 +46,19 @@ def test_neighbours_and_padding_change_nothing_but_rounding(artifact: Artifact, 
 
 @pytest.mark.parametrize("name", STATIC)
 def test_every_trace_behind_a_dispatcher_is_packed(artifact: Artifact, name: str) -> None:
-    module, bundle = load(artifact(name)), Bundle.load(artifact(name))
+    module, bundle = load(artifact(name) / MODULE_FILE), Bundle.load(artifact(name))
     rows = [1, 3] if bundle.dynamic_batch else [1]
     shapes = [(batch, length) for batch in rows for length in bundle.traced_lengths]
     inputs = [ids(*shape, len(bundle.inputs)) for shape in shapes]
     assert_packed_equals(pack(module, inputs), module, inputs)
 
 
-def albert() -> Any:
-    """All layers are one layer."""
-    config = AlbertConfig(**SIZES, embedding_size=16, intermediate_size=64)
-    return AlbertForSequenceClassification(config)
-
-
-def deberta() -> Any:
-    """Attention by position: constant positions go through linear layers as well."""
-    config = DebertaV2Config(
-        **SIZES,
-        intermediate_size=64,
-        relative_attention=True,
-        pos_att_type=["p2c", "c2p"],
-        pad_token_id=PAD,
-        position_buckets=16,
-    )
-    return DebertaV2ForSequenceClassification(config)
-
-
-def llama() -> Any:
-    """No biases, SiLU times a second layer, fewer key heads than query heads."""
-    config = LlamaConfig(**SIZES, intermediate_size=64, num_key_value_heads=2, pad_token_id=PAD)
-    return LlamaForSequenceClassification(config)
-
-
-class Logits(torch.nn.Module):
-    """Ids and mask -> logits alone."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        return (self.model(input_ids=input_ids, attention_mask=attention_mask).logits,)
-
-
 @pytest.mark.parametrize(
     "dtype", [torch.float32, pytest.param(torch.bfloat16, marks=needs_bfloat16)]
 )
 @pytest.mark.parametrize("make", [albert, deberta, llama])
-def test_other_architectures(make: Callable[[], Any], dtype: torch.dtype, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    with tracing.record_tracer_warnings(), warnings.catch_warnings():
-        # DeBERTa makes tensors of sizes, which a trace sees as tensors already.
-        warnings.filterwarnings("ignore", "To copy construct from a tensor", UserWarning)
-        tracing.save(trace(Logits(make()).eval(), ids(2, 16)), tmp_path / "model.pt")
-    module = tracing.load(tmp_path / "model.pt", torch.device("cpu"))
-    module.eval()
+def test_other_architectures(make: Make, dtype: torch.dtype, tmp_path: Path) -> None:
+    module = load_model(make, tmp_path)
     # A trace of DeBERTa keeps the shape that it was made at.
     shapes = [(2, 16)] if make is deberta else [(2, 16), (1, 9), (4, 24), (8, 5)]
     inputs = [ids(*shape) for shape in shapes]
@@ -133,7 +70,7 @@ def test_other_architectures(make: Callable[[], Any], dtype: torch.dtype, tmp_pa
 @pytest.mark.parametrize("name", ["bert_embedding", "gpt2", "fixed_length"])
 def test_bfloat16_is_close_and_gives_float32(artifact: Artifact, name: str) -> None:
     """Of one row, attention is the fused operator; of eight, matrix products."""
-    module, bundle = load(artifact(name)), Bundle.load(artifact(name))
+    module, bundle = load(artifact(name) / MODULE_FILE), Bundle.load(artifact(name))
     heads, length = 4, 64
     assert heads * length**2 < attention.FEWEST_SCORES <= 8 * heads * length**2
     inputs = [ids(batch, length, len(bundle.inputs)) for batch in (1, 8)]

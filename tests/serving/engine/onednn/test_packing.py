@@ -10,16 +10,21 @@ import pytest
 import torch
 
 from tests.cpu import needs_bfloat16
-from tests.serving.engine.onednn.helpers import apart, assert_packed_equals, reload
+from tests.serving.engine.onednn.helpers import (
+    apart,
+    assert_packed_equals,
+    floats,
+    load,
+    reload,
+    reload_traced,
+    vectors,
+)
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.jit.compilation import trace
 from torchscript_bundle.serving.engine.memory import release_memory
-from torchscript_bundle.serving.engine.onednn import pack, pack_methods
-from torchscript_bundle.serving.engine.onednn import packed_weights as weights
+from torchscript_bundle.serving.engine.onednn import pack, pack_methods, packed_weights
 from torchscript_bundle.serving.engine.onednn.packed_weights import PackedWeights
-from torchscript_bundle.serving.engine.onednn.rewrite import linear_fusion as fusions
-
-INPUTS = [(torch.randn(*shape, 32),) for shape in ((1, 4), (3, 5))]
+from torchscript_bundle.serving.engine.onednn.rewrite import linear_fusion
 
 
 class Layers(torch.nn.Module):
@@ -33,8 +38,12 @@ class Layers(torch.nn.Module):
         return (x,)
 
 
+def inputs() -> list[tuple[torch.Tensor, ...]]:
+    return vectors((1, 4), (3, 5))
+
+
 def load_layers(folder: Path) -> torch.jit.ScriptModule:
-    return reload(trace(Layers().eval(), INPUTS[0]), folder / "module.pt")
+    return reload_traced(Layers(), inputs()[0], folder)
 
 
 class Decoder(torch.nn.Module):
@@ -82,16 +91,16 @@ def test_methods_share_packed_weights(
 
     monkeypatch.setattr(PackedWeights, "pack", record)
     module = reload(Decoder(), tmp_path / "module.pt")
-    cache = [torch.randn(2, 5, 32)]
+    cache = [floats(2, 5, 32)]
     examples = {
-        "prefill": [(torch.randn(1, 4, 32),), (torch.randn(2, 5, 32),)],
-        "step": [(torch.randn(2, 32), cache)],
-        "generate": [(torch.randn(2, 5, 32), 3)],
+        "prefill": vectors((1, 4), (2, 5)),
+        "step": [(floats(2, 32), cache)],
+        "generate": [(floats(2, 5, 32), 3)],
     }
     packed = pack_methods(module, examples, dtype)
     assert packed.reason is None
     assert len(made) == 2
-    x = torch.randn(4, 7, 32)
+    x = floats(4, 7, 32)
     with torch.inference_mode():
         last, cache = packed.methods["prefill"](x)
         for _ in range(6):
@@ -105,14 +114,14 @@ def test_methods_share_packed_weights(
 def assert_plain(
     module: torch.jit.ScriptModule, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    packed = pack(module, INPUTS)
+    packed = pack(module, inputs())
     assert packed.reason is not None
     assert reason in packed.reason
     assert [(each.levelno, reason in each.message) for each in caplog.records] == [
         (logging.WARNING, True)
     ]
-    for inputs in INPUTS:
-        assert torch.equal(packed(*inputs)[0], module(*inputs)[0])
+    for arguments in inputs():
+        assert torch.equal(packed(*arguments)[0], module(*arguments)[0])
 
 
 def test_torch_without_onednn(
@@ -125,34 +134,34 @@ def test_torch_without_onednn(
 def test_torch_without_the_operator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(weights, "OPERATORS", ("mkldnn::_linear_of_tomorrow",))
+    monkeypatch.setattr(packed_weights, "OPERATORS", ("mkldnn::_linear_of_tomorrow",))
     assert_plain(load_layers(tmp_path), "no mkldnn::_linear_of_tomorrow", caplog)
 
 
-def test_operator_of_another_form(
+def test_operator_with_other_arguments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(fusions, "_UNARY", fusions._UNARY.replace("pointwise", "of_tomorrow"))
+    monkeypatch.setattr(
+        linear_fusion, "_UNARY", linear_fusion._UNARY.replace("pointwise", "of_tomorrow")
+    )
     assert_plain(load_layers(tmp_path), "mkldnn::_linear_of_tomorrow", caplog)
 
 
 def test_other_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(fusions.ACTIVATIONS, "aten::gelu", "relu")
+    monkeypatch.setitem(linear_fusion.ACTIVATIONS, "aten::gelu", "relu")
     assert_plain(load_layers(tmp_path), "differs by", caplog)
 
 
 def test_module_without_linear_layers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    module = reload(trace(torch.nn.Tanh().eval(), INPUTS[0]), tmp_path / "module.pt")
+    module = reload_traced(torch.nn.Tanh(), inputs()[0], tmp_path)
     assert_plain(module, "no linear layer", caplog)
 
 
 def test_module_on_another_device(tmp_path: Path) -> None:
     load_layers(tmp_path)
-    module = tracing.load(tmp_path / "module.pt", torch.device("meta"))
-    module.eval()
-    packed = pack(module, INPUTS)
+    packed = pack(load(tmp_path / "module.pt", "meta"), inputs())
     assert packed.reason == "it is not on the CPU"
 
 
@@ -160,15 +169,15 @@ def test_module_is_left_as_it_was(tmp_path: Path) -> None:
     module = load_layers(tmp_path)
     before = {name: (each.data_ptr(), each.clone()) for name, each in module.state_dict().items()}
     graph = str(module.graph)
-    packed = pack(module, INPUTS)
-    assert_packed_equals(packed, module, INPUTS)
+    packed = pack(module, inputs())
+    assert_packed_equals(packed, module, inputs())
     assert str(module.graph) == graph
     after = module.state_dict()
     assert before.keys() == after.keys()
     for name, (address, values) in before.items():
         assert after[name].data_ptr() == address
         assert torch.equal(after[name], values)
-    x = INPUTS[0][0].clone().requires_grad_()
+    x = inputs()[0][0].requires_grad_()
     module(x)[0].sum().backward()
     assert x.grad is not None
     assert float(x.grad.abs().max()) > 0
@@ -178,13 +187,12 @@ def test_dense_weights_go_with_the_module(tmp_path: Path) -> None:
     """128 MB of weights: packed they are as many, and no other copy stays."""
     size, layers = 2048, 8
     megabytes = size * size * layers * 4 / 1e6
-    x = torch.randn(1, size)
+    x = floats(1, size)
     tracing.save(trace(Layers(size, layers).eval(), (x,)), tmp_path / "module.pt")
     release_memory()
     process = psutil.Process()
     before = process.memory_info().rss / 1e6
-    module = tracing.load(tmp_path / "module.pt", torch.device("cpu"))
-    module.eval()
+    module = load(tmp_path / "module.pt")
     packed = pack(module, [(x,)])
     assert packed.reason is None
     del module

@@ -1,7 +1,4 @@
-"""Messages of a chat, checked; and fields that may be sent as long as they ask for nothing.
-
-Source: https://platform.openai.com/docs/api-reference/chat
-"""
+"""Messages of a chat (https://platform.openai.com/docs/api-reference/chat)."""
 
 from __future__ import annotations
 
@@ -11,21 +8,12 @@ from torchscript_bundle.serving.api.json_schema import STRING, array, either, re
 from torchscript_bundle.serving.api.values import check_keys, check_text, type_name
 from torchscript_bundle.serving.errors import RequestError
 
-#: The name of a field -> values, beside null, that ask for nothing.
+#: The name of an unsupported field -> values, beside null, that may be sent.
 Neutral = Mapping[str, Sequence[object]]
 
 
 def check_neutral(given: Mapping[str, object], neutral: Neutral, sentence: str) -> None:
-    """Refuse a field that would change the answer.
-
-    Args:
-        given: what a client sent.
-        neutral: the fields that must say nothing.
-        sentence: what the client is told; `{name}` in it is the field's.
-
-    Raises:
-        RequestError: 422.
-    """
+    """Refuse unsupported fields with any other value, by a `sentence` about `{name}`."""
     for name, values in neutral.items():
         value = given.get(name)
         if value is not None and not any(_same(value, each) for each in values):
@@ -33,18 +21,16 @@ def check_neutral(given: Mapping[str, object], neutral: Neutral, sentence: str) 
 
 
 def _same(one: object, other: object) -> bool:
-    """Return whether two values of JSON are the same; in Python, true is 1 and false is 0."""
-    return type(one) is type(other) and one == other
+    return type(one) is type(other) and one == other  # in Python, true is 1 and false is 0
 
 
-#: The key of a request that has them.
 MESSAGES = "messages"
 ROLES = ("system", "developer", "user", "assistant")
-#: Roles that may say nothing: an answer that ended at once, a client's empty instructions.
+#: Roles whose content may be empty: an answer that ended at once, a client's empty instructions.
 MAY_BE_EMPTY = ("system", "developer", "assistant")
 MOST_MESSAGES = 1000
-#: What a message may have beside its role, content and name, where it says nothing by it. Answers
-#: of OpenAI, of huggingface_hub and of this server have them, and clients send answers back.
+#: Unsupported fields of a message. Answers of OpenAI, of huggingface_hub and of this server have
+#: them, and clients send answers back.
 NEUTRAL: Neutral = {
     "refusal": ("",),
     "annotations": ([],),
@@ -54,7 +40,7 @@ NEUTRAL: Neutral = {
     "tool_call_id": (),
     "reasoning": ("",),
 }
-#: Says where a cache may end, and nothing of the answer.
+#: Marks where a cache may end; it does not change the answer.
 CACHE_BREAKPOINT = "prompt_cache_breakpoint"
 
 _NULL = {"type": "null"}
@@ -74,11 +60,7 @@ SCHEMA = array(
 
 
 def read_messages(value: object) -> list[dict[str, str]]:
-    """Return messages as a chat template takes them.
-
-    Raises:
-        RequestError: 422 for what is no list of messages of texts.
-    """
+    """Return messages as a chat template takes them."""
     if not isinstance(value, list) or not 1 <= len(value) <= MOST_MESSAGES:
         raise RequestError(
             422,
@@ -102,7 +84,6 @@ def _message(value: object, what: str) -> dict[str, str]:
 
 
 def _content(content: object, role: str, what: str) -> str:
-    """Return a message's text."""
     if content is None and role == "assistant":
         return ""
     parts = content if isinstance(content, list) else [{"type": "text", "text": content}]

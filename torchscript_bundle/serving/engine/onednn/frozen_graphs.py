@@ -1,77 +1,92 @@
-"""A loaded module -> its methods' graphs, to be edited, and back to what runs."""
+"""Turn a loaded module's methods into graphs that can be edited and that outlive the module."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 
-from torchscript_bundle.serving.engine.comparison import GRAPH_ERRORS, NotPackedError
-from torchscript_bundle.serving.engine.onednn.bound import Bound, take_out_tables
-from torchscript_bundle.serving.engine.onednn.detaching import detached
-from torchscript_bundle.serving.engine.onednn.find.activations import name_activations
-from torchscript_bundle.serving.engine.onednn.find.linears import write_as_linear
-from torchscript_bundle.serving.engine.onednn.graph_editing import Graph
+from torchscript_bundle.serving.engine.comparison import NotPackedError
+from torchscript_bundle.serving.engine.onednn import ir
 from torchscript_bundle.serving.engine.torchscript import accept_deprecation
-from torchscript_bundle.serving.errors import last_line
 
-#: A method's arguments, by position.
-Arguments = tuple[Any, ...]
-Method = Callable[..., Any]
+#: Calls that are left after inlining. They hold plain pointers to functions of the module.
+CALLS = ("prim::CallFunction", "prim::CallMethod")
 
 
-def refuse_other_devices(module: torch.jit.ScriptModule) -> None:
-    """Raises NotPackedError unless all of a module is on the CPU."""
+def require_cpu(module: torch.jit.ScriptModule) -> None:
+    """Raise NotPackedError unless all of a module is on the CPU."""
     if any(tensor.device.type != "cpu" for tensor in module.state_dict().values()):
         raise NotPackedError("it is not on the CPU")
 
 
-def frozen_graphs(module: torch.jit.ScriptModule, names: list[str]) -> dict[str, Graph]:
-    """Each method's graph with weights as constants, which are the module's own tensors.
-
-    Linear layers, and the activations after them, are each one operator.
+def frozen_graphs(module: torch.jit.ScriptModule, names: Sequence[str]) -> dict[str, ir.Graph]:
+    """Return each method's inlined graph, with the module's own weights as constants.
 
     Raises:
-        NotPackedError: a method reads what may change.
+        NotPackedError: the module is not on the CPU, or a method reads what may change.
     """
+    require_cpu(module)
     others = [name for name in names if name != "forward"]
     with accept_deprecation():
         frozen = torch.jit.freeze(module, preserved_attrs=others)
-    graphs = {name: _inlined(frozen, name) for name in names}
-    for name, graph in graphs.items():
+    graphs = {}
+    for name in names:
+        inlined = frozen._c._get_method(name).graph.copy()
+        torch._C._jit_pass_inline(inlined)
+        graphs[name] = graph = detached(inlined)
         if next(iter(graph.inputs())).uses():
             raise NotPackedError(f"{name} holds attributes that may change")
         graph.eraseInput(0)
-        for rewrite in (write_as_linear, name_activations):
-            rewrite(graph)
-            torch._C._jit_pass_dce(graph)
     return graphs
 
 
-def _inlined(module: torch.jit.ScriptModule, name: str) -> Graph:
-    """A method's graph with all that it calls inside, which does not need the module any more."""
-    graph = module._c._get_method(name).graph.copy()
-    torch._C._jit_pass_inline(graph)
-    return detached(graph)
+def detached(graph: ir.Graph) -> ir.Graph:
+    """Copy an inlined graph so that the copy holds no pointer into the module.
 
-
-def function_of(name: str, graph: Graph, inputs: Sequence[torch.Tensor]) -> Method:
-    """What runs a graph, given the tensors that are its last inputs."""
-    torch._C._jit_pass_constant_pooling(graph)  # type: ignore[attr-defined]
-    graph.lint()
-    tables = take_out_tables(graph)
-    return Bound(torch._C._create_function_from_graph(name, graph), [*inputs, *tables])
-
-
-def outputs(name: str, method: Method, examples: Sequence[Arguments]) -> list[Any]:
-    """What a method gives for copies of the arguments: it may write into them (a cache).
+    Inlining gives each node a call stack: plain pointers to the inlined functions, which the module
+    owns. When an operator raises, the TorchScript interpreter writes a traceback from it; once the
+    module is freed, that reads freed memory: the process dies of SIGSEGV (pytorch/pytorch#63576).
+    `Graph.copy` and `createClone` copy call stacks; newly created nodes have none. Attributes are
+    copied as they are: constants stay equal to the last bit, and tensors share their memory.
 
     Raises:
-        NotPackedError: it fails.
+        NotPackedError: it calls functions or methods.
     """
-    try:
-        return [method(*copy.deepcopy(arguments)) for arguments in examples]
-    except GRAPH_ERRORS as error:
-        raise NotPackedError(f"{name} fails on an example: {last_line(error)}") from error
+    copy = torch._C.Graph()
+    _copy_block(graph, copy, copy, {})
+    return copy
+
+
+def _copy_block(
+    source: ir.Graph | torch._C.Block,
+    target: ir.Graph | torch._C.Block,
+    copy: ir.Graph,
+    values: dict[int, ir.Value],
+) -> None:
+    """Recreate a graph, or a block in it; `values` maps the source's values to the copy's."""
+    add_input = target.addInput if isinstance(target, ir.Graph) else target.addInputToBlock  # type: ignore[attr-defined]
+    for given in source.inputs():
+        values[given.unique()] = _typed_like(add_input(), given)
+    for node in source.nodes():
+        if node.kind() in CALLS:
+            raise NotPackedError(f"it calls a function by {node.kind()}, which cannot be inlined")
+        inputs = [values[given.unique()] for given in node.inputs()]
+        created = copy.insertNode(copy.create(node.kind(), inputs, node.outputsSize()))
+        created.copyAttributes(node)
+        for name in node.attributeNames():
+            if node.kindOf(name) == "g":  # what prim::fork runs
+                created.g_(name, detached(node.g(name)))
+        for old, new in zip(node.outputs(), created.outputs(), strict=True):
+            values[old.unique()] = _typed_like(new, old)
+        for block in node.blocks():
+            inner = created.addBlock()
+            with copy.insert_point_guard(inner):
+                _copy_block(block, inner, copy, values)
+    for output in source.outputs():
+        target.registerOutput(values[output.unique()])
+
+
+def _typed_like(value: ir.Value, other: ir.Value) -> ir.Value:
+    value.setType(other.type())
+    return value

@@ -1,4 +1,4 @@
-"""Packed weights, each made once however many graphs use it."""
+"""Weights in the layout that oneDNN multiplies fastest, each packed once for all graphs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,25 @@ def has_bfloat16() -> bool:
     return available and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-class PackedWeights:
-    """Packs weights of linear layers into the layout that oneDNN multiplies fastest.
+def require_operators(names: Sequence[str]) -> None:
+    """Raise NotPackedError unless this build of torch has the operators."""
+    missing = [name for name in names if not torch._C._jit_get_schemas_for_operator(name)]
+    if missing:
+        raise NotPackedError(f"this torch has no {', '.join(missing)}")
 
-    Args:
-        dtype: of the packed copies, float32 or bfloat16.
+
+def key_of(weights: Sequence[torch.Tensor]) -> tuple[object, ...]:
+    """Return a key of weights; it holds addresses, so it is theirs only as long as they live."""
+    return tuple((each.data_ptr(), each.shape, each.stride()) for each in weights)
+
+
+def concatenate(weights: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Concatenate the weights `[out, in]` or biases `[out]` of layers that read one input."""
+    return (torch.cat(list(weights)) if len(weights) > 1 else weights[0]).detach()
+
+
+class PackedWeights:
+    """Packs weights of linear layers in float32 or bfloat16.
 
     Raises:
         NotPackedError: this build of torch, or this CPU, cannot.
@@ -34,27 +48,17 @@ class PackedWeights:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype
-        self._packed: dict[tuple[object, ...], torch.Tensor] = {}
-        # A key holds addresses, which stay theirs only as long as the tensors live.
-        self._sources: list[torch.Tensor] = []
-        missing = [name for name in OPERATORS if not torch._C._jit_get_schemas_for_operator(name)]
-        if missing:
-            raise NotPackedError(f"this torch has no {', '.join(missing)}")
+        self._packed: dict[object, tuple[Sequence[torch.Tensor], torch.Tensor]] = {}
+        require_operators(OPERATORS)
         if not torch.backends.mkldnn.is_available():
             raise NotPackedError("this torch is built without oneDNN")
         if dtype == torch.bfloat16 and not has_bfloat16():
             raise NotPackedError("this CPU has no bfloat16 instructions that oneDNN uses")
 
     def pack(self, weights: Sequence[torch.Tensor]) -> torch.Tensor:
-        """One packed weight of several `[out, in]` that read the same input, joined by rows."""
-        key = tuple((each.data_ptr(), each.shape, each.stride()) for each in weights)
+        """Return one packed weight for several `[out, in]` that read the same input."""
+        key = key_of(weights)
         if key not in self._packed:
-            self._sources.extend(weights)
-            joined = torch.cat(list(weights)) if len(weights) > 1 else weights[0]
-            dense = joined.detach().to(self.dtype).contiguous()
-            self._packed[key] = torch.ops.mkldnn._reorder_linear_weight(dense, ROWS)
-        return self._packed[key]
-
-    def cast(self, bias: torch.Tensor | None) -> torch.Tensor | None:
-        """A bias in the dtype of the packed weights."""
-        return None if bias is None else bias.detach().to(self.dtype)
+            dense = concatenate(weights).to(self.dtype).contiguous()
+            self._packed[key] = weights, torch.ops.mkldnn._reorder_linear_weight(dense, ROWS)
+        return self._packed[key][1]

@@ -1,11 +1,15 @@
-"""A loaded module -> the same methods over packed weights, checked against it."""
+"""Pack a loaded module: find its linear layers, rewrite them over packed weights, compare outputs.
+
+A further rewrite is an entry of `REWRITES`; a further kind of weights is a `WeightKind`.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,32 +21,55 @@ from torchscript_bundle.serving.engine.comparison import (
     NotPackedError,
     difference,
 )
-from torchscript_bundle.serving.engine.onednn.frozen_graphs import (
+from torchscript_bundle.serving.engine.onednn import ir
+from torchscript_bundle.serving.engine.onednn.edited_graph import (
     Arguments,
+    EditedGraph,
     Method,
-    frozen_graphs,
-    function_of,
-    outputs,
-    refuse_other_devices,
+    run_examples,
 )
-from torchscript_bundle.serving.engine.onednn.graph_editing import Graph, PackedInputs
+from torchscript_bundle.serving.engine.onednn.find import find_layers
+from torchscript_bundle.serving.engine.onednn.frozen_graphs import frozen_graphs, require_cpu
+from torchscript_bundle.serving.engine.onednn.int8.calibration import Calibration
+from torchscript_bundle.serving.engine.onednn.int8.quantised_linears import quantise_linears
+from torchscript_bundle.serving.engine.onednn.int8.quantised_weights import QuantisedWeights
 from torchscript_bundle.serving.engine.onednn.packed_weights import PackedWeights
-from torchscript_bundle.serving.engine.onednn.rewrite.bfloat16 import lower
+from torchscript_bundle.serving.engine.onednn.rewrite.bfloat16 import run_in_bfloat16
 from torchscript_bundle.serving.engine.onednn.rewrite.few_rows import repeat_few_rows
-from torchscript_bundle.serving.engine.onednn.rewrite.linear_fusion import UNARY, PackedGraph, fuse
-from torchscript_bundle.serving.engine.onednn.rewrite.merged_batches import join_batches
+from torchscript_bundle.serving.engine.onednn.rewrite.linear_fusion import pack_linears
+from torchscript_bundle.serving.engine.onednn.rewrite.merged_batches import merge_batches
 from torchscript_bundle.serving.errors import last_line
 
 logger = logging.getLogger(__name__)
 
-#: Largest difference of batches that share a pass to the same ones apart, of the outputs' scale.
-#: In bfloat16 and int8 a sum that is ordered otherwise may round to the next step.
-JOINED_TOLERANCE = 5e-2
+Rewrite = Callable[[EditedGraph], None]
 
-#: A method's name, its graph, whether to take in what is right only if shapes are as they nearly
-#: always are, and whether few rows are worth a branch -> what runs, and how many linear layers it
-#: has.
-Packer = Callable[[str, Graph, bool, bool], tuple[Method, int]]
+#: dtype of packed weights -> what rewrites a graph after its linear layers, in order.
+REWRITES: dict[torch.dtype, tuple[Rewrite, ...]] = {
+    torch.float32: (repeat_few_rows,),
+    torch.bfloat16: (run_in_bfloat16,),
+}
+
+#: Tolerance of int8. It catches errors; export measures on real texts whether labels stay the same.
+INT8_TOLERANCE = 0.5
+#: Tolerance of merged batches. Another order of summation may round to the next bfloat16 or int8.
+MERGED_TOLERANCE = 5e-2
+
+
+@dataclass(frozen=True)
+class WeightKind:
+    """How graphs are rewritten over one kind of packed weights.
+
+    Attributes:
+        name: for the log.
+        tolerance: for outputs.
+        rewrites: makes the rewrites, which share weights between graphs; raises NotPackedError if
+            torch or the CPU cannot compute with such weights.
+    """
+
+    name: str
+    tolerance: float
+    rewrites: Callable[[], Sequence[Rewrite]]
 
 
 @dataclass(frozen=True)
@@ -53,15 +80,17 @@ class Packed:
         methods: name -> takes and returns what the module's method does.
         reason: why the methods are the module's own; None if they are packed.
         joined: number of batches -> takes the arguments of so many, one after the other, and
-            returns a tuple of what `forward` gives for each; see `join_batches`.
+            returns a tuple of the outputs of `forward` for each.
+        linears: how many linear layers are packed.
     """
 
     methods: Mapping[str, Method]
     reason: str | None = None
     joined: Mapping[int, Method] = field(default_factory=dict)
+    linears: int = 0
 
     def __call__(self, *arguments: Any) -> Any:
-        """What `forward` of the module gives."""
+        """Call `forward`."""
         return self.methods["forward"](*arguments)
 
 
@@ -71,15 +100,7 @@ def pack(
     dtype: torch.dtype = torch.float32,
     counts: Sequence[int] = (),
 ) -> Packed:
-    """Packs `forward`; see `pack_methods`.
-
-    Args:
-        module: as there.
-        examples: its arguments, as there.
-        dtype: as there.
-        counts: how many batches shall be able to share a pass. Where that cannot be done, a warning
-            in the log says why, and each batch is a pass.
-    """
+    """Pack `forward`; see `pack_methods`."""
     return pack_methods(module, {"forward": examples}, dtype, counts)
 
 
@@ -89,160 +110,168 @@ def pack_methods(
     dtype: torch.dtype = torch.float32,
     counts: Sequence[int] = (),
 ) -> Packed:
-    """Packs methods of a module, which share packed weights as they share dense ones.
+    """Pack methods of a module, which share packed weights as they share dense ones.
 
-    The module is left as it is. It may be dropped afterwards: what packed methods need of it, they
-    hold. Where packing cannot be done, or its outputs differ, the methods are the module's own, and
-    a warning in the log says why.
+    The module stays as it is, and may be dropped: packed methods hold what they need of it. Where
+    packing fails or outputs differ, the methods are the module's own, and a warning says why.
 
     Args:
         module: loaded, in eval mode, on one device.
-        examples: each method's arguments at several batch sizes and lengths, padded and not; the
-            outputs are compared on all of them.
-        dtype: of the packed weights. bfloat16 also runs what lies between linear layers in bfloat16
-            where that is faster.
-        counts: of `forward`, see `pack`.
+        examples: each method's arguments at several batch sizes and lengths, padded and not, on all
+            of which outputs are compared.
+        dtype: of the packed weights; bfloat16 also runs other operators in bfloat16 where that is
+            faster.
+        counts: how many batches `forward` shall take merged, besides one. Where merging fails, a
+            warning says why.
     """
 
-    def make() -> Packer:
-        weights = PackedWeights(dtype)
-        return partial(_pack_graph, weights)
+    def rewrites() -> Sequence[Rewrite]:
+        return [partial(pack_linears, weights=PackedWeights(dtype)), *REWRITES[dtype]]
 
-    return pack_with(module, examples, make, TOLERANCES[dtype], str(dtype), counts)
+    return _pack(module, examples, WeightKind(str(dtype), TOLERANCES[dtype], rewrites), counts)
 
 
-def pack_with(
+def pack_int8(
     module: torch.jit.ScriptModule,
-    examples: Mapping[str, Sequence[Arguments]],
-    make: Callable[[], Packer],
-    tolerance: float,
-    form: str,
+    examples: Sequence[Arguments],
+    calibration: Calibration,
     counts: Sequence[int] = (),
 ) -> Packed:
-    """Packs methods of a module in one way, and compares; see `pack_methods`.
+    """Pack the calibrated method into int8; see `pack_methods`.
 
-    Args:
-        module: as there.
-        examples: as there.
-        make: gives what packs a graph. It may raise NotPackedError.
-        tolerance: largest difference to the module's outputs, of their scale.
-        form: of the weights, for the log.
-        counts: of `forward`, see `pack`.
+    Layers without a range, and those with few outputs, are packed in float32. Scales are fixed, so
+    that outputs depend neither on other rows nor on padding.
     """
-    started = time.perf_counter()
-    with torch.no_grad():
-        try:
-            packed, linears = _pack(module, examples, make, tolerance, counts)
-        except NotPackedError as error:
-            logger.warning("the module runs as it was saved: %s", error)
-            return Packed({name: getattr(module, name) for name in examples}, str(error))
-    took = time.perf_counter() - started
-    logger.info("%d linear layers packed in %s, %.1f s", linears, form, took)
-    return packed
+
+    def rewrites() -> Sequence[Rewrite]:
+        int8 = partial(quantise_linears, weights=QuantisedWeights(), calibration=calibration)
+        return [int8, partial(pack_linears, weights=PackedWeights(torch.float32))]
+
+    with warnings.catch_warnings():
+        # torch warns once in a process that quint8 will go. Without it there is no such operator,
+        # and the module runs as it was saved.
+        warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
+        kind = WeightKind("int8", INT8_TOLERANCE, rewrites)
+        return _pack(module, {calibration.method: examples}, kind, counts)
 
 
+@dataclass(frozen=True)
+class Reference:
+    """Outputs of a method on examples, which its packed function must reproduce.
+
+    Attributes:
+        name: the method's.
+        examples: its arguments.
+        expected: its outputs, for each example.
+        tolerance: largest difference, relative to an output's largest value.
+    """
+
+    name: str
+    examples: Sequence[Arguments]
+    expected: Sequence[Any]
+    tolerance: float
+
+    def check(self, method: Method) -> list[Any]:
+        """Return a packed method's outputs; raise NotPackedError where they differ too much."""
+        actual = run_examples(f"packed, {self.name}", method, self.examples)
+        found = difference(list(self.expected), actual)
+        if not found <= self.tolerance:
+            raise NotPackedError(
+                f"packed, {self.name} differs by {found:.1e} of the outputs' scale, more than "
+                f"{self.tolerance:.0e}"
+            )
+        return actual
+
+    def merged(self, count: int, alone: Sequence[Any]) -> Reference:
+        """Return the reference of merged batches, which must get what the packed method gives each.
+
+        Examples are taken in turn, without the largest, which takes longer than all others.
+        """
+        order = sorted(range(len(self.examples)), key=lambda at: -self.examples[at][0].numel())
+        smaller = order[1:] or order
+        chosen = [smaller[at % len(smaller)] for at in range(count)]
+        arguments = tuple(each for at in chosen for each in self.examples[at])
+        tolerance = min(self.tolerance, MERGED_TOLERANCE)
+        expected = tuple(alone[at] for at in chosen)
+        return Reference(f"{self.name}_of_{count}", [arguments], [expected], tolerance)
+
+
+@torch.no_grad()
 def _pack(
     module: torch.jit.ScriptModule,
     examples: Mapping[str, Sequence[Arguments]],
-    make: Callable[[], Packer],
-    tolerance: float,
+    kind: WeightKind,
     counts: Sequence[int],
-) -> tuple[Packed, int]:
-    refuse_other_devices(module)
-    pack_graph = make()
-    expected = {name: outputs(name, getattr(module, name), examples[name]) for name in examples}
-    graphs = frozen_graphs(module, list(examples))
-    failure: NotPackedError | None = None
-    for boldly in (True, False):
+) -> Packed:
+    """Find, rewrite and compare; where that fails, return the module's own methods."""
+    started = time.perf_counter()
+    methods = {name: getattr(module, name) for name in examples}
+    try:
+        require_cpu(module)
+        rewrites = kind.rewrites()
+        references = {
+            name: Reference(name, each, run_examples(name, methods[name], each), kind.tolerance)
+            for name, each in examples.items()
+        }
+        graphs = frozen_graphs(module, list(examples))
+        for graph in graphs.values():
+            find_layers(graph)
+        attempt = _Attempt(graphs, references, rewrites, assume_same_shape=True)
         try:
-            methods, linears = {}, 0
-            for name, graph in graphs.items():
-                methods[name], count = pack_graph(name, graph.copy(), boldly, True)
-                linears += count
-            found = _check(methods, examples, expected, tolerance)
-        except NotPackedError as error:
-            failure = failure or error
+            packed = attempt.pack(counts)
+        except NotPackedError as first:
+            try:
+                packed = replace(attempt, assume_same_shape=False).pack(counts)
+            except NotPackedError:
+                raise first from None
+    except NotPackedError as error:
+        logger.warning("the module runs as it was saved: %s", error)
+        return Packed(methods, str(error))
+    took = time.perf_counter() - started
+    logger.info("%d linear layers packed in %s, %.1f s", packed.linears, kind.name, took)
+    return packed
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One way to rewrite the frozen graphs of methods, which are copied for it."""
+
+    graphs: Mapping[str, ir.Graph]
+    references: Mapping[str, Reference]
+    rewrites: Sequence[Rewrite]
+    assume_same_shape: bool
+
+    def pack(self, counts: Sequence[int]) -> Packed:
+        try:
+            edited = [self._rewrite(name, graph.copy()) for name, graph in self.graphs.items()]
+            methods = {each.name: each.compile() for each in edited}
+            outputs = {name: self.references[name].check(each) for name, each in methods.items()}
         except GRAPH_ERRORS as error:
             # torch has no one class for what its compiler and its operators refuse.
-            failure = failure or NotPackedError(last_line(error))
-        else:
-            joined = {}
-            if counts:
-                checked = examples["forward"], found["forward"], min(tolerance, JOINED_TOLERANCE)
-                joined = _join(graphs["forward"], counts, boldly, pack_graph, checked)
-            return Packed(methods, joined=joined), linears
-    assert failure is not None
-    raise failure
+            raise NotPackedError(last_line(error)) from error
+        linears = sum(each.linears for each in edited)
+        return Packed(methods, None, self._merge(counts, outputs), linears)
 
+    def _rewrite(self, name: str, graph: ir.Graph, *, merged: bool = False) -> EditedGraph:
+        edited = EditedGraph(name, graph, assume_same_shape=self.assume_same_shape, merged=merged)
+        for rewrite in self.rewrites:
+            rewrite(edited)
+            torch._C._jit_pass_dce(graph)
+        if not edited.linears:
+            raise NotPackedError(f"{name} has no linear layer in float32")
+        return edited
 
-def _pack_graph(
-    weights: PackedWeights, name: str, graph: Graph, boldly: bool, few_rows: bool
-) -> tuple[Method, int]:
-    packed = PackedGraph(graph, weights, PackedInputs(graph))
-    linears = fuse(packed, boldly)
-    if not linears:
-        raise NotPackedError(f"{name} has no linear layer in float32")
-    torch._C._jit_pass_dce(graph)
-    if weights.dtype != torch.float32:
-        lower(graph, weights.dtype)
-    elif few_rows:
-        repeat_few_rows(graph, UNARY)
-    torch._C._jit_pass_dce(graph)
-    return function_of(name, graph, packed.inputs.tensors), linears
-
-
-def _join(
-    graph: Graph,
-    counts: Sequence[int],
-    boldly: bool,
-    pack_graph: Packer,
-    checked: tuple[Sequence[Arguments], Sequence[Any], float],
-) -> dict[int, Method]:
-    """What runs several batches as one, compared on all examples but the largest.
-
-    None where it cannot be.
-
-    Args:
-        graph: of `forward`.
-        counts: of batches.
-        boldly: as for a `Packer`.
-        pack_graph: what packed `forward`.
-        checked: arguments, what it gives for them, and how far off this may be.
-    """
-    examples, expected, tolerance = checked
-    # The largest example is one of one batch as well, and takes longer than all others.
-    largest_first = sorted(range(len(examples)), key=lambda at: -examples[at][0].numel())
-    taken = largest_first[1:] or largest_first
-    joined = {}
-    try:
-        for count in counts:
-            several = join_batches(graph, count, boldly)
-            name = f"forward_of_{count}"
-            method, _ = pack_graph(name, several, boldly, False)
-            chosen = [taken[at % len(taken)] for at in range(count)]
-            arguments = tuple(each for at in chosen for each in examples[at])
-            each_expected = tuple(expected[at] for at in chosen)
-            _check({name: method}, {name: [arguments]}, {name: [each_expected]}, tolerance)
-            joined[count] = method
-    except (NotPackedError, *GRAPH_ERRORS) as error:
-        logger.warning("each batch is a pass of its own: %s", last_line(error))
-    return joined
-
-
-def _check(
-    methods: Mapping[str, Method],
-    examples: Mapping[str, Sequence[Arguments]],
-    expected: Mapping[str, Sequence[Any]],
-    tolerance: float,
-) -> dict[str, list[Any]]:
-    """What methods give for their examples, which must be near to what is expected."""
-    actual = {}
-    for name, method in methods.items():
-        actual[name] = outputs(f"packed, {name}", method, examples[name])
-        found = difference(list(expected[name]), actual[name])
-        if not found <= tolerance:
-            raise NotPackedError(
-                f"packed, {name} differs by {found:.1e} of the outputs' scale, more than "
-                f"{tolerance:.0e}"
-            )
-    return actual
+    def _merge(self, counts: Sequence[int], outputs: Mapping[str, Any]) -> dict[int, Method]:
+        """Return what runs each number of batches as one; log a warning where that fails."""
+        merged: dict[int, Method] = {}
+        try:
+            for count in counts:
+                reference = self.references["forward"].merged(count, outputs["forward"])
+                graph = self.graphs["forward"]
+                graph = merge_batches(graph, count, assume_same_shape=self.assume_same_shape)
+                method = self._rewrite(reference.name, graph, merged=True).compile()
+                reference.check(method)
+                merged[count] = method
+        except (NotPackedError, *GRAPH_ERRORS) as error:
+            logger.warning("each batch is a pass of its own: %s", last_line(error))
+        return merged

@@ -1,7 +1,7 @@
-"""Workers of one model that hold its packed weights in memory once.
+"""Hold the packed weights of a model in memory once for all its workers.
 
-The first worker writes them into a file, all map it. Each has packed them itself and maps only what
-is equal, byte by byte, so that nothing depends on who wrote the file.
+The first worker writes them into a file, and all map it. Each has packed them itself and maps only
+what is equal byte by byte, so that it does not matter who wrote the file.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 
-from torchscript_bundle.serving.engine.onednn.bound import LARGE, Bound
+from torchscript_bundle.serving.engine.onednn.edited_graph import LARGE, FunctionWithWeights
 
 logger = logging.getLogger(__name__)
 
-#: Where tensors may begin in the file: at pages of memory, which is enough for any operator.
+#: Tensors begin at pages of memory, which is alignment enough for any operator.
 PAGE = 4096
 Key = tuple[int, bytes]
 STEALING = "alloc_tensor_by_stealing_from_void_ptr"
@@ -36,9 +35,8 @@ class Block:
 
     Attributes:
         tensor: dense and contiguous, or in a layout of oneDNN's own.
-        address: where its numbers are.
-        size: of them, in bytes.
-        layout: what oneDNN says of its layout; empty for a dense one.
+        size: of the data, in bytes.
+        layout: oneDNN's serialised description of the layout; empty for a dense tensor.
     """
 
     tensor: torch.Tensor
@@ -48,7 +46,7 @@ class Block:
 
     @staticmethod
     def of(tensor: torch.Tensor) -> Block:
-        """The memory of one tensor."""
+        """Return the memory of one tensor."""
         if not tensor.is_mkldnn:
             return Block(tensor, tensor.data_ptr(), tensor.numel() * tensor.element_size(), b"")
         operators = torch.ops.mkldnn
@@ -57,27 +55,24 @@ class Block:
 
     @property
     def key(self) -> Key:
-        """The same for tensors that are the same numbers, however many objects stand for them."""
+        """Equal for tensor objects over the same memory."""
         return self.address, self.description
 
     @property
     def description(self) -> bytes:
-        """All but the numbers."""
+        """All but the data."""
         return repr((self.tensor.dtype, self.tensor.shape, self.size, self.layout)).encode()
 
 
-def share(methods: Iterable[object], folder: Path) -> None:
-    """Lets methods use weights that a file holds; where that cannot be, they keep their own.
+def share_weights(methods: Iterable[object], folder: Path) -> None:
+    """Let packed methods read weights from a mapped file; where that fails they keep their own.
 
-    The file stays mapped as long as the process lives.
-
-    Args:
-        methods: of a packed module.
-        folder: for the file; workers of other models must not have the same.
+    The file stays mapped as long as the process lives. Workers of other models must have another
+    folder.
     """
-    bound = [method for method in methods if isinstance(method, Bound)]
+    functions = [method for method in methods if isinstance(method, FunctionWithWeights)]
     try:
-        own = [[Block.of(tensor) for tensor in method.weights] for method in bound]
+        own = [[Block.of(tensor) for tensor in each.weights] for each in functions]
         large = {each.key: each for blocks in own for each in blocks if each.size >= LARGE}
         if not large:
             return
@@ -85,14 +80,14 @@ def share(methods: Iterable[object], folder: Path) -> None:
     except (OSError, AttributeError, RuntimeError, ValueError) as error:
         logger.warning("weights are not shared with other workers: %s", error)
         return
-    for method, blocks in zip(bound, own, strict=True):
-        method.weights = [mapped.get(each.key, each.tensor) for each in blocks]
+    for function, blocks in zip(functions, own, strict=True):
+        function.weights = [mapped.get(each.key, each.tensor) for each in blocks]
     size = sum(block.size for block in large.values()) / 1e6
     logger.info("%.0f MB of weights are shared with other workers", size)
 
 
 def _map(blocks: Mapping[Key, Block], folder: Path) -> dict[Key, torch.Tensor]:
-    """The same tensors over the memory of a file, which is made if it is not there."""
+    """Return the same tensors over the memory of a file; write the file if there is none."""
     offsets, end = {}, 0
     for key, block in blocks.items():
         offsets[key] = end
@@ -102,21 +97,20 @@ def _map(blocks: Mapping[Key, Block], folder: Path) -> dict[Key, torch.Tensor]:
     if not path.exists():
         _write(path, blocks, offsets, end)
     base = _open(path, end)
-    addresses = {key: base.data_ptr() + offset for key, offset in offsets.items()}
     compare = ctypes.CDLL(None).memcmp
     compare.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
-    if any(compare(addresses[key], block.address, block.size) for key, block in blocks.items()):
-        raise ValueError(f"{path.name} holds others")
-    return {
-        key: _rebuild(block, base, offsets[key], addresses[key]) for key, block in blocks.items()
-    }
+    for key, block in blocks.items():
+        if compare(base.data_ptr() + offsets[key], block.address, block.size):
+            raise ValueError(f"{path.name} holds others")
+    return {key: _rebuild(block, base, offsets[key]) for key, block in blocks.items()}
 
 
 def _write(path: Path, blocks: Mapping[Key, Block], offsets: Mapping[Key, int], end: int) -> None:
-    """Writes the file whole, or not at all; another worker may be doing the same."""
+    """Write the file whole, or not at all; another worker may be doing the same."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".shared_weights_") as file:
         for key, block in blocks.items():
-            _put(file.file, offsets[key], block)  # type: ignore[arg-type]
+            file.seek(offsets[key])
+            file.write((ctypes.c_ubyte * block.size).from_address(block.address))
         file.truncate(end)
         file.flush()
         try:
@@ -125,13 +119,8 @@ def _write(path: Path, blocks: Mapping[Key, Block], offsets: Mapping[Key, int], 
             return  # the other worker was first
 
 
-def _put(file: BinaryIO, offset: int, block: Block) -> None:
-    file.seek(offset)
-    file.write((ctypes.c_ubyte * block.size).from_address(block.address))
-
-
 def _open(path: Path, size: int) -> torch.Tensor:
-    """The file's bytes, uint8 `[size]`, which cannot be written to."""
+    """Return the file's bytes, uint8 `[size]`, which cannot be written to."""
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size != size:
             raise ValueError(f"{path.name} has another size")
@@ -141,12 +130,12 @@ def _open(path: Path, size: int) -> torch.Tensor:
         return torch.frombuffer(content, dtype=torch.uint8)
 
 
-def _rebuild(block: Block, base: torch.Tensor, offset: int, address: int) -> torch.Tensor:
-    """A tensor like a block's, over the bytes of the file."""
+def _rebuild(block: Block, base: torch.Tensor, offset: int) -> torch.Tensor:
+    """Return a tensor like the block's over the bytes of the file."""
     if not block.layout:
-        numbers = base[offset : offset + block.size].view(block.tensor.dtype)
-        return numbers.view(block.tensor.shape)
-    rebuilt = _opaque(block, address)
+        data = base[offset : offset + block.size].view(block.tensor.dtype)
+        return data.view(block.tensor.shape)
+    rebuilt = _opaque(block, base.data_ptr() + offset)
     rebuilt.keeps = base  # type: ignore[attr-defined]
     if Block.of(rebuilt).description != block.description:
         raise ValueError("oneDNN's layout could not be made again")
@@ -154,19 +143,19 @@ def _rebuild(block: Block, base: torch.Tensor, offset: int, address: int) -> tor
 
 
 def _opaque(block: Block, address: int) -> torch.Tensor:
-    """A tensor in oneDNN's layout over memory that is there.
+    """Return a tensor in oneDNN's layout over given memory.
 
-    Source: torch/csrc/inductor/aoti_torch/c/shim.h, through which compiled models get theirs.
+    Source: torch/csrc/inductor/aoti_torch/c/shim.h, which compiled models use for theirs.
     """
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-    numbers = ctypes.c_int64 * block.tensor.dim()
+    numbers = ctypes.c_int64 * (dimensions := block.tensor.dim())
     handle = ctypes.c_void_p()
     dtype = getattr(library, f"aoti_torch_dtype_{str(block.tensor.dtype).removeprefix('torch.')}")
     failed = library.aoti_torch_create_tensor_from_blob_v2(
         ctypes.c_void_p(address),
-        ctypes.c_int64(block.tensor.dim()),
+        ctypes.c_int64(dimensions),
         numbers(*block.tensor.shape),
-        numbers(*[1] * block.tensor.dim()),
+        numbers(*[1] * dimensions),
         ctypes.c_int64(0),
         ctypes.c_int32(dtype()),
         ctypes.c_int32(library.aoti_torch_device_type_cpu()),

@@ -1,7 +1,7 @@
-"""Finds activation functions that a model spells out, and writes each as one operator.
+"""Find activation functions that a model spells out, and write each as one operator.
 
-What a chain of elementwise operators computes is found by computing it: on a grid of numbers it
-either equals a known function or it does not, however it was spelled.
+A chain of elementwise operators is evaluated on a grid of numbers: it equals a known function there
+or it does not, however it was spelled.
 """
 
 from __future__ import annotations
@@ -10,19 +10,12 @@ from collections.abc import Callable
 
 import torch
 
+from torchscript_bundle.serving.engine.onednn import ir
 from torchscript_bundle.serving.engine.onednn.find.linears import LINEAR
-from torchscript_bundle.serving.engine.onednn.graph_editing import (
-    Graph,
-    Node,
-    Value,
-    constant_of,
-    insert,
-    nodes_of,
-)
 
 Function = Callable[..., torch.Tensor]
 
-#: Operators that a chain may hold. All are elementwise, so that numbers tell what they compute.
+#: Operators that a chain may hold. All are elementwise, so that a grid tells what they compute.
 ELEMENTWISE: dict[str, Function] = {
     "aten::add": lambda one, other, alpha: torch.add(one, other, alpha=alpha),
     "aten::sub": lambda one, other, alpha: torch.sub(one, other, alpha=alpha),
@@ -34,93 +27,82 @@ ELEMENTWISE: dict[str, Function] = {
     "aten::sigmoid": torch.sigmoid,
 }
 
-_ONE_OPERATOR = """graph(%input):
-  {constants}
-  %output : Tensor = {operator}
+_GELU = """graph(%input):
+  %approximate : str = prim::Constant[value="{approximate}"]()
+  %output : Tensor = aten::gelu(%input, %approximate)
   return (%output)"""
 
-_GELU = _ONE_OPERATOR.format(
-    constants='%form : str = prim::Constant[value="{form}"]()',
-    operator="aten::gelu(%input, %form)",
-)
+_SILU = """graph(%input):
+  %output : Tensor = aten::silu(%input)
+  return (%output)"""
 
-#: What a chain may turn out to be, and its one operator.
+#: Known functions, and the one operator that computes each.
 KNOWN: tuple[tuple[Function, str], ...] = (
-    (lambda grid: torch.nn.functional.gelu(grid, approximate="tanh"), _GELU.format(form="tanh")),
-    (torch.nn.functional.gelu, _GELU.format(form="none")),
     (
-        torch.nn.functional.silu,
-        _ONE_OPERATOR.format(constants="", operator="aten::silu(%input)"),
+        lambda grid: torch.nn.functional.gelu(grid, approximate="tanh"),
+        _GELU.format(approximate="tanh"),
     ),
+    (torch.nn.functional.gelu, _GELU.format(approximate="none")),
+    (torch.nn.functional.silu, _SILU),
 )
 
-#: Of the largest value; what spellings of one function differ by in float32.
+#: Largest difference between spellings of one function in float32, relative to its largest value.
 TOLERANCE = 1e-6
 GRID = torch.linspace(-12, 12, 4801)
 
 
-def name_activations(graph: Graph) -> None:
-    """Gives the chain after every linear layer the name of what it computes, if it has one."""
-    for node in nodes_of(graph, LINEAR):
-        _name_chain(graph, node)
+def write_as_activations(graph: ir.Graph) -> None:
+    """Replace the chain after every linear layer by a known function that equals it."""
+    atol = TOLERANCE * float(GRID.max())
+    for linear in ir.nodes_of(graph, LINEAR):
+        chain = _chain_after(linear)
+        computed = _evaluate(chain, linear.output()) if len(chain) > 1 else None
+        if computed is None:
+            continue
+        for function, template in KNOWN:
+            if torch.allclose(computed, function(GRID), rtol=0, atol=atol):
+                activation = ir.insert(graph, chain[-1], template, linear.output())
+                chain[-1].output().replaceAllUsesWith(activation)
+                break
 
 
-def _name_chain(graph: Graph, linear: Node) -> None:
-    chain = _chain_after(linear)
-    if len(chain) < 2:
-        return
-    computed = _compute(chain, linear.output())
-    if computed is None:
-        return
-    last = chain[-1]
-    for function, template in KNOWN:
-        expected = function(GRID)
-        if torch.allclose(computed, expected, rtol=0, atol=TOLERANCE * float(GRID.max())):
-            last.output().replaceAllUsesWith(insert(graph, last, template, linear.output()))
-            return
-
-
-def _chain_after(linear: Node) -> list[Node]:
-    """Elementwise nodes that read the layer's output alone; only the last is read by others."""
+def _chain_after(linear: ir.Node) -> list[ir.Node]:
+    """Return elementwise nodes that read only the layer's output; others read only the last one."""
     known = {linear.output().unique()}
-    chain: list[Node] = []
+    chain: list[ir.Node] = []
     for node in linear.owningBlock().nodes():
         if node.kind() in ELEMENTWISE and _reads_only(node, known):
             chain.append(node)
             known.add(node.output().unique())
     inside = {id(node) for node in chain}
     inner = [linear.output(), *(node.output() for node in chain[:-1])]
-    if all(id(use.user) in inside for value in inner for use in value.uses()):
-        return chain
-    return []
+    alone = all(id(use.user) in inside for value in inner for use in value.uses())
+    return chain if alone else []
 
 
-def _reads_only(node: Node, known: set[int]) -> bool:
-    """Whether a node reads at least one known value, and else constant numbers."""
-    others = [value for value in node.inputs() if value.unique() not in known]
-    return len(others) < len(list(node.inputs())) and all(
-        _number(each) is not None for each in others
-    )
+def _reads_only(node: ir.Node, known: set[int]) -> bool:
+    """Tell whether a node reads at least one known value, and apart from those constant numbers."""
+    inputs = list(node.inputs())
+    others = [value for value in inputs if value.unique() not in known]
+    return len(others) < len(inputs) and all(_number(each) is not None for each in others)
 
 
-def _number(value: Value) -> float | None:
-    """A constant number, also as a tensor without dimensions, which is how one is traced."""
-    constant = constant_of(value)
+def _number(value: ir.Value) -> float | None:
+    """Return a constant number; a trace holds it as a tensor without dimensions."""
+    constant = ir.constant_of(value)
     if isinstance(constant, torch.Tensor) and constant.dim() == 0:
         return float(constant)
     return constant if isinstance(constant, (int, float)) else None
 
 
-def _compute(chain: list[Node], given: Value) -> torch.Tensor | None:
-    """What the chain gives for the grid; None where an operator has another form."""
+def _evaluate(chain: list[ir.Node], given: ir.Value) -> torch.Tensor | None:
+    """Return the chain's values on the grid; None where an operator takes other arguments."""
     values: dict[int, torch.Tensor] = {given.unique(): GRID}
+    result = GRID
     for node in chain:
-        arguments = [
-            values[value.unique()] if value.unique() in values else _number(value)
-            for value in node.inputs()
-        ]
+        arguments = [values.get(each.unique(), _number(each)) for each in node.inputs()]
         try:
-            values[node.output().unique()] = ELEMENTWISE[node.kind()](*arguments)
+            result = values[node.output().unique()] = ELEMENTWISE[node.kind()](*arguments)
         except (TypeError, RuntimeError):
             return None
-    return values[chain[-1].output().unique()]
+    return result

@@ -1,7 +1,7 @@
-"""The range of what each linear layer reads, measured once on sample inputs.
+"""Measure once, on sample inputs, the range of what each linear layer reads.
 
-A range that is fixed beforehand makes a row's answer its own: one that is taken from the batch at
-hand, as dynamic quantisation does, depends on the other rows and on padding.
+With fixed ranges a row's outputs are its own. Dynamic quantisation takes ranges from the batch at
+hand, so that outputs depend on the other rows and on padding.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from typing import Any
 import torch
 
 from torchscript_bundle.serving.engine.comparison import NotPackedError
-from torchscript_bundle.serving.engine.onednn.frozen_graphs import Arguments
-from torchscript_bundle.serving.engine.onednn.int8.observers import Observed, observe
-from torchscript_bundle.serving.engine.onednn.int8.smoothing import divisors_of, range_of
+from torchscript_bundle.serving.engine.onednn.edited_graph import Arguments
+from torchscript_bundle.serving.engine.onednn.int8.observers import Observer, observe
+from torchscript_bundle.serving.engine.onednn.int8.smoothing import range_of, smoothquant_scales
 
 
 @dataclass(frozen=True)
 class LayerRange:
-    """What one linear layer reads.
+    """The range of what one linear layer reads.
 
     Attributes:
-        inputs: its input features.
-        outputs: its output features.
-        fingerprint: CRC-32 of its weight's first row.
-        low: the least number that it read, divided; None if it did not run.
-        high: the largest.
-        divisors: what each input is divided by before it is quantised, the weight being multiplied;
-            None if by nothing. Layers that read the same have the same.
+        inputs: number of input features.
+        outputs: number of output features.
+        fingerprint: CRC-32 of the weight's first row.
+        low: least number after division by `divisors`; None if the layer did not run.
+        high: largest number after division by `divisors`.
+        divisors: SmoothQuant scales `[in]`; None if inputs are not divided. Layers that read the
+            same input have the same.
     """
 
     inputs: int
@@ -41,34 +41,39 @@ class LayerRange:
     high: float | None
     divisors: list[float] | None = None
 
+    @classmethod
+    def of(cls, observer: Observer, scales: torch.Tensor | None) -> LayerRange:
+        """Return the range that was observed, divided by SmoothQuant scales."""
+        outputs, inputs = observer.weight.shape
+        mark = fingerprint(observer.weight)
+        if not observer.ran:
+            return cls(inputs, outputs, mark, None, None)
+        divisors = None if scales is None else scales.tolist()
+        return cls(inputs, outputs, mark, *range_of(observer, scales), divisors)
+
     def is_of(self, weight: torch.Tensor) -> bool:
-        """Whether this is of a layer with such a weight `[out, in]`, float32."""
+        """Tell whether this is the range of a layer with such a weight `[out, in]`, float32."""
         sizes = (self.outputs, self.inputs)
         return sizes == tuple(weight.shape) and self.fingerprint == fingerprint(weight)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Ranges of all linear layers of one method.
-
-    Attributes:
-        method: its name.
-        layers: in the order of its graph.
-    """
+    """Ranges of the linear layers of one method, in the order of its graph."""
 
     method: str
     layers: tuple[LayerRange, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """What JSON can hold."""
+        """Return what JSON can hold."""
         return asdict(self) | {"layers": [asdict(layer) for layer in self.layers]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
-        """The opposite of `as_dict`.
+        """Read what `as_dict` returned.
 
         Raises:
-            ValueError: it is of another form.
+            ValueError: this is something else.
         """
         try:
             layers = tuple(LayerRange(**layer) for layer in data["layers"])
@@ -83,57 +88,48 @@ class Calibration:
         return cls(str(method), layers)
 
 
-def _is_range(low: object, high: object) -> bool:
-    if low is None and high is None:
-        return True
-    numbers = isinstance(low, (int, float)) and isinstance(high, (int, float))
-    return numbers and math.isfinite(low) and math.isfinite(high) and low <= high  # type: ignore[arg-type,operator]
+def _is_range(low: Any, high: Any) -> bool:
+    return low is high is None or (_are_finite([low, high]) and low <= high)
 
 
-def _are_divisors(numbers: object, inputs: int) -> bool:
+def _are_divisors(numbers: Any, inputs: int) -> bool:
     if not isinstance(numbers, list) or len(numbers) != inputs:
         return False
-    return all(isinstance(each, (int, float)) and 0 < each < math.inf for each in numbers)
+    return _are_finite(numbers) and min(numbers, default=1) > 0
+
+
+def _are_finite(numbers: list[Any]) -> bool:
+    return all(isinstance(each, (int, float)) and math.isfinite(each) for each in numbers)
+
+
+def fingerprint(weight: torch.Tensor) -> int:
+    """Return the CRC-32 of the first row's bytes, which are the same on any machine."""
+    return zlib.crc32(bytes(weight[0].detach().contiguous().view(torch.uint8).tolist()))
 
 
 def calibrate(
     module: torch.jit.ScriptModule, inputs: Sequence[Arguments], method: str = "forward"
 ) -> Calibration:
-    """Runs sample inputs through a module and notes what its linear layers read.
+    """Run sample inputs through a module and record the ranges of its linear layers.
 
     Args:
-        module: loaded, in eval mode, on the CPU, float32. It is left as it is.
-        inputs: a method's arguments, such as are expected later. Best without padding, whose tokens
-            count as others do.
-        method: its name.
+        module: loaded, in eval mode, on the CPU, float32; it stays as it is.
+        inputs: arguments such as will be served, best without padding, which counts as any token.
+        method: name of the method that takes them.
 
     Raises:
-        NotPackedError: the module cannot be observed; the message says why.
+        NotPackedError: the module cannot be observed.
     """
     if not inputs:
         raise NotPackedError("calibration needs at least one sample")
     with torch.no_grad():
-        observed = observe(module, inputs, method)
-        groups: dict[int, list[Observed]] = {}
-        for each in observed:
-            groups.setdefault(each.reads, []).append(each)
-        divisors = {
-            reads: divisors_of(group) if all(each.ran for each in group) else None
-            for reads, group in groups.items()
+        observers = observe(module, inputs, method)
+        by_input: dict[int, list[Observer]] = {}
+        for each in observers:
+            by_input.setdefault(each.input_number, []).append(each)
+        scales = {
+            number: smoothquant_scales(group) if all(each.ran for each in group) else None
+            for number, group in by_input.items()
         }
-        layers = tuple(_layer_range(each, divisors[each.reads]) for each in observed)
+        layers = tuple(LayerRange.of(each, scales[each.input_number]) for each in observers)
     return Calibration(method, layers)
-
-
-def fingerprint(weight: torch.Tensor) -> int:
-    """CRC-32 of the first row's bytes, which are the same on any machine."""
-    return zlib.crc32(bytes(weight[0].detach().contiguous().view(torch.uint8).tolist()))
-
-
-def _layer_range(layer: Observed, divisors: torch.Tensor | None) -> LayerRange:
-    outputs, inputs = layer.weight.shape
-    mark = fingerprint(layer.weight)
-    if not layer.ran:
-        return LayerRange(inputs, outputs, mark, None, None)
-    numbers = None if divisors is None else divisors.tolist()
-    return LayerRange(inputs, outputs, mark, *range_of(layer, divisors), numbers)

@@ -1,4 +1,4 @@
-"""Runs a module on samples and notes, for each linear layer, what its input channels hold."""
+"""Observe what each input channel of a module's linear layers reads on sample inputs."""
 
 from __future__ import annotations
 
@@ -8,28 +8,18 @@ from dataclasses import dataclass
 
 import torch
 
-from torchscript_bundle.serving.engine.onednn.find.linears import packable, weight_of
-from torchscript_bundle.serving.engine.onednn.frozen_graphs import (
+from torchscript_bundle.serving.engine.onednn import ir
+from torchscript_bundle.serving.engine.onednn.edited_graph import (
     Arguments,
-    frozen_graphs,
-    function_of,
-    outputs,
-    refuse_other_devices,
+    EditedGraph,
+    run_examples,
 )
-from torchscript_bundle.serving.engine.onednn.graph_editing import (
-    Graph,
-    Node,
-    PackedInputs,
-    insert,
-    insert_constant,
-)
+from torchscript_bundle.serving.engine.onednn.find import find_layers
+from torchscript_bundle.serving.engine.onednn.find.linears import packable_linears, weight_of
+from torchscript_bundle.serving.engine.onednn.frozen_graphs import frozen_graphs
 
-_OBSERVE = """graph(%input, %features : int, %lows, %highs, %squares, %rows):
-  %first : int = prim::Constant[value=0]()
-  %one : int = prim::Constant[value=1]()
-  %any : int = prim::Constant[value=-1]()
-  %no : bool = prim::Constant[value=0]()
-  %none : NoneType = prim::Constant()
+_OBSERVE = f"""graph(%input, %features : int, %lows, %highs, %squares, %rows):
+  {ir.constants(first=0, one=1, any=-1, no=False, none=None)}
   %shape : int[] = prim::ListConstruct(%any, %features)
   %over : int[] = prim::ListConstruct(%first)
   %tokens : Tensor = aten::reshape(%input, %shape)
@@ -48,66 +38,57 @@ _OBSERVE = """graph(%input, %features : int, %lows, %highs, %squares, %rows):
 
 
 @dataclass(frozen=True)
-class Observed:
-    """A linear layer and what it read.
+class Observer:
+    """What one linear layer reads, updated by each run.
 
     Attributes:
         weight: `[out, in]`.
-        reads: number of the value that it reads; layers that read one value share it.
-        lows: the least number of each input channel, `[in]`; infinite if the layer did not run.
-        highs: the largest.
-        squares: sums of squares over all tokens, `[in]`.
-        rows: how many tokens.
+        input_number: the same for layers that read the same value.
+        lows: least number of each input channel, `[in]`; infinite until the layer runs.
+        highs: largest number of each input channel, `[in]`.
+        squares: sum of squares of each input channel, `[in]`.
+        tokens: number of tokens, a scalar.
     """
 
     weight: torch.Tensor
-    reads: int
+    input_number: int
     lows: torch.Tensor
     highs: torch.Tensor
     squares: torch.Tensor
-    rows: torch.Tensor
+    tokens: torch.Tensor
+
+    @classmethod
+    def of(cls, layer: ir.Node) -> Observer:
+        """Return an observer that has seen nothing."""
+        weight = weight_of(layer).detach()
+        ends = torch.full((weight.shape[1],), math.inf)
+        squares, tokens = torch.zeros_like(ends), torch.zeros(())
+        return cls(weight, layer.inputsAt(0).unique(), ends, -ends, squares, tokens)
 
     @property
     def ran(self) -> bool:
-        """Whether it read numbers, all finite."""
+        """Whether the layer read numbers, all of them finite."""
         ends = torch.cat([self.lows, self.highs])
         return bool(ends.isfinite().all())
 
 
-def quantisable(graph: Graph) -> list[Node]:
-    """Linear layers in the order in which a calibration holds them."""
-    return packable(graph)
-
-
 def observe(
     module: torch.jit.ScriptModule, inputs: Sequence[Arguments], method: str
-) -> list[Observed]:
-    """What the linear layers of a method read, in the order of `quantisable`.
+) -> list[Observer]:
+    """Run inputs through a method; return the observers of its linear layers, in their order.
 
     Raises:
         NotPackedError: the module cannot be observed.
     """
-    refuse_other_devices(module)
     graph = frozen_graphs(module, [method])[method]
-    layers = quantisable(graph)
-    observed = [_observed(layer) for layer in layers]
-    packed = PackedInputs(graph)
-    for layer, each in zip(layers, observed, strict=True):
-        features = insert_constant(graph, layer, each.weight.shape[1])
-        places = map(packed.holding, (each.lows, each.highs, each.squares, each.rows))
-        insert(graph, layer, _OBSERVE, layer.inputsAt(0), features, *places)
-    outputs(method, function_of(method, graph, packed.tensors), inputs)
-    return observed
-
-
-def _observed(layer: Node) -> Observed:
-    weight = weight_of(layer).detach()
-    features = weight.shape[1]
-    return Observed(
-        weight,
-        layer.inputsAt(0).unique(),
-        torch.full((features,), math.inf),
-        torch.full((features,), -math.inf),
-        torch.zeros(features),
-        torch.zeros(()),
-    )
+    find_layers(graph)
+    edited = EditedGraph(method, graph)
+    observers = []
+    for layer in packable_linears(graph):
+        each = Observer.of(layer)
+        features = ir.insert_constant(graph, layer, each.weight.shape[1])
+        seen = map(edited.input_for, (each.lows, each.highs, each.squares, each.tokens))
+        ir.insert(graph, layer, _OBSERVE, layer.inputsAt(0), features, *seen)
+        observers.append(each)
+    run_examples(method, edited.compile(), inputs)
+    return observers

@@ -1,4 +1,4 @@
-"""What int8 layers multiply: weights with a scale for each output, inputs with one scale."""
+"""Quantise weights per output channel, and activations with one scale and zero point."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from dataclasses import dataclass
 import torch
 
 from torchscript_bundle.serving.engine.comparison import NotPackedError
+from torchscript_bundle.serving.engine.onednn.packed_weights import (
+    concatenate,
+    key_of,
+    require_operators,
+)
 
 OPERATORS = ("onednn::qlinear_pointwise", "onednn::qlinear_prepack", "aten::quantize_per_tensor")
 
-#: Largest weight: int8's range, but for its one number without a positive counterpart.
+#: Largest quantised weight. -128, which has no positive counterpart, is not used.
 LARGEST = 127
-#: Steps of uint8.
+#: Largest quantised activation, a uint8.
 STEPS = 255
 
 
@@ -24,14 +29,14 @@ def has_int8() -> bool:
 
 @dataclass(frozen=True)
 class Quantisation:
-    """number = scale * (uint8 - zero)."""
+    """Affine quantisation of a tensor: number = scale * (uint8 - zero_point)."""
 
     scale: float
-    zero: int
+    zero_point: int
 
     @classmethod
     def of_range(cls, low: float, high: float) -> Quantisation:
-        """Of uint8 numbers that reach from low to high, and zero exactly, since padding is zero."""
+        """Cover a range with uint8, and represent 0.0 exactly, since padding is zero."""
         low, high = min(low, 0.0), max(high, 0.0)
         scale = (high - low) / STEPS or 1.0
         return cls(scale, round(-low / scale))
@@ -39,58 +44,50 @@ class Quantisation:
 
 @dataclass(frozen=True)
 class QuantisedWeight:
-    """A weight `[out, in]` in int8.
+    """An int8 weight `[out, in]`, quantised symmetrically per output channel.
 
     Attributes:
         packed: in oneDNN's layout.
         scales: float32 `[out]`.
-        zeros: int64 `[out]`, all zero: weights are symmetric.
+        zero_points: int64 `[out]`, all zero.
     """
 
     packed: torch.Tensor
     scales: torch.Tensor
-    zeros: torch.Tensor
+    zero_points: torch.Tensor
 
 
 class QuantisedWeights:
-    """Quantises weights of linear layers, each once.
+    """Quantises weights of linear layers, each once for all graphs.
 
     Raises:
         NotPackedError: this build of torch, or this CPU, cannot.
     """
 
     def __init__(self) -> None:
-        self._made: dict[tuple[object, ...], QuantisedWeight] = {}
-        # A key holds addresses, which stay theirs only as long as the tensors live.
-        self._sources: list[torch.Tensor] = []
-        missing = [name for name in OPERATORS if not torch._C._jit_get_schemas_for_operator(name)]
-        if missing:
-            raise NotPackedError(f"this torch has no {', '.join(missing)}")
+        self._quantised: dict[object, tuple[Sequence[torch.Tensor], QuantisedWeight]] = {}
+        require_operators(OPERATORS)
         if "onednn" not in torch.backends.quantized.supported_engines:
             raise NotPackedError("this torch is built without oneDNN's int8 operators")
         if not has_int8():
-            # Without them, sums of two products overflow 16 bits, and answers are wrong.
+            # Without them, sums of two products overflow 16 bits, and outputs are wrong.
             raise NotPackedError("this CPU has no int8 instructions (VNNI)")
 
     def quantise(
-        self, weights: Sequence[torch.Tensor], factors: list[float] | None
+        self, weights: Sequence[torch.Tensor], divisors: list[float] | None
     ) -> QuantisedWeight:
-        """One weight of several `[out, in]` that read the same input, joined by rows.
+        """Return one int8 weight for several `[out, in]`, float32, that read the same input.
 
-        Args:
-            weights: float32.
-            factors: what each input's weights are multiplied by; None: by nothing.
+        Weights are multiplied by the divisors `[in]` of their input channels.
         """
-        sources = ((each.data_ptr(), each.shape, each.stride()) for each in weights)
-        key = (*sources, tuple(factors or ()))
-        if key not in self._made:
-            self._sources.extend(weights)
-            joined = torch.cat(list(weights)) if len(weights) > 1 else weights[0].detach()
-            if factors is not None:
-                joined = joined * torch.tensor(factors)
-            scales = joined.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / LARGEST
-            numbers = (joined / scales[:, None]).round().clamp(-LARGEST, LARGEST)
-            packed = torch.ops.onednn.qlinear_prepack(numbers.to(torch.int8).contiguous(), None)
-            zeros = torch.zeros(len(scales), dtype=torch.int64)
-            self._made[key] = QuantisedWeight(packed, scales, zeros)
-        return self._made[key]
+        key = key_of(weights), tuple(divisors or ())
+        if key not in self._quantised:
+            weight = concatenate(weights)
+            if divisors is not None:
+                weight = weight * torch.tensor(divisors)
+            scales = weight.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / LARGEST
+            rounded = (weight / scales[:, None]).round().clamp(-LARGEST, LARGEST)
+            packed = torch.ops.onednn.qlinear_prepack(rounded.to(torch.int8).contiguous(), None)
+            zero_points = torch.zeros(len(scales), dtype=torch.int64)
+            self._quantised[key] = weights, QuantisedWeight(packed, scales, zero_points)
+        return self._quantised[key][1]

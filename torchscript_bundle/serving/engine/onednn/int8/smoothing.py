@@ -1,8 +1,8 @@
-"""Divides input channels that reach far, and multiplies their weights, before both are quantised.
+"""SmoothQuant scales: divide input channels by them, multiply their weights, quantise both.
 
 A few channels that are a hundred times as large as the others take nearly all steps of a common
-scale. "SmoothQuant" (Xiao et al., 2023, https://arxiv.org/abs/2211.10438) moves that from the
-activations, with one scale, to the weights, with one for each output. The division is one more
+scale. "SmoothQuant" (Xiao et al., 2023, https://arxiv.org/abs/2211.10438) moves that range from the
+activations, with one scale, to the weights, with one per output channel. The division is one more
 operator, so it is done only where it pays.
 """
 
@@ -10,50 +10,49 @@ from __future__ import annotations
 
 import torch
 
-from torchscript_bundle.serving.engine.onednn.int8.observers import Observed
+from torchscript_bundle.serving.engine.onednn.int8.observers import Observer
 from torchscript_bundle.serving.engine.onednn.int8.quantised_weights import LARGEST, STEPS
 
-#: How much of a channel's reach goes to its weights.
-SHARES = (0.5, 0.6, 0.7, 0.8, 0.9)
-#: The variance of the rounding noise must fall by this factor, else nothing is divided.
+#: Migration strengths that are tried: how much of a channel's range moves to its weights.
+STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
+#: The variance of the rounding noise must fall by this factor, else channels stay as they are.
 GAIN = 2.0
 
 
-def divisors_of(layers: list[Observed]) -> torch.Tensor | None:
-    """What each input channel `[in]` is best divided by, or None where that gains little.
+def smoothquant_scales(observers: list[Observer]) -> torch.Tensor | None:
+    """Return the scales `[in]` that layers which read one value round best with.
 
-    Args:
-        layers: all that read one value.
+    None where they gain little.
     """
-    weight = torch.cat([layer.weight for layer in layers])
-    first = layers[0]
-    reach = torch.maximum(first.lows.abs(), first.highs.abs()).clamp(min=1e-5)
-    largest = weight.abs().amax(dim=0).clamp(min=1e-5)
-    best, divisors = _noise(first, weight, torch.ones_like(reach)) / GAIN, None
-    for share in SHARES:
-        raw = reach**share / largest ** (1 - share)
-        # Few digits, so that a calibration file is short; its range is taken with these.
-        tried = torch.tensor([float(f"{each:.4g}") for each in (raw / raw.mean()).tolist()])
-        tried = tried.clamp(min=1e-4)
-        noise = _noise(first, weight, tried)
-        if noise < best:
-            best, divisors = noise, tried
-    return divisors
+    weight = torch.cat([each.weight for each in observers])
+    first = observers[0]
+    largest_inputs = torch.maximum(first.lows.abs(), first.highs.abs()).clamp(min=1e-5)
+    largest_weights = weight.abs().amax(dim=0).clamp(min=1e-5)
+    least, best = _noise(first, weight, torch.ones_like(largest_inputs)) / GAIN, None
+    for strength in STRENGTHS:
+        raw = largest_inputs**strength / largest_weights ** (1 - strength)
+        # Few digits keep the calibration file short; ranges are computed with these.
+        scales = torch.tensor([float(f"{each:.4g}") for each in (raw / raw.mean()).tolist()])
+        scales = scales.clamp(min=1e-4)
+        noise = _noise(first, weight, scales)
+        if noise < least:
+            least, best = noise, scales
+    return best
 
 
-def range_of(layer: Observed, divisors: torch.Tensor | None) -> tuple[float, float]:
-    """The least and the largest number that the layer reads, divided."""
-    by = 1.0 if divisors is None else divisors
-    return float((layer.lows / by).min()), float((layer.highs / by).max())
+def range_of(observer: Observer, scales: torch.Tensor | None) -> tuple[float, float]:
+    """Return the least and the largest number that a layer reads, after division by the scales."""
+    by = 1.0 if scales is None else scales
+    return float((observer.lows / by).min()), float((observer.highs / by).max())
 
 
-def _noise(layer: Observed, weight: torch.Tensor, divisors: torch.Tensor) -> float:
-    """Variance that rounding of activations and of weights adds to all outputs of a token."""
-    low, high = range_of(layer, divisors)
-    step = (max(high, 0.0) - min(low, 0.0)) / STEPS
-    scaled = weight * divisors
-    steps = scaled.abs().amax(dim=1) / LARGEST
-    squares = layer.squares / layer.rows / divisors**2
-    of_activations = step**2 * scaled.square().sum()
-    of_weights = steps.square().sum() * squares.sum()
+def _noise(observer: Observer, weight: torch.Tensor, scales: torch.Tensor) -> float:
+    """Return the variance that rounding activations and weights adds to all outputs of a token."""
+    low, high = range_of(observer, scales)
+    input_step = (max(high, 0.0) - min(low, 0.0)) / STEPS
+    scaled = weight * scales
+    weight_steps = scaled.abs().amax(dim=1) / LARGEST
+    mean_squares = observer.squares / observer.tokens / scales**2
+    of_activations = input_step**2 * scaled.square().sum()
+    of_weights = weight_steps.square().sum() * mean_squares.sum()
     return float(of_activations + of_weights)

@@ -1,59 +1,39 @@
-"""Attention in bfloat16, as two matrix products where those are faster than torch's fused operator.
+"""Compute bfloat16 attention as two matrix products where they beat torch's fused operator.
 
-The fused operator multiplies bfloat16 slowly on CPUs without AMX, and starts quickly; the products
+The fused operator multiplies bfloat16 slowly on CPUs without AMX, but starts quickly; the products
 need memory for all scores.
 """
 
 from __future__ import annotations
 
-from torchscript_bundle.serving.engine.onednn.graph_editing import (
-    Graph,
-    Node,
-    Value,
-    constant_of,
-    insert,
-    next_node,
-)
+from torchscript_bundle.serving.engine.onednn import ir
 
 ATTENTION = "aten::scaled_dot_product_attention"
 
-#: Scores (rows x heads x queries x keys) from which, and up to which, products are taken.
+#: Fewest and most scores (rows x heads x queries x keys) that are computed as products.
 FEWEST_SCORES = 50_000
 MOST_SCORES = 1 << 25
 
-# A key that is masked gets -1e30, not -inf: the softmax of a row that is masked whole (padding on
-# the left, causal) must not be NaN, which zeros of other rows would not keep out.
-_ADDED_MASK = """graph(%mask):
-  %bfloat16 : int = prim::Constant[value=15]()
-  %bool : int = prim::Constant[value=11]()
-  %no : bool = prim::Constant[value=0]()
-  %none : NoneType = prim::Constant()
-  %one : int = prim::Constant[value=1]()
-  %least : float = prim::Constant[value=-1e+30]()
-  %most : float = prim::Constant[value=1e+30]()
+# A masked key gets -1e30, not -inf: where all keys of a query are masked (left padding and a causal
+# mask), softmax must not give NaN, which even a weight of zero would pass on to other queries.
+_ADDED_MASK = f"""graph(%mask):
+  {ir.constants(bfloat16=15, bool=11, no=False, none=None, one=1, least=-1e30, most=1e30)}
   %dtype : int = prim::dtype(%mask)
-  %keeps : bool = aten::eq(%dtype, %bool)
-  %narrow : Tensor = aten::to(%mask, %bfloat16, %no, %no, %none)
-  %added : Tensor = prim::If(%keeps)
+  %boolean : bool = aten::eq(%dtype, %bool)
+  %lowered : Tensor = aten::to(%mask, %bfloat16, %no, %no, %none)
+  %added : Tensor = prim::If(%boolean)
     block0():
-      %below : Tensor = aten::sub(%narrow, %one, %one)
+      %below : Tensor = aten::sub(%lowered, %one, %one)
       %chosen : Tensor = aten::mul(%below, %most)
       -> (%chosen)
     block1():
-      %clamped : Tensor = aten::clamp(%narrow, %least, %none)
+      %clamped : Tensor = aten::clamp(%lowered, %least, %none)
       -> (%clamped)
   return (%added)"""
 
 _PRODUCTS_OR_FUSED = f"""graph(%query, %key, %value, %mask, %scale : float):
-  %fewest : int = prim::Constant[value={FEWEST_SCORES}]()
-  %most : int = prim::Constant[value={MOST_SCORES}]()
-  %no : bool = prim::Constant[value=0]()
-  %nothing : float = prim::Constant[value=0.]()
-  %none : NoneType = prim::Constant()
-  %zero : int = prim::Constant[value=0]()
-  %one : int = prim::Constant[value=1]()
-  %last : int = prim::Constant[value=-1]()
-  %before : int = prim::Constant[value=-2]()
+  {ir.constants(fewest=FEWEST_SCORES, most=MOST_SCORES, no=False, nothing=0.0, none=None)}
+  {ir.constants(zero=0, one=1, last=-1, before=-2)}
   %rows : int = aten::size(%query, %zero)
   %heads : int = aten::size(%query, %one)
   %queries : int = aten::size(%query, %before)
@@ -79,28 +59,25 @@ _PRODUCTS_OR_FUSED = f"""graph(%query, %key, %value, %mask, %scale : float):
   return (%output)"""
 
 
-def choose_products(graph: Graph, attentions: list[Node], in_place: bool) -> None:
-    """Rewrites attention whose queries, keys and values are bfloat16, if it is plainly masked.
+def choose_products(graph: ir.Graph, attentions: list[ir.Node], *, in_place: bool) -> None:
+    """Rewrite bfloat16 attention with a tensor as mask, a constant scale and nothing unusual.
 
-    Args:
-        graph: is edited.
-        attentions: its nodes to look at.
-        in_place: whether some operator writes into a tensor, so that a mask may change.
+    `in_place`: some operator writes into a tensor, so that a mask may change.
     """
-    masks: dict[int, Value] = {}
+    masks: dict[int, ir.Value] = {}
     for node in attentions:
-        query, key, value, mask, dropout, causal, scale, shares_heads = node.inputs()
-        plain = (constant_of(dropout), constant_of(causal), constant_of(shares_heads))
-        if plain != (0.0, False, False) or not isinstance(constant_of(scale), float):
+        query, key, value, mask, dropout, causal, scale, grouped = node.inputs()
+        usual = (ir.constant_of(dropout), ir.constant_of(causal), ir.constant_of(grouped))
+        if usual != (0.0, False, False) or not isinstance(ir.constant_of(scale), float):
             continue
         if mask.type().kind() != "TensorType":
             continue
         if in_place or mask.node().kind() == "prim::Param":
-            added = insert(graph, node, _ADDED_MASK, mask)
+            added = ir.insert(graph, node, _ADDED_MASK, mask)
         elif mask.unique() in masks:
             added = masks[mask.unique()]
         else:
-            added = insert(graph, next_node(mask.node()), _ADDED_MASK, mask)
+            added = ir.insert(graph, ir.next_node(mask.node()), _ADDED_MASK, mask)
             masks[mask.unique()] = added
-        output = insert(graph, node, _PRODUCTS_OR_FUSED, query, key, value, added, scale)
+        output = ir.insert(graph, node, _PRODUCTS_OR_FUSED, query, key, value, added, scale)
         node.output().replaceAllUsesWith(output)

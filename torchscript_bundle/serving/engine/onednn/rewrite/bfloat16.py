@@ -1,8 +1,8 @@
-"""Lets a packed graph run in bfloat16 from one linear layer to the next.
+"""Run a packed graph in bfloat16 from one linear layer to the next.
 
-Packed layers of bfloat16 weights take and give bfloat16. Between them, operators that gain from it
-run in bfloat16 as long as all that they read is; every other operator gets float32, as it had.
-Layer norms read and give bfloat16 and calculate in float32.
+Layers over packed bfloat16 weights take and give bfloat16. Between them, operators that gain from
+bfloat16 run in it where all their operands are; every other operator gets float32, as in the saved
+module. Layer norms read and give bfloat16 and compute in float32.
 """
 
 from __future__ import annotations
@@ -13,20 +13,13 @@ from dataclasses import dataclass, field
 import torch
 
 from torchscript_bundle.serving.engine.comparison import NotPackedError
-from torchscript_bundle.serving.engine.onednn.graph_editing import (
-    Graph,
-    Node,
-    Value,
-    all_nodes,
-    insert,
-    next_node,
-    writes,
-)
+from torchscript_bundle.serving.engine.onednn import ir
+from torchscript_bundle.serving.engine.onednn.edited_graph import EditedGraph
 from torchscript_bundle.serving.engine.onednn.rewrite.attention_products import (
     ATTENTION,
     choose_products,
 )
-from torchscript_bundle.serving.engine.onednn.rewrite.linear_fusion import UNARY
+from torchscript_bundle.serving.engine.onednn.rewrite.linear_fusion import PACKED_LINEAR, is_binary
 
 #: dtype -> its number in TorchScript.
 NUMBERS = {torch.float32: 6, torch.bfloat16: 15}
@@ -38,54 +31,38 @@ _CAST = """graph(%input):
   %output : Tensor = aten::to(%input, %dtype, %no, %no, %format)
   return (%output)"""
 
-#: Operators -> which arguments are activations. Those run in bfloat16 where all of these are.
+#: Operators that move numbers and compute nothing.
+MOVING = (  # noqa: SIM905
+    "aten::cat aten::chunk aten::contiguous aten::expand aten::flatten aten::permute aten::reshape "
+    "aten::select aten::slice aten::split aten::split_with_sizes aten::squeeze aten::transpose "
+    "aten::unbind aten::unsqueeze aten::view prim::ConstantChunk prim::ListUnpack"
+).split()
+COMPUTING = ("aten::gelu", "aten::relu", "aten::silu", "aten::tanh", "aten::layer_norm")
+#: Operators that run in bfloat16 -> which arguments must be bfloat16 for that.
 FOLLOWERS: dict[str, tuple[int, ...]] = {
     "aten::add": (0, 1),
     "aten::mul": (0, 1),
-    "aten::gelu": (0,),
-    "aten::relu": (0,),
-    "aten::silu": (0,),
-    "aten::tanh": (0,),
-    "aten::layer_norm": (0,),
     ATTENTION: (0, 1, 2),
-    # These move numbers and calculate nothing.
-    "aten::cat": (0,),
-    "aten::chunk": (0,),
-    "aten::contiguous": (0,),
-    "aten::expand": (0,),
-    "aten::flatten": (0,),
-    "aten::permute": (0,),
-    "aten::reshape": (0,),
-    "aten::select": (0,),
-    "aten::slice": (0,),
-    "aten::split": (0,),
-    "aten::split_with_sizes": (0,),
-    "aten::squeeze": (0,),
-    "aten::transpose": (0,),
-    "aten::unbind": (0,),
-    "aten::unsqueeze": (0,),
-    "aten::view": (0,),
-    "prim::ConstantChunk": (0,),
-    "prim::ListUnpack": (0,),
+    **dict.fromkeys((*COMPUTING, *MOVING), (0,)),
 }
-#: An operator and its argument that is copied into a tensor of another dtype as it is.
-COPIED = ("aten::copy_", 1)
-#: What a list of tensors is made by; one that is only joined is as its members are.
+#: An operator and the argument that it casts to the dtype of the tensor that it writes.
+CASTING = ("aten::copy_", 1)
+#: A list of bfloat16 tensors stays one if it is only concatenated.
 LIST = "prim::ListConstruct"
-#: Operators that say the same of a tensor in any dtype.
-INDIFFERENT = {"aten::size", "aten::dim", "aten::len"}
+#: Operators whose result does not depend on a tensor's dtype.
+ANY_DTYPE = {"aten::size", "aten::dim", "aten::len"}
 
 
-def lower(graph: Graph, dtype: torch.dtype) -> None:
-    """Inserts the casts that a graph with packed weights of `dtype` needs.
+def run_in_bfloat16(edited: EditedGraph) -> None:
+    """Insert the casts that a graph over packed bfloat16 weights needs.
 
     Raises:
-        NotPackedError: an operator writes into a tensor that is now of `dtype`.
+        NotPackedError: an operator writes into a tensor that is now bfloat16.
     """
-    nodes = list(all_nodes(graph))
-    lowering = _Lowering(graph, dtype, any(map(writes, nodes)))
+    nodes = list(ir.all_nodes(edited.graph))
+    lowering = _Lowering(edited.graph, any(map(ir.writes, nodes)))
     lowering.run(nodes)
-    choose_products(graph, lowering.attentions, lowering.in_place)
+    choose_products(edited.graph, lowering.attentions, in_place=lowering.in_place)
 
 
 @dataclass
@@ -93,72 +70,68 @@ class _Lowering:
     """One walk over a graph.
 
     Attributes:
-        graph: is edited.
-        dtype: the narrow one.
-        in_place: whether some operator writes into a tensor, so that a cast made early may be old.
-        narrow: values that are of the narrow dtype.
-        casts: value and dtype -> the same value in that dtype.
-        attentions: those that run in the narrow dtype.
+        in_place: some operator writes into a tensor, so that an early cast may be out of date.
+        lowered: values that are bfloat16 now.
+        casts: value and dtype -> the value in that dtype.
+        attentions: attention nodes that run in bfloat16.
     """
 
-    graph: Graph
-    dtype: torch.dtype
+    graph: ir.Graph
     in_place: bool
-    narrow: set[int] = field(default_factory=set)
-    casts: dict[tuple[int, torch.dtype], Value] = field(default_factory=dict)
-    attentions: list[Node] = field(default_factory=list)
+    lowered: set[int] = field(default_factory=set)
+    casts: dict[tuple[int, torch.dtype], ir.Value] = field(default_factory=dict)
+    attentions: list[ir.Node] = field(default_factory=list)
 
-    def run(self, nodes: list[Node]) -> None:
-        """Visits nodes in order, then what blocks and the graph return."""
+    def run(self, nodes: list[ir.Node]) -> None:
+        """Visit nodes in order, then what blocks and the graph return."""
         for node in nodes:
             self._visit(node)
-        for node in (each for each in nodes if list(each.blocks())):
+        for node in nodes:
             for block in node.blocks():
-                self._widen(block.returnNode())
-        self._widen(self.graph.return_node())
+                self._read_float32(block.returnNode())
+        self._read_float32(self.graph.return_node())
 
-    def _visit(self, node: Node) -> None:
-        if node.kind() == UNARY:
-            self._lower_inputs(node)
+    def _visit(self, node: ir.Node) -> None:
+        if node.kind() == PACKED_LINEAR:
+            self._read_bfloat16(node)
         elif not self._follows(node):
-            if node.kind() not in INDIFFERENT:
-                self._widen(node)
+            if node.kind() not in ANY_DTYPE:
+                self._read_float32(node)
             return
         elif node.kind() == ATTENTION:
             self.attentions.append(node)
-        self.narrow.update(value.unique() for value in node.outputs())
+        self.lowered.update(value.unique() for value in node.outputs())
 
-    def _follows(self, node: Node) -> bool:
+    def _follows(self, node: ir.Node) -> bool:
+        """Tell whether an operator runs in bfloat16 because its operands are bfloat16."""
         values = list(node.inputs())
-        activations: Iterable[int] = FOLLOWERS.get(node.kind(), ())
+        operands: Iterable[int] = FOLLOWERS.get(node.kind(), ())
         if node.kind() == LIST:
-            only_joined = all(use.user.kind() == "aten::cat" for use in node.output().uses())
-            activations = range(len(values)) if only_joined else ()
-        return bool(activations) and all(values[at].unique() in self.narrow for at in activations)
+            concatenated = all(use.user.kind() == "aten::cat" for use in node.output().uses())
+            operands = range(len(values)) if concatenated else ()
+        return bool(operands) and all(values[at].unique() in self.lowered for at in operands)
 
-    def _lower_inputs(self, layer: Node) -> None:
-        """The layer's input and, with a residual, what is added."""
-        is_binary = layer.inputsAt(4).type().kind() == "StringType"
-        for at in (0, 1) if is_binary else (0,):
+    def _read_bfloat16(self, layer: ir.Node) -> None:
+        """Cast a packed layer's operands to bfloat16."""
+        for at in (0, 1) if is_binary(layer) else (0,):
             value = layer.inputsAt(at)
-            if value.unique() not in self.narrow:
-                layer.replaceInput(at, self._cast(value, self.dtype, layer))
+            if value.unique() not in self.lowered:
+                layer.replaceInput(at, self._cast(value, torch.bfloat16, layer))
 
-    def _widen(self, node: Node) -> None:
-        """Gives a node float32 where it read narrow values."""
+    def _read_float32(self, node: ir.Node) -> None:
+        """Cast what a node reads back to float32."""
         for at, value in enumerate(list(node.inputs())):
-            if value.unique() not in self.narrow or (node.kind(), at) == COPIED:
+            if value.unique() not in self.lowered or (node.kind(), at) == CASTING:
                 continue
-            if writes(node) or value.type().kind() != "TensorType":
-                raise NotPackedError(f"{node.kind()} takes {self.dtype} in a way not known")
+            if ir.writes(node) or value.type().kind() != "TensorType":
+                raise NotPackedError(f"{node.kind()} takes torch.bfloat16 in a way not known")
             node.replaceInput(at, self._cast(value, torch.float32, node))
 
-    def _cast(self, value: Value, dtype: torch.dtype, reader: Node) -> Value:
+    def _cast(self, value: ir.Value, dtype: torch.dtype, reader: ir.Node) -> ir.Value:
         template = _CAST.format(number=NUMBERS[dtype])
-        maker = value.node()
-        if self.in_place or maker.kind() == "prim::Param":
-            return insert(self.graph, reader, template, value)
+        if self.in_place or value.node().kind() == "prim::Param":
+            return ir.insert(self.graph, reader, template, value)
         key = value.unique(), dtype
         if key not in self.casts:
-            self.casts[key] = insert(self.graph, next_node(maker), template, value)
+            self.casts[key] = ir.insert(self.graph, ir.next_node(value.node()), template, value)
         return self.casts[key]

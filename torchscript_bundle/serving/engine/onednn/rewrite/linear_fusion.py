@@ -1,34 +1,29 @@
-"""Replaces the linear layers of a graph by oneDNN's, each with what follows it in one operator."""
+"""Replace linear layers, and what follows each, by single operators over packed weights.
+
+`replace_linears` serves float and int8 weights alike; `pack_linears` inserts oneDNN's float layers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
-from torchscript_bundle.serving.engine.onednn.find.linears import packable, weight_of
-from torchscript_bundle.serving.engine.onednn.graph_editing import (
-    Graph,
-    Node,
-    PackedInputs,
-    Value,
-    constant_of,
-    constant_tensor,
-    insert,
-    insert_constant,
-    moves_safely,
-    only_user,
-)
-from torchscript_bundle.serving.engine.onednn.packed_weights import PackedWeights
+from torchscript_bundle.serving.engine.onednn import ir
+from torchscript_bundle.serving.engine.onednn.edited_graph import EditedGraph
+from torchscript_bundle.serving.engine.onednn.find.linears import packable_linears, weight_of
+from torchscript_bundle.serving.engine.onednn.packed_weights import PackedWeights, concatenate
 
-UNARY = "mkldnn::_linear_pointwise"
+PACKED_LINEAR = "mkldnn::_linear_pointwise"
 
 _UNARY = """graph(%input, %packed, %bias):
   %function : str = prim::Constant[value="{function}"]()
   %scalars : Scalar?[] = prim::ListConstruct()
-  %form : str = prim::Constant[value="{form}"]()
-  %output : Tensor = mkldnn::_linear_pointwise(%input, %packed, %bias, %function, %scalars, %form)
+  %algorithm : str = prim::Constant[value="{algorithm}"]()
+  %output : Tensor = mkldnn::_linear_pointwise(
+    %input, %packed, %bias, %function, %scalars, %algorithm)
   return (%output)"""
 
 _BINARY = """graph(%input, %packed, %bias, %other):
@@ -36,128 +31,133 @@ _BINARY = """graph(%input, %packed, %bias, %other):
   %output : Tensor = mkldnn::_linear_pointwise(%input, %other, %packed, %bias, %function)
   return (%output)"""
 
-_PART = """graph(%input, %start, %end):
-  %dimension : int = prim::Constant[value=-1]()
-  %step : int = prim::Constant[value=1]()
+_SLICE = f"""graph(%input, %start, %end):
+  {ir.constants(dimension=-1, step=1)}
   %output : Tensor = aten::slice(%input, %dimension, %start, %end, %step)
   return (%output)"""
 
-#: Activation -> oneDNN's name of it. GELU has a form besides.
+#: Activation -> oneDNN's name of it. GELU has an algorithm besides.
 ACTIVATIONS = {
     "aten::gelu": "gelu",
     "aten::relu": "relu",
     "aten::silu": "swish",
     "aten::tanh": "tanh",
 }
-#: Operators on the output and a tensor of its shape.
+#: Operators on a layer's output and a tensor of its shape -> oneDNN's name.
 BINARIES = {"aten::add": "add", "aten::mul": "mul"}
 
 
-@dataclass
-class PackedGraph:
-    """A graph and its packed weights, which are its last inputs.
+@dataclass(frozen=True)
+class Fusion:
+    """What an operator computes after the linear layer.
 
     Attributes:
-        graph: is edited.
-        weights: packs, and is shared with the module's other graphs.
-        inputs: the graph's inputs that hold packed weights.
+        last: the node whose output the operator gives.
+        function: oneDNN's name.
+        algorithm: of GELU: "tanh" or "none".
+        other: the second operand of a sum or product.
     """
 
-    graph: Graph
-    weights: PackedWeights
-    inputs: PackedInputs
-
-    def input_for(self, weights: list[torch.Tensor]) -> Value:
-        """The graph's input that holds the packed form of these weights."""
-        return self.inputs.holding(self.weights.pack(weights))
+    last: ir.Node
+    function: str = "none"
+    algorithm: object = "none"
+    other: ir.Value | None = None
 
 
-def fuse(packed: PackedGraph, boldly: bool) -> int:
-    """Replaces every linear layer; returns how many there were.
+#: Inserts one operator for layers that read the same input at `Fusion.last`, returns its output.
+InsertLayer = Callable[[Sequence[ir.Node], Fusion], ir.Value]
 
-    Args:
-        packed: its graph is edited.
-        boldly: also takes in what is right only if shapes are as they nearly always are.
+
+def pack_linears(edited: EditedGraph, weights: PackedWeights) -> None:
+    """Replace every float linear layer by oneDNN's over packed weights."""
+    linears = packable_linears(edited.graph)
+    insert_layer = partial(_insert_layer, edited, weights)
+    replace_linears(edited, linears, insert_layer, fuse_binaries=edited.assume_same_shape)
+
+
+def replace_linears(
+    edited: EditedGraph, linears: list[ir.Node], insert_layer: InsertLayer, *, fuse_binaries: bool
+) -> None:
+    """Replace linear layers by as few operators as `insert_layer` inserts for them.
+
+    `fuse_binaries`: the operators can add, or multiply by, a tensor of their output's shape.
     """
-    linears = packable(packed.graph)
-    plain = [
-        node
-        for node in linears
-        if not (_fuse_activation(packed, node) or (boldly and _fuse_binary(packed, node)))
-    ]
-    for group in reading_the_same(plain, boldly):
-        _replace_joined(packed, group)
-    return len(linears)
+    alone = []
+    for linear in linears:
+        fusion = _fusion_after(linear, fuse_binaries=fuse_binaries)
+        if fusion is None:
+            alone.append(linear)
+        else:
+            fusion.last.output().replaceAllUsesWith(insert_layer([linear], fusion))
+    for group in _reading_one_input(alone, join=edited.assume_same_shape):
+        _split(edited.graph, insert_layer(group, Fusion(group[0])), group)
+    edited.linears += len(linears)
 
 
-def reading_the_same(linears: list[Node], boldly: bool) -> Iterator[list[Node]]:
-    """Groups of layers that can be one, which may stand where the first stands."""
-    groups: dict[tuple[int, bool], list[Node]] = {}
+def _fusion_after(linear: ir.Node, *, fuse_binaries: bool) -> Fusion | None:
+    user = ir.only_user(linear.output())
+    if user is None or not ir.moves_safely(linear, user):
+        return None
+    if user.kind() in ACTIVATIONS:
+        algorithm = ir.constant_of(user.inputsAt(1)) if user.kind() == "aten::gelu" else "none"
+        return Fusion(user, ACTIVATIONS[user.kind()], algorithm)
+    if not fuse_binaries or user.kind() not in BINARIES:
+        return None
+    if user.kind() == "aten::add" and ir.constant_of(user.inputsAt(2)) != 1:
+        return None
+    other = user.inputsAt(1 if user.inputsAt(0) == linear.output() else 0)
+    if other.type().kind() != "TensorType" or other.node().kind() == "prim::Constant":
+        return None
+    return Fusion(user, BINARIES[user.kind()], other=other)
+
+
+def _reading_one_input(linears: list[ir.Node], *, join: bool) -> Iterator[list[ir.Node]]:
+    """Yield groups of layers that read one input, each of which may run where its first does."""
+    groups: dict[tuple[int, bool], list[ir.Node]] = {}
     for node in linears:
-        has_bias = constant_tensor(node.inputsAt(2)) is not None
+        has_bias = ir.constant_tensor(node.inputsAt(2)) is not None
         groups.setdefault((node.inputsAt(0).unique(), has_bias), []).append(node)
     for first, *others in groups.values():
-        movable = [node for node in others if boldly and moves_safely(first, node)]
+        movable = [node for node in others if join and ir.moves_safely(first, node)]
         yield [first, *movable]
         yield from ([node] for node in others if node not in movable)
 
 
-def _fuse_activation(packed: PackedGraph, linear: Node) -> bool:
-    user = only_user(linear.output())
-    if user is None or user.kind() not in ACTIVATIONS or not moves_safely(linear, user):
-        return False
-    form = constant_of(user.inputsAt(1)) if user.kind() == "aten::gelu" else "none"
-    template = _UNARY.format(function=ACTIVATIONS[user.kind()], form=form)
-    _replace(packed, user, linear, template)
-    return True
-
-
-def _fuse_binary(packed: PackedGraph, linear: Node) -> bool:
-    user = only_user(linear.output())
-    if user is None or user.kind() not in BINARIES or not moves_safely(linear, user):
-        return False
-    if user.kind() == "aten::add" and constant_of(user.inputsAt(2)) != 1:
-        return False
-    other = user.inputsAt(1 if user.inputsAt(0) == linear.output() else 0)
-    if other.type().kind() != "TensorType" or other.node().kind() == "prim::Constant":
-        return False
-    _replace(packed, user, linear, _BINARY.format(function=BINARIES[user.kind()]), other)
-    return True
-
-
-def _replace(packed: PackedGraph, last: Node, linear: Node, template: str, *others: Value) -> None:
-    """Puts an operator on the packed weight of a layer where `last` is."""
-    given, _, bias = linear.inputs()
-    vector = insert_constant(packed.graph, last, packed.weights.cast(constant_tensor(bias)))
-    value = packed.input_for([weight_of(linear)])
-    output = insert(packed.graph, last, template, given, value, vector, *others)
-    last.output().replaceAllUsesWith(output)
-
-
-def _replace_joined(packed: PackedGraph, linears: list[Node]) -> None:
-    """Puts one operator for layers that read the same input."""
-    plain = _UNARY.format(function="none", form="none")
-    first, graph = linears[0], packed.graph
-    if len(linears) == 1:
-        _replace(packed, first, first, plain)
-        return
-    biases = [constant_tensor(node.inputsAt(2)) for node in linears]
+def bias_of(linears: Sequence[ir.Node]) -> torch.Tensor | None:
+    """Return the concatenated biases `[out]` of layers of which all have one, or none."""
+    biases = [ir.constant_tensor(node.inputsAt(2)) for node in linears]
     vectors = [each for each in biases if each is not None]
-    bias = insert_constant(
-        graph, first, packed.weights.cast(torch.cat(vectors) if vectors else None)
+    return concatenate(vectors) if vectors else None
+
+
+def _insert_layer(
+    edited: EditedGraph, weights: PackedWeights, linears: Sequence[ir.Node], fusion: Fusion
+) -> ir.Value:
+    graph, last = edited.graph, fusion.last
+    bias = bias_of(linears)
+    bias = bias if bias is None else bias.to(weights.dtype)
+    vector = ir.insert_constant(graph, last, bias)
+    weight = edited.input_for(weights.pack([weight_of(node) for node in linears]))
+    others = () if fusion.other is None else (fusion.other,)
+    template = (_BINARY if others else _UNARY).format(
+        function=fusion.function, algorithm=fusion.algorithm
     )
-    weight = packed.input_for([weight_of(node) for node in linears])
-    split(graph, insert(graph, first, plain, first.inputsAt(0), weight, bias), linears)
+    return ir.insert(graph, last, template, linears[0].inputsAt(0), weight, vector, *others)
 
 
-def split(graph: Graph, joined: Value, linears: list[Node]) -> None:
-    """Gives each layer's readers their part of what the layers give as one."""
+def _split(graph: ir.Graph, joined: ir.Value, linears: list[ir.Node]) -> None:
+    """Give each layer's readers its slice of the output of one operator for all layers."""
     if len(linears) == 1:
         linears[0].output().replaceAllUsesWith(joined)
         return
     start = 0
     for node in linears:
         end = start + len(weight_of(node))
-        bounds = (insert_constant(graph, linears[0], at) for at in (start, end))
-        node.output().replaceAllUsesWith(insert(graph, linears[0], _PART, joined, *bounds))
+        bounds = (ir.insert_constant(graph, linears[0], at) for at in (start, end))
+        node.output().replaceAllUsesWith(ir.insert(graph, linears[0], _SLICE, joined, *bounds))
         start = end
+
+
+def is_binary(layer: ir.Node) -> bool:
+    """Tell whether a packed layer takes a second operand, before its weight."""
+    return layer.inputsAt(4).type().kind() == "StringType"

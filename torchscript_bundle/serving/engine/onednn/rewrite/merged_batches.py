@@ -1,31 +1,21 @@
-"""One graph for several batches, each padded to its own length, whose linear layers run as one.
+"""Run several batches, each padded to its own length, in one graph with common linear layers.
 
-A linear layer works token by token, so that it may take the tokens of all batches at once: its
-weights are read once, and its product is large. Everything else, attention above all, runs batch by
-batch as the model wrote it, and meets no more padding than its own batch has.
+A linear layer works token by token, so it can take the tokens of all batches at once: its weights
+are read once, and the product is large. Everything else, attention above all, runs batch by batch,
+and meets no padding but that of its own batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 
 from torchscript_bundle.serving.engine.comparison import NotPackedError
-from torchscript_bundle.serving.engine.onednn.find.linears import is_packable, packable
-from torchscript_bundle.serving.engine.onednn.graph_editing import (
-    Graph,
-    Node,
-    Value,
-    all_nodes,
-    constant_of,
-    constant_tensor,
-    insert,
-    insert_constant,
-    writes,
-)
+from torchscript_bundle.serving.engine.onednn import ir
+from torchscript_bundle.serving.engine.onednn.find.linears import is_packable, packable_linears
 from torchscript_bundle.serving.engine.onednn.rewrite.linear_fusion import ACTIVATIONS, BINARIES
 
 LAYER_NORM = "aten::layer_norm"
@@ -37,27 +27,20 @@ _FLAT = """graph(%input):
   %output : Tensor = aten::reshape(%input, %shape)
   return (%output)"""
 
-_ROWS = """graph(%input):
+_END = """graph(%start : int, %input):
   %first : int = prim::Constant[value=0]()
   %rows : int = aten::size(%input, %first)
-  return (%rows)"""
+  %end : int = aten::add(%start, %rows)
+  return (%end)"""
 
-_SUM = """graph(%one : int, %other : int):
-  %sum : int = aten::add(%one, %other)
-  return (%sum)"""
-
-_LEAD = """graph(%input):
-  %start : int = prim::Constant[value=0]()
-  %end : int = prim::Constant[value=-1]()
-  %step : int = prim::Constant[value=1]()
+_LEAD = f"""graph(%input):
+  {ir.constants(start=0, end=-1, step=1)}
   %shape : int[] = aten::size(%input)
   %lead : int[] = aten::slice(%shape, %start, %end, %step)
   return (%lead)"""
 
-_PART = """graph(%rows, %start : int, %end : int, %lead : int[]):
-  %first : int = prim::Constant[value=0]()
-  %one : int = prim::Constant[value=1]()
-  %last : int = prim::Constant[value=-1]()
+_PART = f"""graph(%rows, %start : int, %end : int, %lead : int[]):
+  {ir.constants(first=0, one=1, last=-1)}
   %features : int = aten::size(%rows, %last)
   %tail : int[] = prim::ListConstruct(%features)
   %shape : int[] = aten::add(%lead, %tail)
@@ -66,168 +49,151 @@ _PART = """graph(%rows, %start : int, %end : int, %lead : int[]):
   return (%output)"""
 
 
-def join_batches(graph: Graph, count: int, boldly: bool) -> Graph:
-    """A graph that takes the arguments of `count` batches one after the other.
+def merge_batches(graph: ir.Graph, count: int, *, assume_same_shape: bool) -> ir.Graph:
+    """Return a graph that takes the arguments of `count` batches, and returns a tuple of outputs.
 
     Args:
-        graph: of one batch, with linear layers as `aten::linear`. It is left as it is.
-        count: of batches.
-        boldly: also takes the two values of a sum or product to have as many rows as each other,
-            as they nearly always have.
-
-    Returns:
-        A graph that gives a tuple of what `graph` gives for each batch.
+        graph: of one batch, with linear layers as `aten::linear`; it stays as it is.
+        count: number of batches.
+        assume_same_shape: take the operands of a sum or product to have the same number of rows.
 
     Raises:
-        NotPackedError: a linear layer runs in a loop or branch, or something may be written into
-            what batches share.
+        NotPackedError: a linear layer runs in a loop or branch, or an operator may write into what
+            batches have in common.
     """
-    if len(packable(graph)) != sum(map(is_packable, graph.nodes())):
+    if len(packable_linears(graph)) != sum(map(is_packable, graph.nodes())):
         raise NotPackedError("a linear layer runs in a loop or branch")
-    walk = _Walk(torch._C.Graph(), count, boldly)
-    return walk.run(graph)
+    return _Merger(torch._C.Graph(), count, assume_same_shape).run(graph)
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """How rows of all batches stand in one tensor.
+class _MergedRows:
+    """The rows of all batches in one tensor.
 
     Attributes:
-        ends: where each batch's rows begin, and where the last end; `int`.
+        rows: `[all rows, features]`.
+        ends: where each batch's rows begin, and where the last ones end; `int`.
         leads: each batch's dimensions but the last, `int[]`.
     """
 
-    ends: list[Value]
-    leads: list[Value]
-
-
-@dataclass(frozen=True)
-class _Joined:
-    """Rows `[all batches' rows, features]` in one tensor."""
-
-    rows: Value
-    layout: _Layout
+    rows: ir.Value
+    ends: list[ir.Value]
+    leads: list[ir.Value]
 
 
 @dataclass
-class _Walk:
-    """One walk over a graph, which writes another.
+class _Merger:
+    """One walk over the graph of one batch, which writes the graph of several.
 
     Attributes:
-        graph: the other.
-        count: of batches.
-        boldly: as in `join_batches`.
-        values: for each batch, a value of the first graph -> what it is for this batch.
-        joined: a value of the first graph -> what it is for all batches.
+        values: for each batch, the number of a value in the graph of one -> its value here.
+        merged: the number of a value in the graph of one -> its rows in all batches.
     """
 
-    graph: Graph
+    graph: ir.Graph
     count: int
-    boldly: bool
-    values: list[dict[int, Value]] = field(default_factory=list)
-    joined: dict[int, _Joined] = field(default_factory=dict)
+    assume_same_shape: bool
+    values: list[dict[int, ir.Value]] = field(default_factory=list)
+    merged: dict[int, _MergedRows] = field(default_factory=dict)
 
-    def run(self, source: Graph) -> Graph:
+    def run(self, source: ir.Graph) -> ir.Graph:
         for _ in range(self.count):
-            self.values.append({each.unique(): self._input(each) for each in source.inputs()})
+            self.values.append({})
+            for given in source.inputs():
+                value = self.values[-1][given.unique()] = self.graph.addInput()
+                value.setType(given.type())
         self.graph.setInsertPoint(self.graph.return_node())
         for node in source.nodes():
             self._visit(node)
         for batch in range(self.count):
             for output in source.outputs():
-                self.graph.registerOutput(self._of(batch, output))
+                self.graph.registerOutput(self._value(batch, output))
         self.graph.makeMultiOutputIntoTuple()
         return self.graph
 
-    def _input(self, original: Value) -> Value:
-        value = self.graph.addInput()
-        value.setType(original.type())
-        return value
-
-    def _visit(self, node: Node) -> None:
+    def _visit(self, node: ir.Node) -> None:
         if node.kind() == "prim::Constant":
             constant = self._clone(node, lambda value: value).output()
             for values in self.values:
                 values[node.output().unique()] = constant
         elif is_packable(node) or self._works_on_rows(node):
-            self.joined[node.output().unique()] = self._at_once(node)
-        elif self.joined and any(map(writes, [node, *_inside(node)])):
+            self.merged[node.output().unique()] = self._run_once(node)
+        elif self.merged and any(map(ir.writes, (node, *ir.nodes_inside(node)))):
             raise NotPackedError(f"{node.kind()} may write into what batches share")
         else:
             for batch in range(self.count):
-                outputs = self._clone(node, partial(self._of, batch)).outputs()
+                outputs = self._clone(node, partial(self._value, batch)).outputs()
                 pairs = zip(node.outputs(), outputs, strict=True)
                 self.values[batch].update({old.unique(): new for old, new in pairs})
 
-    def _works_on_rows(self, node: Node) -> bool:
-        """Whether an operator takes joined rows, and gives each what it gives it alone."""
+    def _works_on_rows(self, node: ir.Node) -> bool:
+        """Tell whether an operator may take merged rows, since it computes each row by itself."""
         inputs = list(node.inputs())
-        joined = [each for each in inputs if each.unique() in self.joined]
-        others = [each for each in inputs if not (each in joined or _is_of_features(each))]
+        merged = [each for each in inputs if each.unique() in self.merged]
+        others = [each for each in inputs if not (each in merged or _is_of_features(each))]
+        if not merged:
+            return False
         if node.kind() in BINARIES:
-            same = self.boldly and all(map(_is_computed_tensor, others))
-            return bool(joined) and (same or (len(joined) == 1 and not others))
+            same = self.assume_same_shape and all(map(_is_computed_tensor, others))
+            return same or (len(merged) == 1 and not others)
         if node.kind() == LAYER_NORM:
-            shape = constant_of(node.inputsAt(1))
-            return bool(joined) and not others and isinstance(shape, list) and len(shape) == 1
-        return bool(joined) and not others and node.kind() in ACTIVATIONS
+            shape = ir.constant_of(node.inputsAt(1))
+            return not others and isinstance(shape, list) and len(shape) == 1
+        return not others and node.kind() in ACTIVATIONS
 
-    def _at_once(self, node: Node) -> _Joined:
-        """An operator, once for all batches."""
-        layouts = []
+    def _run_once(self, node: ir.Node) -> _MergedRows:
+        """Write an operator once for all batches."""
+        read = []
 
-        def rows_of(value: Value) -> Value:
+        def rows_of(value: ir.Value) -> ir.Value:
             if value.node().kind() == "prim::Constant":
                 return self.values[0][value.unique()]
-            if value.unique() not in self.joined:
-                self.joined[value.unique()] = self._join(value)
-            layouts.append(self.joined[value.unique()].layout)
-            return self.joined[value.unique()].rows
+            if value.unique() not in self.merged:
+                self.merged[value.unique()] = self._merge(value)
+            read.append(self.merged[value.unique()])
+            return read[-1].rows
 
-        return _Joined(self._clone(node, rows_of).output(), layouts[0])
+        rows = self._clone(node, rows_of).output()
+        return replace(read[0], rows=rows)
 
-    def _join(self, value: Value) -> _Joined:
-        """Puts the rows of all batches into one tensor."""
-        end = self.graph.return_node()
-        parts = [self._of(batch, value) for batch in range(self.count)]
-        flat = [insert(self.graph, end, _FLAT, part) for part in parts]
-        ends = [insert_constant(self.graph, end, 0)]
+    def _merge(self, value: ir.Value) -> _MergedRows:
+        """Concatenate the rows of all batches."""
+        parts = [self._value(batch, value) for batch in range(self.count)]
+        flat = [self._insert(_FLAT, part) for part in parts]
+        ends = [ir.insert_constant(self.graph, self.graph.return_node(), 0)]
         for each in flat:
-            rows = insert(self.graph, end, _ROWS, each)
-            ends.append(insert(self.graph, end, _SUM, ends[-1], rows))
-        leads = [insert(self.graph, end, _LEAD, part) for part in parts]
-        return _Joined(insert(self.graph, end, _cat(self.count), *flat), _Layout(ends, leads))
+            ends.append(self._insert(_END, ends[-1], each))
+        leads = [self._insert(_LEAD, part) for part in parts]
+        return _MergedRows(self._insert(_concatenation(self.count), *flat), ends, leads)
 
-    def _of(self, batch: int, value: Value) -> Value:
-        """What a value is for one batch."""
+    def _value(self, batch: int, value: ir.Value) -> ir.Value:
+        """Return a value of the first graph as it is for one batch."""
         known, key = self.values[batch], value.unique()
         if key not in known:
-            joined, layout = self.joined[key].rows, self.joined[key].layout
-            bounds = layout.ends[batch], layout.ends[batch + 1]
-            end = self.graph.return_node()
-            known[key] = insert(self.graph, end, _PART, joined, *bounds, layout.leads[batch])
+            merged = self.merged[key]
+            part = merged.ends[batch], merged.ends[batch + 1], merged.leads[batch]
+            known[key] = self._insert(_PART, merged.rows, *part)
         return known[key]
 
-    def _clone(self, node: Node, value_of: Callable[[Value], Value]) -> Node:
+    def _insert(self, template: str, *inputs: ir.Value) -> ir.Value:
+        return ir.insert(self.graph, self.graph.return_node(), template, *inputs)
+
+    def _clone(self, node: ir.Node, value_of: Callable[[ir.Value], ir.Value]) -> ir.Node:
         clone = self.graph.createClone(node, value_of)  # type: ignore[attr-defined]
         return self.graph.insertNode(clone)
 
 
-def _inside(node: Node) -> list[Node]:
-    return [each for block in node.blocks() for each in all_nodes(block)]
-
-
-def _is_of_features(value: Value) -> bool:
-    """Whether a value is a constant that means the same for every row."""
-    tensor = constant_tensor(value)
+def _is_of_features(value: ir.Value) -> bool:
+    """Tell whether a value is a constant that is the same for every row."""
+    tensor = ir.constant_tensor(value)
     return value.node().kind() == "prim::Constant" and (tensor is None or tensor.dim() <= 1)
 
 
-def _is_computed_tensor(value: Value) -> bool:
+def _is_computed_tensor(value: ir.Value) -> bool:
     return value.node().kind() != "prim::Constant" and value.type().kind() == "TensorType"
 
 
-def _cat(count: int) -> str:
+def _concatenation(count: int) -> str:
     names = ", ".join(f"%part{number}" for number in range(count))
     return f"""graph({names}):
   %dimension : int = prim::Constant[value=0]()

@@ -8,14 +8,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.serving.engine.onednn.helpers import assert_packed_equals, reload
-from torchscript_bundle.jit.compilation import trace
+from tests.serving.engine.onednn.helpers import (
+    assert_packed_equals,
+    floats,
+    function_of,
+    packed_layers,
+    reload_traced,
+    vectors,
+)
 from torchscript_bundle.serving.engine.onednn import pack
+from torchscript_bundle.serving.engine.onednn.ir import all_nodes
 
+#: What follows a layer, and oneDNN's name of it.
 AFTER: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "alone": lambda y, x: y,
+    "none": lambda y, x: y,
     "gelu": lambda y, x: torch.nn.functional.gelu(y),
-    "sum": lambda y, x: y + x,
+    "add": lambda y, x: y + x,
 }
 
 
@@ -32,9 +40,14 @@ class Layer(torch.nn.Module):
 @pytest.mark.parametrize("after", AFTER)
 @pytest.mark.parametrize("shape", [(), (1,), (3,)], ids=["2d", "3d", "3d-tokens"])
 def test_any_number_of_rows(after: str, shape: tuple[int, ...], tmp_path: Path) -> None:
-    inputs = [(torch.randn(rows, *shape, 32),) for rows in (1, 2, 3, 4, 5, 9)]
-    module = reload(trace(Layer(after).eval(), inputs[1]), tmp_path / "module.pt")
-    assert_packed_equals(pack(module, inputs[:2]), module, inputs)
+    inputs = vectors(*((rows, *shape) for rows in (1, 2, 3, 4, 5, 9)))
+    module = reload_traced(Layer(after), inputs[1], tmp_path)
+    packed = pack(module, inputs[:2])
+    assert_packed_equals(packed, module, inputs)
+    assert packed_layers(packed) == [after]
+    kinds = [node.kind() for node in all_nodes(function_of(packed).function.graph)]  # type: ignore[attr-defined]
+    # Around the layer, and around each operand that is repeated, one way or the other.
+    assert kinds.count("prim::If") == (3 if after == "add" else 2)
 
 
 class Shared(torch.nn.Module):
@@ -49,6 +62,6 @@ class Shared(torch.nn.Module):
 
 
 def test_row_that_is_added_to_all_stays_one(tmp_path: Path) -> None:
-    inputs = [(torch.randn(rows, 32), torch.randn(1, 32)) for rows in (1, 3, 6)]
-    module = reload(trace(Shared().eval(), inputs[1]), tmp_path / "module.pt")
+    inputs = [(floats(rows, 32), floats(1, 32, seed=1)) for rows in (1, 3, 6)]
+    module = reload_traced(Shared(), inputs[1], tmp_path)
     assert_packed_equals(pack(module, inputs[:2]), module, inputs)

@@ -1,42 +1,42 @@
-"""Batches that share a pass get what each gets alone, and are apart where they cannot share one."""
+"""Merged batches get what each gets alone, and are apart where they cannot be merged."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from tests.cpu import needs_bfloat16, needs_int8
-from tests.serving.engine.onednn.helpers import apart, ids, reload
-from tests.serving.engine.onednn.int8.test_int8 import bert, distilbert, gpt2, roberta
-from tests.serving.engine.onednn.test_architectures import (
+from tests.serving.engine.onednn.helpers import apart, floats, ids, load, reload
+from tests.serving.engine.onednn.models import (
     DYNAMIC,
-    Logits,
+    Make,
     albert,
+    bert,
+    distilbert,
+    gpt2,
     llama,
-    load,
+    load_model,
+    roberta,
 )
-from torchscript_bundle.jit import tracing
-from torchscript_bundle.jit.compilation import trace
-from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.artifact import MODULE_FILE, Bundle
 from torchscript_bundle.serving.engine.onednn import Packed, calibrate, pack, pack_int8
+from torchscript_bundle.serving.engine.onednn.find import find_layers
 from torchscript_bundle.serving.engine.onednn.find.linears import is_packable
 from torchscript_bundle.serving.engine.onednn.frozen_graphs import frozen_graphs
-from torchscript_bundle.serving.engine.onednn.rewrite.merged_batches import join_batches
+from torchscript_bundle.serving.engine.onednn.rewrite.merged_batches import merge_batches
 
 Artifact = Callable[[str], Path]
 COUNTS = (2, 4)
-#: Of batches that share a pass; none was compared when the module was packed.
+#: Of merged batches; none was compared when the module was packed.
 SHAPES = [(3, 17), (1, 9), (5, 64), (2, 33)]
 SINGLE = [(1, 17), (1, 9), (1, 64), (1, 33)]
 
 
-def assert_joined_equals_apart(
+def assert_merged_equals_apart(
     packed: Packed, inputs: int, tolerance: float, shapes: list[tuple[int, int]] = SHAPES
 ) -> None:
     """Fails unless each batch gets what it gets in a pass of its own."""
@@ -51,51 +51,42 @@ def assert_joined_equals_apart(
 
 
 @pytest.mark.parametrize("name", DYNAMIC)
-def test_batches_that_share_a_pass(artifact: Artifact, name: str) -> None:
-    module, bundle = load(artifact(name)), Bundle.load(artifact(name))
+def test_batches_of_any_shape(artifact: Artifact, name: str) -> None:
+    module, bundle = load(artifact(name) / MODULE_FILE), Bundle.load(artifact(name))
     inputs = len(bundle.inputs)
     rows = 3 if bundle.dynamic_batch else 1
     packed = pack(module, [ids(1, 8, inputs), ids(rows, 12, inputs)], counts=COUNTS)
     shapes = SHAPES if bundle.dynamic_batch else SINGLE
-    assert_joined_equals_apart(packed, inputs, 1e-5, shapes)
-
-
-def saved(make: Callable[[], Any], folder: Path) -> torch.jit.ScriptModule:
-    torch.manual_seed(0)
-    with tracing.record_tracer_warnings(), warnings.catch_warnings():
-        tracing.save(trace(Logits(make()).eval(), ids(2, 16)), folder / "model.pt")
-    module = tracing.load(folder / "model.pt", torch.device("cpu"))
-    module.eval()
-    return module
+    assert_merged_equals_apart(packed, inputs, 1e-5, shapes)
 
 
 @needs_bfloat16
 @pytest.mark.parametrize("make", [albert, llama, bert, gpt2])
-def test_bfloat16(make: Callable[[], Any], tmp_path: Path) -> None:
-    module = saved(make, tmp_path)
+def test_bfloat16(make: Make, tmp_path: Path) -> None:
+    module = load_model(make, tmp_path)
     packed = pack(module, [ids(1, 8), ids(3, 12)], torch.bfloat16, COUNTS)
-    assert_joined_equals_apart(packed, 2, 2e-2)
+    assert_merged_equals_apart(packed, 2, 2e-2)
 
 
 @needs_int8
 @pytest.mark.parametrize("make", [bert, roberta, distilbert, gpt2])
-def test_int8(make: Callable[[], Any], tmp_path: Path) -> None:
-    """Scales are fixed, so that one rounding step is the most that the company changes."""
-    module = saved(make, tmp_path)
+def test_int8(make: Make, tmp_path: Path) -> None:
+    """Scales are fixed, so that company changes a number by one rounding step at most."""
+    module = load_model(make, tmp_path)
     calibration = calibrate(module, [ids(1, length) for length in range(4, 64, 4)])
     packed = pack_int8(module, [ids(1, 8), ids(3, 12)], calibration, COUNTS)
-    assert_joined_equals_apart(packed, 2, 1e-3)
+    assert_merged_equals_apart(packed, 2, 1e-3)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2"])
 def test_linear_layers_run_once_for_all_batches(artifact: Artifact, name: str) -> None:
-    module = load(artifact(name))
-    graph = frozen_graphs(module, ["forward"])["forward"]
+    graph = frozen_graphs(load(artifact(name) / MODULE_FILE), ["forward"])["forward"]
+    find_layers(graph)
     layers = sum(map(is_packable, graph.nodes()))
-    joined = join_batches(graph, 4, boldly=True)
-    assert sum(map(is_packable, joined.nodes())) == layers > 8
+    merged = merge_batches(graph, 4, assume_same_shape=True)
+    assert sum(map(is_packable, merged.nodes())) == layers > 8
     norms = [
-        sum(node.kind() == "aten::layer_norm" for node in each.nodes()) for each in (graph, joined)
+        sum(node.kind() == "aten::layer_norm" for node in each.nodes()) for each in (graph, merged)
     ]
     # One stands before any linear layer, so that each batch has its own.
     assert norms[1] == norms[0] + 3
@@ -134,27 +125,32 @@ class ByBatch(Branch):
         return (tokens + self.layer(tokens.mean(dim=1, keepdim=True)),)
 
 
+def two_batches() -> list[tuple[torch.Tensor]]:
+    return [(floats(1, 4, 8),), (floats(3, 5, 8, seed=1),)]
+
+
 @pytest.mark.parametrize(
     ("module", "reason"),
-    [(Branch(), "runs in a loop or branch"), (InPlace(), "may write into what batches share")],
+    [
+        (Branch, "a linear layer runs in a loop or branch"),
+        (InPlace, "aten::copy_ may write into what batches share"),
+    ],
 )
-def test_batches_that_could_not_be_told_apart_are_passes_of_their_own(
-    module: torch.nn.Module, reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_batches_that_could_not_be_told_apart_are_not_merged(
+    module: type[Branch], reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    loaded = reload(module, tmp_path / "module.pt")
-    packed = pack(loaded, [(torch.randn(1, 4, 8),), (torch.randn(3, 5, 8),)], counts=COUNTS)
+    packed = pack(reload(module(), tmp_path / "module.pt"), two_batches(), counts=COUNTS)
     assert packed.reason is None
     assert not packed.joined
-    assert f"each batch is a pass of its own: {reason}" in caplog.text or reason in caplog.text
+    assert caplog.messages == [f"each batch is a pass of its own: {reason}"]
 
 
-@pytest.mark.parametrize("module", [ByNumber(), ByBatch()])
-def test_what_is_a_batch_s_own_stays_so(module: torch.nn.Module, tmp_path: Path) -> None:
-    loaded = reload(module, tmp_path / "module.pt")
-    examples = [(torch.randn(1, 4, 8),), (torch.randn(3, 5, 8),)]
-    packed = pack(loaded, examples, counts=(2,))
+@pytest.mark.parametrize("module", [ByNumber, ByBatch])
+def test_what_is_a_batch_s_own_stays_so(module: type[Branch], tmp_path: Path) -> None:
+    loaded = reload(module(), tmp_path / "module.pt")
+    packed = pack(loaded, two_batches(), counts=(2,))
     assert packed.reason is None
-    batches = [(torch.randn(2, 3, 8),), (torch.randn(4, 7, 8),)]
+    batches = [(floats(2, 3, 8),), (floats(4, 7, 8, seed=1),)]
     with torch.inference_mode():
         found = packed.joined[2](*chain.from_iterable(batches))
         for one, each in zip(batches, found, strict=True):

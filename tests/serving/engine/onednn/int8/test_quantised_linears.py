@@ -9,59 +9,35 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    DistilBertConfig,
-    DistilBertForSequenceClassification,
-    GPT2Config,
-    GPT2ForSequenceClassification,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-)
 
 from tests.cpu import needs_int8
-from tests.serving.engine.onednn.helpers import PAD, apart, ids, reload
-from tests.serving.engine.onednn.int8.test_calibration import SAMPLES, Feedforward, load
-from tests.serving.engine.onednn.test_architectures import Logits
-from torchscript_bundle.jit import tracing
-from torchscript_bundle.jit.compilation import trace
+from tests.serving.engine.onednn.helpers import apart, floats, ids, reload, reload_traced, vectors
+from tests.serving.engine.onednn.models import (
+    Feedforward,
+    Make,
+    bert,
+    distilbert,
+    gpt2,
+    load_model,
+    roberta,
+)
 from torchscript_bundle.serving.engine.onednn import Packed, calibrate, pack_int8
-from torchscript_bundle.serving.engine.onednn.int8 import int8_fusion as fusions
-from torchscript_bundle.serving.engine.onednn.int8 import quantised_weights as weights
+from torchscript_bundle.serving.engine.onednn.int8 import quantised_linears, quantised_weights
 from torchscript_bundle.serving.engine.onednn.int8.quantised_weights import Quantisation
 
 #: Of the logits' scale: less than one step of an activation makes, and far less than the 0.02 that
 #: scales taken from the batch at hand make.
 STEP = 1e-3
-SIZES = {"num_hidden_layers": 2, "num_attention_heads": 4, "initializer_range": 0.1}
-WIDTHS = {"hidden_size": 64, "intermediate_size": 256, "vocab_size": 300, "pad_token_id": PAD}
+MODELS: list[Make] = [bert, roberta, distilbert, gpt2]
 
 
-def bert() -> Any:
-    return BertForSequenceClassification(BertConfig(**SIZES, **WIDTHS))
+def samples() -> list[tuple[torch.Tensor, ...]]:
+    """What modules are calibrated on, and compared."""
+    return vectors((1, 4), (1, 9))
 
 
-def roberta() -> Any:
-    return RobertaForSequenceClassification(RobertaConfig(**SIZES, **WIDTHS))
-
-
-def distilbert() -> Any:
-    config = DistilBertConfig(
-        **SIZES, dim=64, hidden_dim=256, vocab_size=300, pad_token_id=PAD, n_layers=2, n_heads=4
-    )
-    return DistilBertForSequenceClassification(config)
-
-
-def gpt2() -> Any:
-    """Its layers are Conv1D, its GELU is spelled out, and it reads left to right."""
-    config = GPT2Config(
-        n_embd=64, n_layer=2, n_head=4, vocab_size=300, pad_token_id=PAD, initializer_range=0.1
-    )
-    return GPT2ForSequenceClassification(config)
-
-
-MODELS = [bert, roberta, distilbert, gpt2]
+def load(folder: Path, module: torch.nn.Module) -> torch.jit.ScriptModule:
+    return reload_traced(module, samples()[0], folder)
 
 
 @pytest.fixture(scope="module", params=MODELS, ids=lambda make: make.__name__)
@@ -69,14 +45,9 @@ def both(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[torch.jit.ScriptModule, Packed]:
     """A model as saved, and in int8."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("int8") / "model.pt"
-    with tracing.record_tracer_warnings():
-        tracing.save(trace(Logits(request.param()).eval(), ids(2, 16)), path)
-    module = tracing.load(path, torch.device("cpu"))
-    module.eval()
-    samples = [ids(1, length) for length in range(4, 64, 4)]
-    packed = pack_int8(module, [samples[2], ids(3, 12)], calibrate(module, samples))
+    module = load_model(request.param, tmp_path_factory.mktemp("int8"))
+    texts = [ids(1, length) for length in range(4, 64, 4)]
+    packed = pack_int8(module, [texts[2], ids(3, 12)], calibrate(module, texts))
     assert packed.reason is None
     return module, packed
 
@@ -110,7 +81,7 @@ def exact(module: Feedforward, x: torch.Tensor, up: Quantisation, down: Quantisa
     """The block with its numbers rounded one by one, in float64."""
 
     def rounded(x: torch.Tensor, by: Quantisation) -> torch.Tensor:
-        return ((x / by.scale).round() + by.zero).clamp(0, 255).sub(by.zero) * by.scale
+        return ((x / by.scale).round() + by.zero_point).clamp(0, 255).sub(by.zero_point) * by.scale
 
     def weight(layer: torch.nn.Linear) -> torch.Tensor:
         scales = layer.weight.double().abs().amax(dim=1, keepdim=True) / 127
@@ -127,10 +98,10 @@ def test_equals_rounding_by_hand(tmp_path: Path) -> None:
     """Also where inputs reach further than the samples did."""
     eager = Feedforward().eval()
     module = load(tmp_path, eager)
-    calibration = calibrate(module, SAMPLES)
-    packed = pack_int8(module, SAMPLES, calibration)
+    calibration = calibrate(module, samples())
+    packed = pack_int8(module, samples(), calibration)
     read = [Quantisation.of_range(each.low or 0, each.high or 0) for each in calibration.layers]
-    x = torch.randn(2, 50, 32) * torch.logspace(0, 1, 50)[:, None]
+    x = floats(2, 50, 32) * torch.logspace(0, 1, 50)[:, None]
     with torch.no_grad():
         expected, actual = exact(eager, x, *read), packed(x)[0]
     # A sum in another order may tip a few numbers over to the next step.
@@ -140,16 +111,16 @@ def test_equals_rounding_by_hand(tmp_path: Path) -> None:
 @needs_int8
 def test_far_reaching_channels_are_divided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(tmp_path, Feedforward(reach=50.0))
-    x = torch.randn(2, 50, 32)
-    smoothed = calibrate(module, SAMPLES)
+    x = floats(2, 50, 32)
+    smoothed = calibrate(module, samples())
     monkeypatch.setattr(
         "torchscript_bundle.serving.engine.onednn.int8.smoothing.GAIN", float("inf")
     )
-    plain = calibrate(module, SAMPLES)
+    plain = calibrate(module, samples())
     assert plain.layers[0].divisors is None
     with torch.no_grad():
         errors = [
-            float((pack_int8(module, SAMPLES, each)(x)[0] - module(x)[0]).square().mean())
+            float((pack_int8(module, samples(), each)(x)[0] - module(x)[0]).square().mean())
             for each in (smoothed, plain)
         ]
     assert errors[0] < errors[1] / 2
@@ -160,15 +131,15 @@ def operators(packed: Packed) -> list[str]:
         torch.inference_mode(),
         torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile,
     ):
-        packed(*SAMPLES[0])
+        packed(*samples()[0])
     return [event.name for event in profile.events() or []]
 
 
 @needs_int8
-def test_between_layers_numbers_stay_uint8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_between_layers_numbers_stay_uint8(tmp_path: Path) -> None:
     module = load(tmp_path, Feedforward())
-    packed = pack_int8(module, SAMPLES, calibrate(module, SAMPLES))
-    packed(*SAMPLES[0])
+    packed = pack_int8(module, samples(), calibrate(module, samples()))
+    packed(*samples()[0])
     found = operators(packed)
     assert found.count("aten::quantize_per_tensor") == 1
     assert found.count("onednn::qlinear_pointwise") == 2
@@ -186,10 +157,10 @@ def test_layers_that_read_the_same_share_one_operator(tmp_path: Path) -> None:
             return tuple(layer(x) for layer in self.layers)
 
     module = load(tmp_path, Three())
-    packed = pack_int8(module, SAMPLES, calibrate(module, SAMPLES))
+    packed = pack_int8(module, samples(), calibrate(module, samples()))
     assert packed.reason is None
     with torch.inference_mode():
-        expected, actual = module(*SAMPLES[1]), packed(*SAMPLES[1])
+        expected, actual = module(*samples()[1]), packed(*samples()[1])
     assert apart(expected, actual) < 0.05
     # Two outputs are not worth int8: exact but for the order of sums.
     assert apart(expected[3:], actual[3:]) < 1e-6
@@ -211,49 +182,58 @@ def test_loops_and_branches_that_did_not_run(tmp_path: Path) -> None:
             return (x,)
 
     loaded = reload(Steps(), tmp_path / "module.pt")
-    calibration = calibrate(loaded, [(*each, True) for each in SAMPLES])
+    calibration = calibrate(loaded, [(*each, True) for each in samples()])
     assert [each.low is None for each in calibration.layers] == [False, True]
-    packed = pack_int8(loaded, [(*each, True) for each in SAMPLES], calibration)
+    packed = pack_int8(loaded, [(*each, True) for each in samples()], calibration)
     assert packed.reason is None
-    x = torch.randn(2, 4, 32)
+    x = floats(2, 4, 32)
     with torch.inference_mode():
         assert apart(loaded(x, True), packed(x, True)) < 0.1
         assert apart(loaded(x, False), packed(x, False)) < 1e-5
 
 
+@needs_int8
 def test_no_warning_reaches_the_log(tmp_path: Path) -> None:
+    """torch warns of quint8 once in a process, which may have been in another test."""
     module = load(tmp_path, Feedforward())
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        packed = pack_int8(module, SAMPLES, calibrate(module, SAMPLES))
-        packed(*SAMPLES[0])
-    assert [each.message for each in caught if "quint8" in str(each.message)] == []
+    calibration = calibrate(module, samples())
+    torch.set_warn_always(True)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.quantize_per_tensor(torch.ones(1), 1.0, 0, torch.quint8)
+            assert "quantize_per_tensor" in str(caught.pop().message)
+            packed = pack_int8(module, samples(), calibration)
+    finally:
+        torch.set_warn_always(False)
+    assert packed.reason is None
+    assert [str(each.message) for each in caught] == []
 
 
 def test_cpu_without_int8_instructions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     module = load(tmp_path, Feedforward())
-    calibration = calibrate(module, SAMPLES)
+    calibration = calibrate(module, samples())
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    packed = pack_int8(module, SAMPLES, calibration)
+    packed = pack_int8(module, samples(), calibration)
     assert "VNNI" in str(packed.reason)
     assert [each.levelno for each in caplog.records] == [logging.WARNING]
-    assert torch.equal(packed(*SAMPLES[0])[0], module(*SAMPLES[0])[0])
+    assert torch.equal(packed(*samples()[0])[0], module(*samples()[0])[0])
 
 
 def test_torch_without_the_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(tmp_path, Feedforward())
-    calibration = calibrate(module, SAMPLES)
-    monkeypatch.setattr(weights, "OPERATORS", ("onednn::qlinear_of_tomorrow",))
-    assert "no onednn::qlinear_of_tomorrow" in str(pack_int8(module, SAMPLES, calibration).reason)
+    calibration = calibrate(module, samples())
+    monkeypatch.setattr(quantised_weights, "OPERATORS", ("onednn::qlinear_of_tomorrow",))
+    assert "no onednn::qlinear_of_tomorrow" in str(pack_int8(module, samples(), calibration).reason)
 
 
 @needs_int8
 def test_nothing_worth_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load(tmp_path, Feedforward())
-    monkeypatch.setattr(fusions, "FEWEST_OUTPUTS", 1000)
-    packed = pack_int8(module, SAMPLES, calibrate(module, SAMPLES))
+    monkeypatch.setattr(quantised_linears, "FEWEST_OUTPUTS", 1000)
+    packed = pack_int8(module, samples(), calibrate(module, samples()))
     assert "no linear layer that is worth int8" in str(packed.reason)
 
 
@@ -270,8 +250,8 @@ def test_output_that_others_read_too(tmp_path: Path) -> None:
             middle = torch.relu(self.one(x))
             return self.two(middle), middle
 
-    module = reload(trace(Twice().eval(), SAMPLES[0]), tmp_path / "module.pt")
-    packed = pack_int8(module, SAMPLES, calibrate(module, SAMPLES))
+    module = load(tmp_path, Twice())
+    packed = pack_int8(module, samples(), calibrate(module, samples()))
     assert packed.reason is None
     with torch.inference_mode():
-        assert apart(module(*SAMPLES[1]), packed(*SAMPLES[1])) < 0.05
+        assert apart(module(*samples()[1]), packed(*samples()[1])) < 0.05

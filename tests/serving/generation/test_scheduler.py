@@ -16,8 +16,9 @@ from tests.serving.generation.helpers import Written, answer_all, ask, post
 from tests.serving.helpers import change
 from torchscript_bundle.serving.api.http import HttpResponse
 from torchscript_bundle.serving.artifact import Bundle
-from torchscript_bundle.serving.generation import turns
-from torchscript_bundle.serving.generation.estimates import Pace
+from torchscript_bundle.serving.engine.pace import FadingMean
+from torchscript_bundle.serving.generation import request_queue
+from torchscript_bundle.serving.generation.estimates import GenerationPace
 from torchscript_bundle.serving.generation.generation_service import GenerationService
 
 TEXTS = ("The film was long and the ending", "cold soup", "a", "It works as described", "Café", "x")
@@ -36,8 +37,8 @@ def test_answers_are_the_same_however_often_rows_change(
 ) -> None:
     """Two rows for six requests, and a turn is over after each token."""
     service = small(written, name, tmp_path / "small")
-    monkeypatch.setattr(turns, "LONGEST_TURN", 0.0)
-    monkeypatch.setattr(turns, "SHORTEST_TURN", 0.0)
+    monkeypatch.setattr(request_queue, "LONGEST_TURN", 0.0)
+    monkeypatch.setattr(request_queue, "SHORTEST_TURN", 0.0)
     sampled = {"temperature": 1.5, "top_k": 50, "repetition_penalty": 1.2, "details": True}
     greedy = [
         post({"inputs": text, "parameters": {"max_new_tokens": 6 + 3 * at, "details": True}})
@@ -48,9 +49,9 @@ def test_answers_are_the_same_however_often_rows_change(
         for at, text in enumerate(TEXTS)
     ]
     paused = []
-    pause = service._engine._rows.pause
+    pause = service._scheduler._batch.pause
     monkeypatch.setattr(
-        service._engine._rows, "pause", lambda answers: (paused.extend(answers), pause(answers))
+        service._scheduler._batch, "pause", lambda answers: (paused.extend(answers), pause(answers))
     )
     together = [json.loads(each.body)[0] for each in answer_all(service, *greedy, *drawn)]
     assert len(paused) > 20
@@ -99,8 +100,8 @@ def test_what_takes_too_long_is_told_so(written: Writers, tmp_path: Path) -> Non
     late, stream = service.open(post(slow)), service.open(post({**slow, "stream": True}))
     assert not isinstance(late, HttpResponse) and not isinstance(stream, HttpResponse)
     service.step()
-    for group in service._engine._turns.groups:
-        group.deadline = 0.0
+    for request in service._scheduler._queue.requests:
+        request.deadline = 0.0
     service.step()
     response = service.finish(late)
     assert response.status == 503
@@ -112,13 +113,13 @@ def test_what_takes_too_long_is_told_so(written: Writers, tmp_path: Path) -> Non
     assert stream.response().status == 200
     late_stream = service.open(post({**slow, "stream": True}))
     assert not isinstance(late_stream, HttpResponse)
-    service._engine._turns.groups[-1].deadline = 0.0
+    service._scheduler._queue.requests[-1].deadline = 0.0
     service.step()
     assert b"was not done in time" in late_stream.events()
 
 
 def a_token_a_second(service: GenerationService) -> None:
-    pace = service._engine.pace = Pace()
+    pace = service._scheduler.pace = GenerationPace()
     for rows in (1, 8):
         pace.add_step(rows, 1.0)
 
@@ -131,7 +132,7 @@ def test_what_cannot_be_done_in_time_is_refused_at_once(written: Writers, tmp_pa
     assert not isinstance(opened[0], HttpResponse), "an answer may end early"
     service.close(opened[0])
     service.step()
-    service._engine.pace.length.add(1, 1)  # those before went on to their ends
+    service._scheduler.pace.add_answer(1, 1)  # those before went on to their ends
     response = service.open(post(long))
     assert isinstance(response, HttpResponse) and (response.status, response.headers) == (413, {})
     assert json.loads(response.body)["error"] == (
@@ -151,9 +152,10 @@ def test_what_cannot_be_done_in_time_is_refused_at_once(written: Writers, tmp_pa
     short = service.open(post({"inputs": "a", "parameters": {"max_new_tokens": 2}}))
     assert not isinstance(short, HttpResponse), "a short one is done before the others are"
     # So it is where the others have prompts to read for far longer than a minute together.
-    service._engine.pace.reading.over, service._engine.pace.reading.under = 0.01, 1
-    for group in service._engine._turns.groups:
-        for answer in group.answers:
+    service._scheduler.pace._prompt_token = FadingMean()
+    service._scheduler.pace.add_prompts(1, 0.01)
+    for request in service._scheduler._queue.requests:
+        for answer in request.answers:
             answer.prompt = [0] * 1500
     short = service.open(post({"inputs": "a", "parameters": {"max_new_tokens": 2}}))
     assert not isinstance(short, HttpResponse), "short prompts are read between long ones"

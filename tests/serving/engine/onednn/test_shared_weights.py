@@ -10,10 +10,11 @@ import torch
 
 from tests.cpu import needs_bfloat16
 from tests.disks import disk
+from tests.serving.engine.onednn.helpers import function_of
 from torchscript_bundle.jit.deprecation import accept_deprecation
 from torchscript_bundle.serving.engine.onednn import Packed, pack
-from torchscript_bundle.serving.engine.onednn.bound import LARGE, Bound
-from torchscript_bundle.serving.engine.onednn.shared_weights import share
+from torchscript_bundle.serving.engine.onednn.edited_graph import LARGE, FunctionWithWeights
+from torchscript_bundle.serving.engine.onednn.shared_weights import share_weights
 
 WIDTH = 768
 EXAMPLES = [(torch.arange(6).view(2, 3),), (torch.arange(1).view(1, 1),)]
@@ -42,9 +43,7 @@ def make(dtype: torch.dtype = torch.float32) -> Packed:
 
 
 def weights(packed: Packed) -> list[torch.Tensor]:
-    method = packed.methods["forward"]
-    assert isinstance(method, Bound)
-    return list(method.weights)
+    return list(function_of(packed).weights)
 
 
 def mapped() -> int:
@@ -61,7 +60,7 @@ def test_answers_stay_equal_bit_by_bit(tmp_path: Path, dtype: torch.dtype) -> No
     packed = make(dtype)
     own = weights(packed)
     expected = [packed(*arguments) for arguments in EXAMPLES]
-    share(packed.methods.values(), tmp_path)
+    share_weights(packed.methods.values(), tmp_path)
     # The table and the large layer; the small one is its worker's own.
     assert [one is other for one, other in zip(own, weights(packed), strict=True)].count(True) == 1
     assert all(
@@ -73,10 +72,10 @@ def test_answers_stay_equal_bit_by_bit(tmp_path: Path, dtype: torch.dtype) -> No
 def test_second_worker_maps_the_file_of_the_first(tmp_path: Path) -> None:
     first, second = make(), make()
     expected = first(*EXAMPLES[0])
-    share(first.methods.values(), tmp_path)
+    share_weights(first.methods.values(), tmp_path)
     [file] = tmp_path.iterdir()
     written, before = file.stat().st_mtime_ns, mapped()
-    share(second.methods.values(), tmp_path)
+    share_weights(second.methods.values(), tmp_path)
     assert [each.stat().st_mtime_ns for each in tmp_path.iterdir()] == [written]
     assert mapped() - before == file.stat().st_size >= (WIDTH * WIDTH + 1000 * WIDTH) * 4
     assert torch.equal(second(*EXAMPLES[0]), expected)
@@ -105,12 +104,12 @@ def test_file_of_other_weights_is_not_used(
     said: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    share(make().methods.values(), tmp_path)
+    share_weights(make().methods.values(), tmp_path)
     [file] = tmp_path.iterdir()
     damage(file)
     packed = make()
     own = weights(packed)
-    share(packed.methods.values(), tmp_path)
+    share_weights(packed.methods.values(), tmp_path)
     assert all(one is other for one, other in zip(own, weights(packed), strict=True))
     assert "weights are not shared with other workers" in caplog.text and said in caplog.text
 
@@ -119,13 +118,14 @@ def test_folder_that_cannot_be_written_leaves_weights_private(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     packed = make()
-    share(packed.methods.values(), tmp_path / "missing")
+    share_weights(packed.methods.values(), tmp_path / "missing")
     assert "weights are not shared with other workers" in caplog.text
     assert packed(*EXAMPLES[0]).shape == (2, 3, 3)
 
 
 def test_what_is_small_or_not_packed_is_left_alone(tmp_path: Path) -> None:
-    share([lambda: None, Bound(lambda weight: weight, [torch.ones(3)])], tmp_path)
+    small = FunctionWithWeights(lambda weight: weight, [torch.ones(3)])
+    share_weights([lambda: None, small], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -137,7 +137,7 @@ def test_a_full_disk_leaves_a_worker_its_own(
     packed = make()
     own, expected = weights(packed), packed(*EXAMPLES[0])
     with disk(tmp_path / "small", kilobytes) as place:
-        share(packed.methods.values(), place)
+        share_weights(packed.methods.values(), place)
         assert list(place.iterdir()) == []
     assert "weights are not shared with other workers: [Errno 28] No space left" in caplog.text
     assert all(one is other for one, other in zip(own, weights(packed), strict=True))

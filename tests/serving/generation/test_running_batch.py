@@ -13,7 +13,7 @@ from tests.export.generation.helpers import MAX_LENGTH
 from tests.serving.generation.helpers import Written, post
 from tests.serving.helpers import change
 from torchscript_bundle.serving.api.http import HttpResponse
-from torchscript_bundle.serving.generation.response_stream import Exchange
+from torchscript_bundle.serving.generation.response_stream import ResponseStream
 
 #: Slots are a power of two, and room has half as many places again: docs/generation.md.
 FACTOR = 3
@@ -39,7 +39,7 @@ def test_reserved_memory_is_bounded(
         )
         for _ in range(60)
     ]
-    opened: list[Exchange] = []
+    opened: list[ResponseStream] = []
     most = 0
     while waiting or not all(exchange.done for exchange in opened):
         for _ in range(min(len(waiting), choice.randint(0, 3))):
@@ -47,7 +47,7 @@ def test_reserved_memory_is_bounded(
             assert not isinstance(exchange, HttpResponse), exchange.body
             opened.append(exchange)
         service.step()
-        most = max(most, _reserved(service._engine._rows._cache[2:]))
+        most = max(most, _reserved(service._scheduler._batch._cache[2:]))
     assert service.counts()["prompts"] >= 60
     assert tokens * each / 4 < most <= FACTOR * tokens * each
 
