@@ -86,7 +86,7 @@ demo: archive ## all of it: model, archive, server, three answers, stop
 	@$(RUN) predict --config $(CONFIG); status=$$?; $(RUN) stop; exit $$status
 
 test: .build/setup .build/setup-serve $(DEMO_MODEL) ## run the fast tests (pytest --slow runs all)
-	$(PY) -m pytest --numprocesses 2 --dist loadgroup $(PYTEST)
+	$(PY) -m pytest --numprocesses 2 --dist loadgroup --durations 20 $(PYTEST)
 
 lint: .build/setup ## ruff and mypy --strict
 	$(PY) -m ruff check .

@@ -86,6 +86,9 @@ def packed_writer(path: Path, precision: str) -> Writer:
         raise RuntimeError(f"weights cannot be packed in {precision} here: {reason}")
     nameless = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
 
+    def spell(row: list[int]) -> Detokenizer:
+        return Detokenizer(nameless, row, clean_up=False)
+
     def write(ids: Tensor) -> Tensor:
         scheduler = Scheduler(generator, CPU, Limits(max(BATCHES), max(BATCHES) * (PROMPT + NEW)))
         answers = [

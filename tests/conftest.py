@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -17,10 +16,10 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tests import tiny
+from tests.exports import Exports, common, once
 from tests.tally import Tally
 from tests.wrong.rows import Sample
 from torchscript_bundle.export.config import load_config
-from torchscript_bundle.export.exporter import export
 
 # Tiny models gain nothing from threads, and lose much where others use the cores.
 torch.set_num_threads(1)
@@ -191,11 +190,18 @@ def pytest_runtest_setup() -> None:
     torch.manual_seed(0)
 
 
+#: Fixtures of servers that several files use.
+SERVERS = ("tiny_site", "writer_site")
+
+
 def _group(item: pytest.Item) -> str:
-    """Tests of one group run in one process, and share servers: those of a mode, or of a file."""
+    """Return the group of a test: a mode, a server or a file. A group runs in one process."""
     callspec = getattr(item, "callspec", None)
     sample = callspec.params.get("sample") if callspec is not None else None
-    return sample.mode if isinstance(sample, Sample) else str(item.path)
+    if isinstance(sample, Sample):
+        return sample.mode
+    used = getattr(item, "fixturenames", ())
+    return next((server for server in SERVERS if server in used), str(item.path))
 
 
 TALLY = pytest.StashKey[Tally]()
@@ -233,65 +239,60 @@ def tally(pytestconfig: pytest.Config) -> Tally:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A name of `CHECKPOINTS` -> the checkpoint's folder."""
-    root = _shared(tmp_path_factory, "checkpoints")
-    return cache(lambda name: _once(root / name, _save))
+    root = common(tmp_path_factory, "checkpoints")
+    return cache(lambda name: once(root / name, _save))
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Exports:
+    """Exports by content, common to all processes of a run."""
+    return Exports(common(tmp_path_factory, "exports"))
 
 
 @pytest.fixture(scope="session")
 def artifact(
-    checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+    exports: Exports,
+    checkpoint: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:
     """A name of `CHECKPOINTS` -> the folder of its artifact; do not write into it."""
-    root = _shared(tmp_path_factory, "artifacts")
-    return cache(lambda name: _once(root / name, lambda to: _export(checkpoint(name), to)))
+    root = common(tmp_path_factory, "artifacts")
+    return cache(lambda name: once(root / name, lambda to: _export(exports, checkpoint(name), to)))
 
 
 @pytest.fixture(scope="session")
 def eager_artifact(
-    checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+    exports: Exports,
+    checkpoint: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Path]:
     """The same with `save_mode: "pretrained"`."""
-    root = _shared(tmp_path_factory, "eager_artifacts")
+    root = common(tmp_path_factory, "eager_artifacts")
     settings = {"save_mode": "pretrained"}
-    return cache(
-        lambda name: _once(root / name, lambda to: _export(checkpoint(name), to, **settings))
-    )
+
+    @cache
+    def make(name: str) -> Path:
+        return once(root / name, lambda to: _export(exports, checkpoint(name), to, **settings))
+
+    return make
 
 
 @pytest.fixture(scope="session")
 def explained(
-    checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+    exports: Exports,
+    checkpoint: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[..., Path]:
     """The same of an artifact that explains its answers, in either save mode."""
-    root = _shared(tmp_path_factory, "explained")
+    root = common(tmp_path_factory, "explained")
 
     @cache
     def make(name: str, save_mode: str = "torchscript") -> Path:
         settings = {"captum_explanation": True, "save_mode": save_mode}
         to = root / save_mode / name
-        return _once(to, lambda to: _export(checkpoint(name), to, **settings))
+        return once(to, lambda to: _export(exports, checkpoint(name), to, **settings))
 
     return make
-
-
-def _shared(factory: pytest.TempPathFactory, name: str) -> Path:
-    """A folder that all processes of a run have in common."""
-    own = factory.getbasetemp()
-    root = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    (root / name).mkdir(exist_ok=True)
-    return root / name
-
-
-def _once(to: Path, make: Callable[[Path], object]) -> Path:
-    """What one process makes; another that needs it meanwhile waits."""
-    to.parent.mkdir(exist_ok=True)
-    made = to.with_name(f"{to.name}.made")
-    with to.with_name(f"{to.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            make(to)
-            made.touch()
-    return to
 
 
 def _save(to: Path) -> None:
@@ -302,11 +303,11 @@ def _save(to: Path) -> None:
     (to / "setup_config.json").write_text(json.dumps(facts))
 
 
-def _export(checkpoint: Path, to: Path, **settings: Any) -> None:
+def _export(exports: Exports, checkpoint: Path, to: Path, **settings: Any) -> None:
     """The artifact of a checkpoint's config, some of it changed."""
     config = checkpoint / "setup_config.json"
     if settings:
         facts = json.loads(config.read_text())
         config = to.with_suffix(".json")
         config.write_text(json.dumps({**facts, "model_name": str(checkpoint), **settings}))
-    export(load_config(config), to)
+    exports.write(load_config(config), checkpoint, to)

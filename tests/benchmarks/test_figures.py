@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +136,11 @@ def test_every_part_has_a_table() -> None:
     found = {bound.name: bound.holds for bound in bounds.bounds(results)}
     assert found["int8: labels as float32"] is False
     assert found["float32: two workers' memory over one's"] is True
+
+
+def test_the_page_of_the_documents_is_that_of_the_last_run() -> None:
+    """Nothing on docs/measured.md was written by hand."""
+    root = Path(__file__).resolve().parents[2]
+    shown = (root / "docs" / "measured.md").read_text(encoding="utf-8")
+    runs = (root / "benchmarks" / "results").glob("*.json")
+    assert shown in [page.compose(json.loads(run.read_text())) for run in runs]

@@ -19,6 +19,7 @@ import torch
 
 from tests import tiny
 from tests.export.generation.helpers import MAX_LENGTH
+from tests.exports import Exports
 from tests.integration.generation import pack_writer
 from tests.integration.helpers import READY_SECONDS, end, free_ports, wait_until
 from tests.serving.generation.helpers import Written, make
@@ -30,7 +31,6 @@ from tests.wrong.rows import Sample, Sent
 from tests.wrong.torchserve import Own
 from torchscript_bundle.export.archive import pack
 from torchscript_bundle.export.config import load_config
-from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.tasks import TASKS
 from torchscript_bundle.server import Answer, Server
 from torchscript_bundle.serving.modes import MODES
@@ -45,6 +45,8 @@ LOGGED_SECONDS = 0.3
 BATCH = 8
 #: How long a request waits for the one that is sent beside it (ms).
 SHARING_MS = 150
+#: Seconds that a call of a mode's server may take: a busy machine refuses no small request.
+PATIENCE = 60
 
 
 class Site:
@@ -181,14 +183,19 @@ class ModeSite(Site):
         return first, second
 
 
-def build(folder: Path, checkpoint: Path, **options: Any) -> Path:
-    """Config, artifact and archive of a checkpoint, in `folder`."""
-    settings = {"mode": "sequence_classification", "archive_name": "under_test", **options}
-    path = folder / "setup_config.json"
-    path.write_text(json.dumps({"model_name": str(checkpoint), **settings}))
-    config = load_config(path)
-    export(config, folder / "Transformer_model")
-    return pack(folder / "Transformer_model", folder / "model_store", config)
+@pytest.fixture(scope="session")
+def build(exports: Exports) -> Callable[..., Path]:
+    """What writes config, artifact and archive of a checkpoint into a folder."""
+
+    def make(folder: Path, checkpoint: Path, **options: Any) -> Path:
+        settings = {"mode": "sequence_classification", "archive_name": "under_test", **options}
+        path = folder / "setup_config.json"
+        path.write_text(json.dumps({"model_name": str(checkpoint), **settings}))
+        config = load_config(path)
+        artifact = exports.write(config, checkpoint, folder / "Transformer_model")
+        return pack(artifact, folder / "model_store", config)
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -212,12 +219,23 @@ def start_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..
 
 
 @pytest.fixture(scope="session")
-def tiny_site(tmp_path_factory: pytest.TempPathFactory, start_site: Callable[..., Site]) -> Site:
-    """A tiny random BERT in batches of up to eight."""
+def tiny_site(
+    build: Callable[..., Path],
+    start_site: Callable[..., Site],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Site:
+    """A tiny random BERT in batches of up to eight.
+
+    It is started where the environment would open what the settings close (test_doors.py).
+    """
     folder = tmp_path_factory.mktemp("tiny")
     checkpoint = tiny.save_checkpoint(folder / "checkpoint")
     sizes = {"max_length": 64, "max_client_batch": 4, "batch_size": BATCH, "max_batch_delay": 20}
-    return start_site(checkpoint, build(folder, checkpoint, **sizes))
+    archive = build(folder, checkpoint, **sizes)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("TS_ENABLE_MODEL_API", "TS_DISABLE_TOKEN_AUTHORIZATION"):
+            patch.setenv(name, "true")
+        return start_site(checkpoint, archive)
 
 
 @pytest.fixture(scope="session")
@@ -240,7 +258,13 @@ def writer_site(
 class ModeSites:
     """One server at a time: that of the mode which is asked for."""
 
-    def __init__(self, checkpoint: Callable[[str], Path], folder: Callable[[str], Path]) -> None:
+    def __init__(
+        self,
+        build: Callable[..., Path],
+        checkpoint: Callable[[str], Path],
+        folder: Callable[[str], Path],
+    ) -> None:
+        self._build = build
         self._checkpoint = checkpoint
         self._folder = folder
         self._sample: Sample | None = None
@@ -257,12 +281,14 @@ class ModeSites:
     def _start(self, sample: Sample) -> ModeSite:
         folder, checkpoint = self._folder("mode"), self._checkpoint(sample.checkpoint)
         sizes = {"max_length": 64, "max_client_batch": MOST, "batch_size": 2}
+        # Traced as by the fixtures `artifact` and `explained`: no further export is needed.
+        exported = {"mode": sample.mode, "traced_lengths": [16, 32], "max_call_seconds": PATIENCE}
         explaining = {
             "captum_explanation": TASKS[sample.mode].explained,
             "explanation_steps": STEPS,
         }
-        options = {"mode": sample.mode, "max_batch_delay": SHARING_MS, **sizes, **explaining}
-        archive = build(folder, checkpoint, **options)
+        options = {**exported, "max_batch_delay": SHARING_MS, **sizes, **explaining}
+        archive = self._build(folder, checkpoint, **options)
         self._server = server = Server(folder / "run", folder / "logs")
         server.start(archive, free_ports())
         good = json.dumps(sample.good).encode()
@@ -278,10 +304,11 @@ class ModeSites:
 
 @pytest.fixture(scope="session")
 def mode_sites(
-    checkpoint: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+    build: Callable[..., Path],
+    checkpoint: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ModeSites]:
-    """See the class."""
-    sites = ModeSites(checkpoint, tmp_path_factory.mktemp)
+    sites = ModeSites(build, checkpoint, tmp_path_factory.mktemp)
     yield sites
     sites.stop()
 

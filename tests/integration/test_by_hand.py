@@ -1,4 +1,4 @@
-"""`torchserve --start` by hand, as the README shows it."""
+"""`torchserve --start` by hand, as docs/operating.md shows it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def by_hand(folder: Path, properties: str, archive: Path) -> Iterator[None]:
 
 
 def curl(folder: Path, port: int, *arguments: str) -> str:
-    """The README's curl, with the key that TorchServe wrote."""
+    """The curl of docs/operating.md, with the key that TorchServe wrote."""
     key = json.loads((folder / "key_file.json").read_text())["inference"]["key"]
     url = f"http://127.0.0.1:{port}/predictions/under_test"
     command = ["curl", "-sS", "-H", f"Authorization: Bearer {key}", *arguments, url]

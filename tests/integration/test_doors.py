@@ -18,9 +18,8 @@ import grpc
 import pytest
 
 from tests.integration.conftest import Site
-from tests.integration.helpers import READY_SECONDS, end, free_ports
 from tests.wrong import wire
-from torchscript_bundle.server import Answer, Server
+from torchscript_bundle.server import Answer
 
 MANAGEMENT = "org.pytorch.serve.grpc.management.ManagementAPIsService"
 #: A handler of a workflow: the code that must not run.
@@ -56,21 +55,9 @@ def call(site: Site, method: str, message: bytes, key: str | None) -> grpc.Statu
     return grpc.StatusCode.OK
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, tiny_site: Site) -> Iterator[Site]:
-    """A server of its own, started where the environment would open what the settings close."""
-    folder = tmp_path_factory.mktemp("doors")
-    server = Server(folder / "run", folder / "logs")
-    opening = {"TS_ENABLE_MODEL_API": "true", "TS_DISABLE_TOKEN_AUTHORIZATION": "true"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in opening.items():
-            patch.setenv(name, value)
-        server.start(tiny_site.archive, free_ports())
-    try:
-        server.wait_ready(b"x", READY_SECONDS)
-        yield Site(server, tiny_site.checkpoint, tiny_site.archive)
-    finally:
-        end(server)
+@pytest.fixture
+def site(tiny_site: Site) -> Site:
+    return tiny_site
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests import tiny
-from tests.integration.conftest import Site, build
+from tests.integration.conftest import Site
 from torchscript_bundle.server import ROOT, Answer, ServerError
 
 SERVE_PYTHON = ROOT / ".venv-serve" / "bin" / "python"
@@ -22,7 +22,7 @@ TEXTS = ["It works.", "Not bad at all.", "שלום, the film", "hour " * 100]
 
 
 @pytest.fixture(scope="module")
-def explained_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def explained_archive(build: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("explained")
     return build(
         folder,
@@ -42,7 +42,11 @@ def explained_site(explained_archive: Path, start_site: Callable[..., Site]) -> 
 
 
 @pytest.fixture(scope="module")
-def bounded_site(tmp_path_factory: pytest.TempPathFactory, start_site: Callable[..., Site]) -> Site:
+def bounded_site(
+    build: Callable[..., Path],
+    start_site: Callable[..., Site],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Site:
     """One whose calls may take a tenth of a second."""
     folder = tmp_path_factory.mktemp("bounded")
     checkpoint = tiny.save_checkpoint(folder / "checkpoint")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests import tiny
-from tests.integration.conftest import Site, build
+from tests.integration.conftest import Site
 from torchscript_bundle.server import Answer
 from torchscript_bundle.serving.api.http import MAX_RESPONSE_SIZE
 
@@ -16,7 +17,11 @@ TEXT = "[MASK]"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, start_site: Callable[..., Site]) -> Site:
+def site(
+    build: Callable[..., Path],
+    start_site: Callable[..., Site],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Site:
     """A fill-mask model that takes thousands of texts at once."""
     folder = tmp_path_factory.mktemp("large")
     checkpoint = tiny.save_checkpoint(

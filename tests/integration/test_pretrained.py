@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from tests import tiny
-from tests.integration.conftest import Site, build
+from tests.integration.conftest import Site
 from tests.integration.helpers import READY_SECONDS, end, free_ports
 from tests.integration.test_self_contained import SERVE_PYTHON
 from torchscript_bundle.server import Server, ServerError
@@ -20,7 +20,7 @@ TEXTS = ["It works.", "Not bad at all.", "hour " * 100, "Café", "x"]
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive(build: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a model whose own code branches on the text."""
     folder = tmp_path_factory.mktemp("branching")
     checkpoint = tiny.save_branching(folder / "checkpoint")

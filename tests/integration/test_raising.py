@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from tests import tiny
-from tests.integration.conftest import BATCH, Site, build
+from tests.integration.conftest import BATCH, Site
 from tests.integration.helpers import close
 from tests.serving.raising.unknown import WORD, teach_word
 from torchscript_bundle.export.archive import pack
@@ -16,7 +16,9 @@ from torchscript_bundle.export.config import load_config
 TEXTS = [f"It works as described, {number} of us said" for number in range(BATCH - 1)]
 
 
-def test_worker_and_neighbours_outlive_it(tmp_path: Path, start_site: Callable[..., Site]) -> None:
+def test_worker_and_neighbours_outlive_it(
+    tmp_path: Path, build: Callable[..., Path], start_site: Callable[..., Site]
+) -> None:
     checkpoint = tiny.save_checkpoint(tmp_path / "checkpoint")
     build(tmp_path, checkpoint, max_length=64, batch_size=BATCH, max_batch_delay=20)
     taught = teach_word(tmp_path / "Transformer_model", tmp_path / "taught")

@@ -32,16 +32,44 @@ from torchscript_bundle.server.health import check
 PATIENCE = 60.0
 
 
+class Servers:
+    """One server at a time, for tests that may end it."""
+
+    def __init__(self, archive: Path, factory: pytest.TempPathFactory) -> None:
+        self._archive = archive
+        self._factory = factory
+        self._server: Server | None = None
+
+    def ready(self) -> Server:
+        """The server that a test left, or a new one where it left none."""
+        if self._server is None or not self._server.running:
+            folder = self._factory.mktemp("status")
+            self._server = Server(folder / "run", folder / "logs")
+            self._server.start(self._archive, free_ports())
+            self._server.wait_ready(b"x", READY_SECONDS)
+        return self._server
+
+    def end(self) -> None:
+        if self._server is not None:
+            end(self._server)
+
+
+@pytest.fixture(scope="module")
+def servers(tiny_site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    servers = Servers(tiny_site.archive, tmp_path_factory)
+    yield servers
+    servers.end()
+
+
 @pytest.fixture
-def server(tmp_path: Path, tiny_site: Site) -> Iterator[Server]:
-    """A server of its own, ready."""
-    server = Server(tmp_path / "run", tmp_path / "logs")
-    server.start(tiny_site.archive, free_ports())
+def server(servers: Servers) -> Iterator[Server]:
+    """A server with one worker, of this file alone."""
+    server = servers.ready()
     try:
-        server.wait_ready(b"x", READY_SECONDS)
         yield server
     finally:
-        end(server)
+        if server.running and len(server.worker_pids) != 1:
+            end(server)
 
 
 def temporary(server: Server) -> Path:
@@ -66,6 +94,8 @@ def test_a_server_with_and_without_workers(server: Server) -> None:
         check(server, PATIENCE)
     scale(server, 2)
     wait_until(lambda: check(server, PATIENCE).workers == 2, "two workers are not seen")
+    scale(server, 1)
+    wait_until(lambda: len(server.worker_pids) == 1, "the second worker does not end")
 
 
 def test_what_stands_still_is_named_and_can_be_stopped(server: Server) -> None:

@@ -8,14 +8,18 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.integration.conftest import Site, build
+from tests.integration.conftest import Site
 
 
 def test_a_model_that_writes(
-    tmp_path: Path, checkpoint: Callable[[str], Path], start_site: Callable[..., Site]
+    tmp_path: Path,
+    build: Callable[..., Path],
+    checkpoint: Callable[[str], Path],
+    start_site: Callable[..., Site],
 ) -> None:
     folder = checkpoint("gpt2_writer")
-    archive = build(tmp_path, folder, mode="text_generation", max_length=48)
+    settings = {"mode": "text_generation", "max_length": 64, "traced_lengths": [16, 32]}
+    archive = build(tmp_path, folder, **settings)
     site = start_site(folder, archive)
     text = "It works as described"
     body = {"inputs": text, "parameters": {"max_new_tokens": 12}}

@@ -8,7 +8,9 @@ import signal
 import socket
 import time
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -18,26 +20,38 @@ from tests.serving.helpers import WRITING, ask
 from tests.wrong import wire
 from tests.wrong.by_mode import SAMPLES, TEXT, own
 from tests.wrong.core import core
+from tests.wrong.explained import EXPLAIN
 from tests.wrong.page import PAGE, page
-from tests.wrong.rows import PREDICT, Sample, Sent, Wrong
+from tests.wrong.rows import JSON, PREDICT, Sample, Sent, Wrong
 from tests.wrong.torchserve import FINE, OWN, QUEUE_FULL, WORKER_DIED, WORKER_KILLED, Own
 from torchscript_bundle.serving.artifact import MOST_EXPLANATIONS
 from torchscript_bundle.serving.modes import MODES
 
-#: All of the first mode, and one of each kind of the others; `--slow` sends the rest.
-FAST_SAMPLE = SAMPLES[0]
-CASES = [
-    pytest.param(
-        sample,
-        wrong,
-        sent,
-        id=f"{sample.mode}: {wrong.what} ({at})",
-        marks=[pytest.mark.slow] if at and sample is not FAST_SAMPLE else [],
-    )
-    for sample in SAMPLES
-    for wrong in [*core(sample), *own(sample)]
-    for at, sent in enumerate(wrong.sent)
-]
+
+def cases() -> Iterator[Any]:
+    """Each wrong request; `--slow` sends those that repeat what tests/serving has decided.
+
+    Left are, of each mode, the first request of each status and one of each kind about
+    explanations; and, of the first mode, all content types and addresses, which TorchServe reads.
+    """
+    for sample in SAMPLES:
+        told: set[int] = set()
+        for wrong in [*core(sample), *own(sample)]:
+            for at, sent in enumerate(wrong.sent):
+                own_way = sent.path != PREDICT or sent.content_type != JSON
+                first = sample is SAMPLES[0] or (not at and sent.path == EXPLAIN)
+                fast = (own_way and first) or wrong.status not in told
+                told.add(wrong.status)
+                yield pytest.param(
+                    sample,
+                    wrong,
+                    sent,
+                    id=f"{sample.mode}: {wrong.what} ({at})",
+                    marks=() if fast else pytest.mark.slow,
+                )
+
+
+CASES = list(cases())
 #: Of texts, keys and values that were sent.
 WORDS = ("works", "MASK", "soup", "colour", "temperature", "1e400", "ud800", "top_k", "image/png")
 QUEUE = 100

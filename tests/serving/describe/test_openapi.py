@@ -270,11 +270,12 @@ def parsed(code: str) -> Any:
 def test_the_examples_of_the_documents_are_what_the_document_takes(
     service: Named, artifact: Callable[[str], Path]
 ) -> None:
-    """Each section of docs/requests.md and each row of the README's table of modes."""
+    """Each section of docs/requests.md and each row of docs/modes.md's table."""
     titles = {Bundle.load(artifact(name)).mode: name for name in EACH_MODE}
     titles["sequence_classification"] = "distilbert"  # whose labels are the documents'
     page = (ROOT / "docs" / "requests.md").read_text(encoding="utf-8")
-    table = (ROOT / "README.md").read_text(encoding="utf-8").split("| `mode` | request |")[1]
+    modes = (ROOT / "docs" / "modes.md").read_text(encoding="utf-8")
+    table = modes.split("| `mode` | request |")[1]
     general = ("The native form", "KServe's first protocol", "The Open Inference Protocol (KServe'")
     sections = {
         section.splitlines()[0].lower().replace(" ", "_").replace("-", "_"): section
