@@ -40,7 +40,7 @@ class ExportMode(ABC):
 
     @property
     def model_outputs(self) -> tuple[Output, ...]:
-        """Members of the model's own ModelOutput, for workers that run the model eagerly."""
+        """Members of the ModelOutput of the model itself, for workers that run it eagerly."""
         return self.outputs
 
     def input_names(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:

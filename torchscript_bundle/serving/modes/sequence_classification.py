@@ -106,7 +106,7 @@ class SequenceClassification(ForwardMode):
         return [Target(self._labels[index], text.row, texts, 0, (index,))]
 
     def for_inference_client(self, call: Call) -> Call:
-        """All labels of each text, in a list of lists even for one text."""
+        """Return all labels of each text, in a list even for one text."""
         return replace(call, parameters={"top_k": None, **call.parameters}, reply=list)
 
     def plain_text(self, answer: Any) -> str:
