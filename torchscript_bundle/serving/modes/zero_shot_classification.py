@@ -150,7 +150,7 @@ class ZeroShotClassification(ForwardMode):
         return [Target(labels[index], text.row, sent, 0, (self._options.entailment,))]
 
     def for_inference_client(self, call: Call) -> Call:
-        """Return a list of labels with their scores for each text; for one text, that list alone."""
+        """Return a list of labels with their scores for each text; for one text, that list."""
 
         def reply(answers: list[Any]) -> Any:
             replies = [_label_entries(answer) for answer in answers]
