@@ -28,7 +28,7 @@ EAGER = PACKAGE / "serving" / "engine" / "eager.py"
 SOURCES = [*sorted(PACKAGE.rglob("*.py")), HANDLER]
 STANDARD = set(sys.stdlib_module_names)
 #: Names that are there twice and should not be.
-REPEATED = {"buckets.py", "calibration.py", "comparison.py", "pairs.py"}
+REPEATED = {"buckets.py", "calibration.py", "comparison.py"}
 UNSAFE = {"eval", "exec", "literal_eval", "__import__"}
 UNSAFE_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
@@ -98,12 +98,12 @@ def test_handler_knows_serving_only() -> None:
 
 
 def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
-    """Except for the archive's OpenAPI document, a model's own settings of generation, which are
-    held to the bounds of requests, and the quality gate, which runs what workers run.
+    """The artifact's contract is in three files. Besides, export imports what makes the archive's
+    OpenAPI document, the bounds of requests, for a model's own settings of generation, and in its
+    quality gate what workers run.
     """
-    shared = {
-        f"torchscript_bundle.serving.{name}" for name in ("artifact", "errors", "modes.options")
-    }
+    contract = ("artifact", "errors", "modes.mode_options")
+    shared = {f"torchscript_bundle.serving.{name}" for name in contract}
     ours = {"torchscript_bundle.export", "torchscript_bundle.jit", "torchscript_bundle.disk"}
     rooms: dict[str, set[str]] = defaultdict(set)
     for path in sorted((PACKAGE / "export").rglob("*.py")):
@@ -113,7 +113,7 @@ def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
     assert rooms == {
         "archive.py": {"describe"},
         "generation/facts.py": {"api"},
-        "quality/calibration.py": {"engine"},
+        "quality/material.py": {"engine"},
         "quality/rehearsal.py": {"api", "engine", "service", "text"},
         "quality/writing.py": {"api", "engine", "generation"},
     }
@@ -129,8 +129,6 @@ FLOORS = (
     {"artifact"},
     {"errors"},
 )
-#: Rooms that import from one above: a protocol asks a mode for the replies of its own client.
-UP = {("api", "modes")}
 
 
 def test_arrows_in_serving_point_down() -> None:
@@ -143,7 +141,7 @@ def test_arrows_in_serving_point_down() -> None:
                 room = name.split(".")[2]
                 if floor_of[room] < floor_of[own]:
                     up.add((own, room))
-    assert up <= UP
+    assert up == set()
 
 
 def modules() -> dict[str, Path]:
@@ -238,6 +236,8 @@ def test_safe_source_is_not_found(source: str) -> None:
 
 def test_every_mode_has_its_facts_and_is_exported_and_served() -> None:
     assert [*TASKS] == [*EXPORTED]
+    for name, task in TASKS.items():
+        assert getattr(EXPORTED[name], "reads_source", False) == task.reads_source
     assert set(EXPORTED) <= set(SERVED)
 
 

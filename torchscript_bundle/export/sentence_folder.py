@@ -10,14 +10,12 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.source import Source
 from torchscript_bundle.export.tokenizer_loading import lower_cases
-
-if TYPE_CHECKING:  # both read the registry of modes
-    from torchscript_bundle.export.config import SetupConfig
-    from torchscript_bundle.export.source import Source
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import transformers
 from tests import tiny
 from tests.conftest import MODES
 from tests.serving.helpers import CPU, ask, change, post
-from torchscript_bundle.export.modes import MODES as EXPORTED
+from torchscript_bundle.export.tasks import TASKS
 from torchscript_bundle.server import ROOT
 from torchscript_bundle.serving.api.http import HttpRequest
 from torchscript_bundle.serving.artifact import MODEL_FILES, PRETRAINED_FOLDER, Bundle
@@ -92,7 +92,7 @@ def spell_mask(request: object, bundle: Bundle) -> object:
 def test_every_mode_is_asked() -> None:
     """But those whose models write: they are served from the traced file alone."""
     asked = {MODES.get(name, "sequence_classification") for name in NAMES}
-    assert asked == {name for name, mode in EXPORTED.items() if not mode.generates}
+    assert asked == {name for name, task in TASKS.items() if not task.generates}
 
 
 @pytest.mark.parametrize("name", NAMES)

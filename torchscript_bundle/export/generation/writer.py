@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.generation.facts import GeneratorFacts, read_facts
 from torchscript_bundle.export.generation.maker import GeneratorProof, make_generator
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
+from torchscript_bundle.export.source import Source
 from torchscript_bundle.export.tokenizer_file import check_decoding, cleans_up_spaces
-from torchscript_bundle.serving.modes.options import GenerationOptions
-
-if TYPE_CHECKING:
-    from torchscript_bundle.export.config import SetupConfig
-    from torchscript_bundle.export.source import Source
+from torchscript_bundle.serving.modes.mode_options import GenerationOptions
 
 logger = logging.getLogger(__name__)
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.inputs import input_names
+from torchscript_bundle.export.proof import Proof
 from torchscript_bundle.export.quality.decisions import Comparison, Item
+from torchscript_bundle.export.source import Source
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
-from torchscript_bundle.serving.modes.options import ModeOptions
-
-if TYPE_CHECKING:  # these read the registry of modes
-    from torchscript_bundle.export.config import SetupConfig
-    from torchscript_bundle.export.proof import Proof
-    from torchscript_bundle.export.source import Source
+from torchscript_bundle.serving.modes.mode_options import ModeOptions
 
 #: "offered": a request may hold a second text, if the model was seen to take two.
 Pairs = Literal["never", "offered", "always"]
@@ -29,6 +27,8 @@ class ExportMode(ABC):
     """What is special about a task when its model is exported.
 
     The defaults are those of a model that answers in one forward pass with its head's logits.
+
+    `export.tasks` has what the config must know of it.
 
     Attributes:
         outputs: what the wrapped module returns, in order.
@@ -40,7 +40,7 @@ class ExportMode(ABC):
 
     @property
     def model_outputs(self) -> tuple[Output, ...]:
-        """Members of the model's own ModelOutput, for workers that run the model eagerly."""
+        """Members of the ModelOutput of the model itself, for workers that run it eagerly."""
         return self.outputs
 
     def input_names(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
@@ -64,7 +64,7 @@ class ExportMode(ABC):
         return wrap_model(model, inputs, tuple(output.name for output in self.outputs))
 
     def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> Proof:
-        """Make the module of a mode that `generates`, and compare it with the model.
+        """Make the module of a mode that generates text, and compare it with the model.
 
         Raises:
             ExportError: the model cannot be traced, or the module generates other tokens.

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.pooling import wrap_pooled
@@ -22,12 +23,9 @@ from torchscript_bundle.export.sentence_folder import (
     read_modules,
     read_prompts,
 )
+from torchscript_bundle.export.source import Source
 from torchscript_bundle.serving.artifact import Output
-from torchscript_bundle.serving.modes.options import FeatureExtractionOptions, Pooling
-
-if TYPE_CHECKING:
-    from torchscript_bundle.export.config import SetupConfig
-    from torchscript_bundle.export.source import Source
+from torchscript_bundle.serving.modes.mode_options import FeatureExtractionOptions, Pooling
 
 logger = logging.getLogger(__name__)
 

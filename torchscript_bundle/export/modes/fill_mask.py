@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
+from torchscript_bundle.export.source import Source
 from torchscript_bundle.export.tokenizer_file import DECODING, check_methods, cleans_up_spaces
 from torchscript_bundle.serving.artifact import Output
-from torchscript_bundle.serving.modes.options import FillMaskOptions
-
-if TYPE_CHECKING:
-    from torchscript_bundle.export.config import SetupConfig
-    from torchscript_bundle.export.source import Source
+from torchscript_bundle.serving.modes.mode_options import FillMaskOptions
 
 
 class FillMask(ExportMode):

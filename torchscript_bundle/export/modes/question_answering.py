@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import Comparison, Item, RowOutputs
+from torchscript_bundle.export.source import Source
 from torchscript_bundle.serving.artifact import Output
-from torchscript_bundle.serving.modes.options import QuestionAnsweringOptions
-
-if TYPE_CHECKING:
-    from torchscript_bundle.export.config import SetupConfig
-    from torchscript_bundle.export.source import Source
+from torchscript_bundle.serving.modes.mode_options import QuestionAnsweringOptions
 
 #: Most tokens of an answer in `compare`: the default of requests.
 LONGEST_ANSWER = 15

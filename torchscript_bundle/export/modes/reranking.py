@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_order
@@ -17,11 +18,8 @@ from torchscript_bundle.export.sentence_folder import (
     read_modules,
     read_prompts,
 )
-from torchscript_bundle.serving.modes.options import Activation, RerankingOptions
-
-if TYPE_CHECKING:
-    from torchscript_bundle.export.config import SetupConfig
-    from torchscript_bundle.export.source import Source
+from torchscript_bundle.export.source import Source
+from torchscript_bundle.serving.modes.mode_options import Activation, RerankingOptions
 
 #: torch's classes, as folders name them.
 ACTIVATIONS: dict[str, Activation] = {"Sigmoid": "sigmoid", "Identity": "identity"}

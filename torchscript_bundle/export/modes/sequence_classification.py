@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.labels import resolve_labels
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import BY_PROBLEM, Comparison, Item
-from torchscript_bundle.serving.modes.options import ProblemType, SequenceClassificationOptions
-
-if TYPE_CHECKING:
-    from torchscript_bundle.export.config import SetupConfig
-    from torchscript_bundle.export.source import Source
+from torchscript_bundle.export.source import Source
+from torchscript_bundle.serving.modes.mode_options import ProblemType, SequenceClassificationOptions
 
 #: Problem types: one label out of several, and labels that may all apply.
 SINGLE: ProblemType = "single_label_classification"

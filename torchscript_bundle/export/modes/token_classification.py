@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.labels import resolve_labels
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
+from torchscript_bundle.export.source import Source
 from torchscript_bundle.export.tokenizer_file import check_methods
 from torchscript_bundle.serving.artifact import Output
-from torchscript_bundle.serving.modes.options import ModeOptions
-
-if TYPE_CHECKING:
-    from torchscript_bundle.export.config import SetupConfig
-    from torchscript_bundle.export.source import Source
+from torchscript_bundle.serving.modes.mode_options import ModeOptions
 
 
 class TokenClassification(ExportMode):

@@ -12,7 +12,7 @@ import torch
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.inputs import InputMaker
 from torchscript_bundle.export.modes.base import ExportMode
-from torchscript_bundle.export.pairs import try_pairs
+from torchscript_bundle.export.pair_trial import try_pairs
 from torchscript_bundle.export.proof import Proof
 from torchscript_bundle.export.source import Source
 from torchscript_bundle.jit.verify import Case

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from torchscript_bundle.serving.api.sampling import Settings
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.modes.options import GenerationOptions
+from torchscript_bundle.serving.modes.mode_options import GenerationOptions
 from torchscript_bundle.serving.text.detokenizer import Detokenizer
 from torchscript_bundle.serving.text.stop_strings import StopStringMatcher
 

@@ -45,7 +45,7 @@ from torchscript_bundle.serving.generation.running_batch import pad_prompts
 from torchscript_bundle.serving.generation.scheduler import Scheduler
 from torchscript_bundle.serving.modes import load_generation_mode
 from torchscript_bundle.serving.modes.base import Query
-from torchscript_bundle.serving.modes.options import GenerationOptions
+from torchscript_bundle.serving.modes.mode_options import GenerationOptions
 from torchscript_bundle.serving.text.tokenizer import TextEncoder
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.engine.padding import Outputs
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
-from torchscript_bundle.serving.modes.options import FeatureExtractionOptions
+from torchscript_bundle.serving.modes.mode_options import FeatureExtractionOptions
 from torchscript_bundle.serving.text.tokenizer import Row
 
 #: The output of a model that is run eagerly: a vector for each token.

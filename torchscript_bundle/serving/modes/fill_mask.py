@@ -27,7 +27,7 @@ from torchscript_bundle.serving.engine.padding import Outputs
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
-from torchscript_bundle.serving.modes.options import FillMaskOptions
+from torchscript_bundle.serving.modes.mode_options import FillMaskOptions
 from torchscript_bundle.serving.text.detokenizer import clean_up
 from torchscript_bundle.serving.text.tokenizer import Row
 

@@ -22,7 +22,7 @@ from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Index, Target
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
-from torchscript_bundle.serving.modes.options import QuestionAnsweringOptions
+from torchscript_bundle.serving.modes.mode_options import QuestionAnsweringOptions
 from torchscript_bundle.serving.text.tokenizer import Truncation
 
 DOC_STRIDE = 128

@@ -19,7 +19,7 @@ from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
-from torchscript_bundle.serving.modes.options import RerankingOptions
+from torchscript_bundle.serving.modes.mode_options import RerankingOptions
 
 #: Logits `[passages]` -> scores `[passages]` in the same order.
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {

@@ -25,7 +25,7 @@ from torchscript_bundle.serving.api.json_schema import (
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.explanations.target import Label, Target
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
-from torchscript_bundle.serving.modes.options import SequenceClassificationOptions
+from torchscript_bundle.serving.modes.mode_options import SequenceClassificationOptions
 from torchscript_bundle.serving.text.pairs import no_pairs
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class SequenceClassification(ForwardMode):
         return [Target(self._labels[index], text.row, texts, 0, (index,))]
 
     def for_inference_client(self, call: Call) -> Call:
-        """All labels of each text, in a list of lists even for one text."""
+        """Return all labels of each text, in a list even for one text."""
         return replace(call, parameters={"top_k": None, **call.parameters}, reply=list)
 
     def plain_text(self, answer: Any) -> str:

@@ -30,7 +30,7 @@ from torchscript_bundle.serving.api.sampling import (
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.generation.answer import Answer, Piece
 from torchscript_bundle.serving.modes.base import Mode, Query
-from torchscript_bundle.serving.modes.options import GenerationOptions
+from torchscript_bundle.serving.modes.mode_options import GenerationOptions
 
 TOKEN = record({"id": COUNT, "text": STRING, "logprob": NUMBER, "special": {"type": "boolean"}})
 ENDING = {

@@ -25,7 +25,7 @@ from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
-from torchscript_bundle.serving.modes.options import ZeroShotOptions
+from torchscript_bundle.serving.modes.mode_options import ZeroShotOptions
 from torchscript_bundle.serving.text.tokenizer import Truncation
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class ZeroShotClassification(ForwardMode):
         return [Target(labels[index], text.row, sent, 0, (self._options.entailment,))]
 
     def for_inference_client(self, call: Call) -> Call:
-        """A list of labels with their scores for each text; for one text, that list alone."""
+        """Return a list of labels with their scores for each text; for one text, that list."""
 
         def reply(answers: list[Any]) -> Any:
             replies = [_label_entries(answer) for answer in answers]

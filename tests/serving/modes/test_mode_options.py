@@ -13,7 +13,7 @@ from tests.serving.helpers import BUNDLE
 from torchscript_bundle.serving.artifact import REMAKE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError
 from torchscript_bundle.serving.modes import load_forward_mode, load_generation_mode
-from torchscript_bundle.serving.modes.options import (
+from torchscript_bundle.serving.modes.mode_options import (
     FeatureExtractionOptions,
     FillMaskOptions,
     GenerationOptions,

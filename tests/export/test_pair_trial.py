@@ -16,7 +16,7 @@ from tests.serving.helpers import CPU, ask
 from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.inputs import InputMaker, input_names
 from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.pairs import try_pairs
+from torchscript_bundle.export.pair_trial import try_pairs
 from torchscript_bundle.export.proof import Proof, prove
 from torchscript_bundle.export.save_modes import SAVE_MODES
 from torchscript_bundle.export.save_modes.save_mode import Job
