@@ -44,9 +44,8 @@ class Admitted:
     """The decision about the requests of a call.
 
     Attributes:
-        groups: keys of the requests to compute, in order. Requests of one group share passes: all
-            small ones, which come first, then each large one alone.
-        refused: the other requests.
+        groups: keys of the requests to compute. Requests of one group share passes: all small ones,
+            which come first, then each large one alone.
         deadline: `time.monotonic()` after which no further pass is begun.
     """
 
@@ -56,10 +55,10 @@ class Admitted:
 
 
 class Admission:
-    """Bounds the time of a worker's calls.
+    """Bounds the time of a worker's calls; requests of one row are always admitted.
 
     Args:
-        call_seconds: most seconds of passes in a call. Requests of one row are always admitted.
+        call_seconds: most seconds of passes in a call.
         batch_size: requests of a full call.
         longest: most seconds of a call whose passes are slower than estimated.
     """
@@ -69,7 +68,8 @@ class Admission:
         self._batch_size = batch_size
         self._longest = longest
         self._rested = 0.0
-        self._seconds_per_byte = 0.0
+        #: Of reading bodies lately, at most.
+        self.seconds_per_byte = 0.0
 
     def open(self, requests: int) -> Room:
         """Begin a call of so many requests."""
@@ -101,14 +101,10 @@ class Admission:
         allowed = OVERRUN * max(self._call_seconds, admitted, LEAST_SECONDS)
         return started + min(allowed, self._longest)
 
-    def reading_seconds(self, size: int) -> float:
-        """Return how long reading a body of so many bytes took lately, at most."""
-        return size * self._seconds_per_byte
-
     def has_read(self, size: int, seconds: float) -> None:
         """Learn from a body that was read."""
         found = seconds / max(size, LEAST_SIZE)
-        self._seconds_per_byte = max(found, DECAY * self._seconds_per_byte)
+        self.seconds_per_byte = max(found, DECAY * self.seconds_per_byte)
 
     @property
     def retry_after(self) -> int:
@@ -124,9 +120,6 @@ class Room:
         started: `time.monotonic()` when it began.
         seconds: for large requests.
         small: most seconds of a request that counts as small.
-
-    Attributes:
-        large_from: when reading or computing the first large request began; None without one.
     """
 
     def __init__(self, admission: Admission, started: float, seconds: float, small: float) -> None:
@@ -134,6 +127,7 @@ class Room:
         self._started = started
         self._seconds = seconds
         self._small = small
+        #: When reading or computing the first large request began.
         self.large_from: float | None = None
 
     @contextmanager
@@ -146,7 +140,7 @@ class Room:
         """
         started = time.monotonic()
         left = READING * max(self._seconds, self._small) - (started - self._started)
-        if self._admission.reading_seconds(size) > left:
+        if size * self._admission.seconds_per_byte > left:
             if self._seconds == 0 or self.large_from is not None:
                 raise busy(self._admission.retry_after)
             self.large_from = started
@@ -156,11 +150,7 @@ class Room:
             self._admission.has_read(size, time.monotonic() - started)
 
     def admit(self, work: Mapping[int, Work]) -> Admitted:
-        """Choose among the requests of the call, the smallest first.
-
-        Args:
-            work: of each request, by its key.
-        """
+        """Choose among the requests of the call, given by their keys, the smallest first."""
         admitted = Admitted()
         small: list[int] = []
         taken = reading = time.monotonic() - self._started

@@ -72,7 +72,7 @@ class Service:
     Args:
         folder: the artifact's folder, or the unpacked archive.
         device: where the module runs.
-        model_name: what the model is called in URLs.
+        model_name: as in URLs.
 
     Raises:
         ArtifactError: the artifact cannot be served; the message names the file and the fix.
@@ -102,16 +102,16 @@ class Service:
         self._pairs = takes_pairs(self._bundle, self._encoder, self._runtime, on_cpu=on_cpu)
         word = self._encoder.encode("a")[0]
         self._runtime.prepare(word, pack_weights=options.packed_weights)
-        self._explainer = self._make_explainer(options, word) if self._bundle.explanations else None
+        self._explainer: Explainer | None = None
+        if self._bundle.explanations:
+            # Its libraries are imported only where an artifact needs them.
+            from torchscript_bundle.serving.explanations.explainer import make_explainer
+
+            runtime = self._runtime
+            self._explainer = make_explainer(self._mode, runtime, self._bundle, options, word)
         self._admission = Admission(
             options.max_call_seconds, options.batch_size, options.response_timeout / 2
         )
-
-    def _make_explainer(self, options: ServingOptions, word: Row) -> Explainer:
-        # Its libraries are imported only where an artifact needs them.
-        from torchscript_bundle.serving.explanations.explainer import make_explainer
-
-        return make_explainer(self._mode, self._runtime, self._bundle, options, word)
 
     @property
     def running(self) -> Running:
@@ -137,13 +137,15 @@ class Service:
     def begin(self, requests: Sequence[HttpRequest]) -> list[HttpResponse | Explanation]:
         """Answer the predictions of one call; a bad or large one never touches its neighbours.
 
-        Returns:
-            For each request its response, in order; for one to be explained, what is left to do.
+        A request to be explained gets what is left to do, all others their response, in order.
         """
         room = self._admission.open(len(requests))
         decoded = self._read(requests, room)
         ready = {at: item for at, item in decoded.items() if isinstance(item, Tokenized)}
-        admitted = room.admit({at: self._work(item) for at, item in ready.items()})
+        rows = {at: item.flat for at, item in ready.items()}
+        admitted = room.admit(
+            {at: Work(len(each), self._runtime.estimate(each)) for at, each in rows.items()}
+        )
         outputs: dict[int, list[Outputs] | HttpResponse] = {
             at: refusal(error) for at, error in admitted.refused.items()
         }
@@ -169,14 +171,9 @@ class Service:
         order = sorted(range(len(requests)), key=lambda at: requests[at].size)
         return {at: guard(read, requests[at]) for at in order}
 
-    def _work(self, item: Tokenized) -> Work:
-        """Estimate how long a request takes."""
-        rows = item.flat
-        return Work(len(rows), self._runtime.estimate(rows))
-
     def share_weights(self, folder: Path) -> None:
         """Hold packed weights in memory once for all workers that are given this folder."""
-        self._runtime.share_weights(folder)
+        self._runtime.executor.share_weights(folder)
 
     @property
     def tokens(self) -> Tokens:
@@ -254,14 +251,9 @@ class Service:
     def _predict(
         self, ready: Sequence[Tokenized], deadline: float
     ) -> list[list[Outputs] | HttpResponse]:
-        """Run the rows of requests in common passes.
-
-        Returns:
-            For each request its rows' outputs; a 503 where time was too short for all of them.
-        """
-        outputs = iter(
-            self._runtime.run_until([row for item in ready for row in item.flat], deadline)
-        )
+        """Run the rows of requests in common passes; a request that was not done gets a 503."""
+        rows = [row for item in ready for row in item.flat]
+        outputs = iter(self._runtime.run_until(rows, deadline))
         results: list[list[Outputs] | HttpResponse] = []
         for item in ready:
             found = [each for _, each in zip(item.flat, outputs, strict=False) if each is not None]

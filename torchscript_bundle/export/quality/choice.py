@@ -40,13 +40,8 @@ logger = logging.getLogger(__name__)
 def settle_precision(config: SetupConfig, folder: Path, bundle: Bundle) -> Bundle:
     """Try the config's precision on an artifact; for `auto`, choose the fastest that passes.
 
-    Args:
-        config: has the precision, and the texts to try it on.
-        folder: the artifact's, complete but for `bundle.json`, which is overwritten.
-        bundle: describes the folder's files.
-
-    Returns:
-        The bundle with its precision and, if that is below float32 or was chosen, the report.
+    The artifact's `bundle.json` is overwritten meanwhile. The returned bundle has the precision
+    and, unless float32 was asked for, the report.
 
     Raises:
         ExportError: the precision changes answers, or cannot be tried; the message has the figures.
@@ -83,11 +78,7 @@ class _Trial:
         self._material: Material = gather(config, self._reference)
 
     def run(self, precision: str) -> Findings:
-        """Try one precision.
-
-        Raises:
-            ExportError: it cannot be tried.
-        """
+        """Try one precision; raise ExportError if it cannot be tried."""
         try:
             return self._compare(precision, self._start(precision))
         except CannotRunError as error:

@@ -32,13 +32,7 @@ Item = Sequence[RowOutputs]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference of an item at a lower precision from float32.
-
-    Attributes:
-        decisions: how many there are.
-        kept: how many of them are the same.
-        changes: by how much scores moved, the largest change for each decision.
-    """
+    """How many decisions of an item were kept, and the largest score change of each decision."""
 
     decisions: int
     kept: int

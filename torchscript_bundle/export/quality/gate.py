@@ -20,16 +20,7 @@ MOST_TOLD = 20
 
 @dataclass(frozen=True)
 class Findings:
-    """The figures of a trial.
-
-    Attributes:
-        precision: that was tried.
-        decisions: how many were compared.
-        kept: how many of them were as in float32.
-        mean_change: of the scores.
-        largest_change: of a score.
-        changed: numbers of the first lines with a decision that changed.
-    """
+    """The figures of a trial: decisions kept as in float32, changes of scores, changed lines."""
 
     precision: str
     decisions: int
@@ -65,12 +56,7 @@ class Findings:
 
 
 def judge(precision: str, compared: Iterable[tuple[int, Sequence[Comparison]]]) -> Findings:
-    """Add up what a precision changed.
-
-    Args:
-        precision: that was tried.
-        compared: for each line its number, and how each of its items compares.
-    """
+    """Add up what a precision changed, given the number of each line and its compared items."""
     decisions = kept = 0
     changes: list[float] = []
     changed: list[int] = []

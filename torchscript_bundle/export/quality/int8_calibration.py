@@ -25,11 +25,6 @@ def write_calibration(folder: Path, bundle: Bundle, material: Material) -> None:
 
     Rows run one by one: padding would be measured as if it were text.
 
-    Args:
-        folder: the artifact's.
-        bundle: describes it.
-        material: has the texts.
-
     Raises:
         CannotRunError: there are too few texts, or the module cannot be observed.
     """

@@ -31,8 +31,7 @@ class Material:
         source: name of their file.
         numbers: of the lines to try on.
         requests: those lines, as a worker read them.
-        calibrating: requests to calibrate int8 on.
-        held_apart: whether these are others than the ones to try on.
+        calibrating: requests to calibrate int8 on; `held_apart` if they are not tried on as well.
         refused: numbers of lines that a worker would not answer.
     """
 

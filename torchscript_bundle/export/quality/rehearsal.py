@@ -31,13 +31,7 @@ class CannotRunError(Exception):
 
 
 class Rehearsal(ABC):
-    """A worker's service of an artifact that is being made.
-
-    Args:
-        folder: the artifact's; its `bundle.json` is overwritten.
-        bundle: to write there, with another precision.
-        precision: to compute in.
-        device: to compute on.
+    """A worker's service of an artifact that is being made; it overwrites `bundle.json`.
 
     Raises:
         CannotRunError: this machine does not have the precision.

@@ -18,9 +18,7 @@ FEWEST_LINES = 32
 class Line:
     """One text, or one JSON request, as a client would send it.
 
-    Attributes:
-        number: of the line in its file, or of the sample, counted from 1.
-        text: never logged.
+    Its number is that of the line in the file, or of the sample, from 1. Its text is never logged.
     """
 
     number: int

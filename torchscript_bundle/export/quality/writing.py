@@ -24,10 +24,9 @@ NEW = 8
 
 @dataclass
 class Prompts:
-    """The texts of one request.
+    """The tokens of each prompt of one request.
 
     Attributes:
-        prompts: tokens of each.
         written: each next token of every prompt, int64 `[prompts]`, by the first worker. The others
             read these, so that logits of the same texts are compared.
     """

@@ -5,8 +5,7 @@ Casting the whole module would not do: a trace keeps the dtype of the masks that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 
@@ -21,12 +20,12 @@ from torchscript_bundle.serving.errors import last_line
 
 
 class HalfModule:
-    """Runs a module under autocast, with float32 outputs.
+    """Runs a module in float16 or bfloat16 under autocast, with float32 outputs.
 
     Args:
         module: loaded, in eval mode, on one device.
         examples: arguments to compare outputs on, with padding and without.
-        dtype: float16 or bfloat16.
+        dtype: to compute in.
         cast_weights: keep the matrices in `dtype` only; explanations need them in float32.
 
     Raises:
@@ -44,35 +43,29 @@ class HalfModule:
         self._module = module
         self._dtype = dtype
         self._device = next(module.parameters()).device.type
+        matrices = [each for each in module.parameters() if cast_weights and each.dim() > 1]
+        before = [each.data for each in matrices]
         try:
-            expected = [module(*arguments) for arguments in examples]
-            with _matrices_cast(module, dtype if cast_weights else torch.float32):
-                found = difference(expected, [self(*arguments) for arguments in examples])
-                if not found <= TOLERANCES[dtype]:
-                    raise UnavailableError(
-                        f"in {dtype} it differs by {found:.1e} of the outputs' scale, more than "
-                        f"{TOLERANCES[dtype]:.0e}"
-                    )
-        except GRAPH_ERRORS as error:
+            self._cast(matrices, examples)
+        except (UnavailableError, *GRAPH_ERRORS) as error:
+            for matrix, data in zip(matrices, before, strict=True):
+                matrix.data = data
             raise UnavailableError(last_line(error)) from error
+
+    def _cast(self, matrices: Sequence[torch.Tensor], examples: Sequence[Arguments]) -> None:
+        expected = [self._module(*arguments) for arguments in examples]
+        for matrix in matrices:
+            matrix.data = matrix.data.to(self._dtype)
+        found = difference(expected, [self(*arguments) for arguments in examples])
+        most = TOLERANCES[self._dtype]
+        if not found <= most:
+            raise UnavailableError(
+                f"in {self._dtype} it differs by {found:.1e} of the outputs' scale, more than "
+                f"{most:.0e}"
+            )
 
     def __call__(self, *arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the module's outputs in float32."""
         with torch.autocast(self._device, dtype=self._dtype):
             outputs = self._module(*arguments)
         return tuple(each.float() if each.is_floating_point() else each for each in outputs)
-
-
-@contextmanager
-def _matrices_cast(module: torch.jit.ScriptModule, dtype: torch.dtype) -> Iterator[None]:
-    """Cast the matrices of a module, and undo it if the block fails."""
-    matrices = [each for each in module.parameters() if each.dim() > 1]
-    before = [each.data for each in matrices]
-    try:
-        for matrix in matrices:
-            matrix.data = matrix.data.to(dtype)
-        yield
-    except Exception:
-        for matrix, data in zip(matrices, before, strict=True):
-            matrix.data = data
-        raise

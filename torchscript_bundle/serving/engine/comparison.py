@@ -74,10 +74,7 @@ ROWS = 3
 def comparison_rows(bundle: Bundle, max_rows: int, text: Row) -> list[list[Row]]:
     """Return batches of one row and of several, at all traced lengths or at a short and a longer.
 
-    Args:
-        bundle: describes what the module takes.
-        max_rows: most rows in one forward pass.
-        text: a tokenized word, to be stretched.
+    Rows are a tokenized word, stretched.
     """
     lengths = list(bundle.traced_lengths)
     if bundle.dynamic_length:

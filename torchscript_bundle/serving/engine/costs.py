@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 
@@ -21,7 +22,7 @@ GAIN = 1e-6
 
 
 class PassCosts(ABC):
-    """What the planner asks about forward passes. The unit of costs is one token."""
+    """The costs of forward passes, in tokens, and what fits into one."""
 
     @abstractmethod
     def of(self, rows: int, length: int) -> float:
@@ -36,12 +37,7 @@ class PassCosts(ABC):
         return most
 
     def step(self, rows: int, most: int) -> int:
-        """Return how many rows the planner moves at a time.
-
-        Args:
-            rows: in total.
-            most: in one pass.
-        """
+        """Return how many of all `rows` the planner moves at a time, at most `most`."""
         return 1
 
 
@@ -68,7 +64,6 @@ class CostModel(PassCosts):
     pair: float = 0.0
 
     def of(self, rows: int, length: int) -> float:
-        """See `PassCosts`."""
         return self.call + rows * length * (1 + self.pair * length)
 
     @staticmethod
@@ -77,22 +72,14 @@ class CostModel(PassCosts):
 
         Where all passes took about the same time, tokens cost next to nothing and `call` is at its
         bound; where times differ but not by tokens, the default model is returned.
-
-        Args:
-            samples: some of equal length and other rows, some of other lengths.
         """
         # Terms: seconds of any pass, of a token, of a pair of tokens of one row.
         fits = [_solve(samples, terms) for terms in ((0,), (1,), (0, 1), (1, 2), (0, 1, 2))]
-        best = fits[0]
-        for each in fits[1:]:
-            if each.error < best.error - GAIN:
-                best = each
-        if best.token > 0:
-            return CostModel(
-                min(best.call / best.token, MOST_CALL), min(best.pair / best.token, MOST_PAIR)
-            )
-        flat = best.error <= len(samples) * FLAT**2
-        return CostModel(MOST_CALL) if flat else CostModel()
+        best = reduce(lambda one, more: more if more.error < one.error - GAIN else one, fits)
+        if best.token == 0:
+            return CostModel(MOST_CALL) if best.error <= len(samples) * FLAT**2 else USUAL
+        call, pair = best.call / best.token, best.pair / best.token
+        return CostModel(min(call, MOST_CALL), min(pair, MOST_PAIR))
 
 
 USUAL = CostModel()

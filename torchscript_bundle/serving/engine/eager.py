@@ -21,12 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class EagerModel:
-    """A transformers model with the interface of an artifact's ScriptModule.
-
-    Args:
-        model: in eval mode, on its device.
-        bundle: names its inputs and the members of its output.
-    """
+    """A transformers model with the interface of an artifact's ScriptModule."""
 
     def __init__(self, model: torch.nn.Module, bundle: Bundle) -> None:
         self._model = model

@@ -48,10 +48,7 @@ class Executor(ABC):
         return measured
 
     def tune(self, text: Row) -> list[tuple[int, int]]:
-        """Adapt to the device, once the first shapes are warm.
-
-        Args:
-            text: a tokenized word, to be stretched.
+        """Adapt to the device once the first shapes are warm, by a tokenized word to be stretched.
 
         Returns:
             Further shapes, `(batch, length)`, to measure costs at.
@@ -64,13 +61,7 @@ class Executor(ABC):
 
 
 class ModuleExecutor(Executor):
-    """Calls a module for each pass.
-
-    Args:
-        collator: pads rows for the module.
-        forward: the module, or what stands in for it.
-        precision: what it computes in.
-    """
+    """Calls a module, or a function that stands in for it, once per pass."""
 
     warm_up_calls = WARM_UP_CALLS
 
@@ -80,7 +71,6 @@ class ModuleExecutor(Executor):
         self._collator = collator
 
     def run_passes(self, passes: Sequence[PassRows]) -> list[Outputs]:
-        """See `Executor`."""
         results: list[Outputs] = []
         for batches in passes:
             inputs = [self._collator.collate(rows) for rows in batches]
@@ -91,7 +81,7 @@ class ModuleExecutor(Executor):
         return results
 
     def _call(self, inputs: Sequence[Outputs]) -> Sequence[Outputs]:
-        """Return the outputs of each batch of one pass, given its arguments."""
+        """Return the outputs of each batch of one pass."""
         [arguments] = inputs
         return [self.forward(*arguments)]
 
@@ -99,10 +89,7 @@ class ModuleExecutor(Executor):
 class PackedExecutor(ModuleExecutor):
     """Calls packed functions, which replace the module and may merge batches.
 
-    Args:
-        collator: pads rows for the module.
-        packed: compiled, and compared with the module at several shapes.
-        precision: of the packed weights.
+    They were compiled, and compared with the module, when they were packed.
     """
 
     warm_up_calls = 1
@@ -121,6 +108,5 @@ class PackedExecutor(ModuleExecutor):
         return outputs
 
     def share_weights(self, folder: Path) -> None:
-        """See `Executor`."""
         share([*self._packed.methods.values(), *self._merged.values()], folder)
         release_memory()

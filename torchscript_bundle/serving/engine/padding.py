@@ -16,12 +16,7 @@ Outputs = tuple[torch.Tensor, ...]
 
 @dataclass(frozen=True)
 class Tokens:
-    """How many tokens forward passes took in.
-
-    Attributes:
-        computed: padding included.
-        real: padding excluded.
-    """
+    """How many tokens forward passes took in, and how many of them were no padding."""
 
     computed: int = 0
     real: int = 0
@@ -65,10 +60,7 @@ def pad_batch(
 ) -> tuple[torch.Tensor, ...]:
     """Return the module's arguments in the order of `bundle.inputs`, each int64 `[batch, length]`.
 
-    Args:
-        rows: of any lengths.
-        bundle: describes inputs and padding.
-        length: to pad to; by default the shortest that the module takes and that holds all rows.
+    The default length is the shortest that the module takes and that holds all rows.
     """
     size = length or padded_length(max(map(len, rows)), bundle)
     padding = bundle.padding
@@ -91,8 +83,6 @@ class Collator:
     """Collates rows into batches for one module, and separates its outputs.
 
     Attributes:
-        bundle: describes the module's inputs, outputs and padding.
-        device: where the module runs.
         narrow: selects what to keep of a row's outputs.
     """
 
@@ -105,12 +95,7 @@ class Collator:
         return tuple(each.to(self.device) for each in pad_batch(rows, self.bundle))
 
     def separate(self, outputs: Outputs, rows: Sequence[Row]) -> list[Outputs]:
-        """Return the narrowed outputs of each row, dropping padding from per-token outputs.
-
-        Args:
-            outputs: of the batch; rows beyond the given ones are dropped.
-            rows: the first rows of the batch.
-        """
+        """Return the narrowed outputs of a batch's first rows, without padding."""
         return [self._row(outputs, at, row) for at, row in enumerate(rows)]
 
     def _row(self, outputs: Outputs, at: int, row: Row) -> Outputs:

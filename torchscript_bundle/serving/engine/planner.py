@@ -74,12 +74,6 @@ def plan_batches(
 
     Batches of a static artifact hold rows of one traced length, those of a module that reads
     padding rows of one length; an artifact whose batch is static runs row by row.
-
-    Args:
-        lengths: tokens of each row.
-        bundle: describes what the module takes.
-        max_rows: most rows of a batch.
-        costs: of a pass.
     """
     most = max_rows if bundle.dynamic_batch else 1
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
@@ -115,16 +109,9 @@ def _merge(batches: Sequence[Batch], max_rows: int, merge_counts: Sequence[int])
 
 
 def cut(lengths: Sequence[int], costs: PassCosts, max_rows: int, step: int = 1) -> list[int]:
-    """Cut rows into the batches that together cost least, each padded to its longest row.
+    """Return the ends of the batches of ascending lengths that together cost least.
 
-    Args:
-        lengths: of the rows, ascending.
-        costs: of a batch.
-        max_rows: most rows of a batch.
-        step: rows that are moved at a time, so that planning many rows stays short.
-
-    Returns:
-        The end of each batch.
+    Cuts are `step` rows apart, so that planning many rows stays quick.
     """
     places = [*range(0, len(lengths), step), len(lengths)]
     least, starts = [0.0], [0]
@@ -145,15 +132,9 @@ def cut(lengths: Sequence[int], costs: PassCosts, max_rows: int, step: int = 1) 
 
 
 def cut_pass(lengths: Sequence[int], costs: PassCosts, merge_counts: Sequence[int]) -> list[int]:
-    """Cut the rows of one pass into the merged batches that together cost least.
+    """Return the ends of the merged batches of one pass that together cost least.
 
-    Args:
-        lengths: of the rows, ascending.
-        costs: of a pass.
-        merge_counts: numbers of batches that the pass may have besides one, ascending.
-
-    Returns:
-        The end of each batch.
+    Lengths are ascending; there is one batch, or one of `merge_counts`.
     """
     total = len(lengths)
     # Merged batches pay once for their pass.

@@ -19,20 +19,13 @@ from torchscript_bundle.serving.artifact import (
     FLOAT32,
     INT8,
     REMAKE,
-    Bundle,
     read_json_object,
 )
 from torchscript_bundle.serving.engine.autocast import HalfModule
 from torchscript_bundle.serving.engine.comparison import UnavailableError, comparison_rows
 from torchscript_bundle.serving.engine.cuda import CARDS, CardExecutor
 from torchscript_bundle.serving.engine.executors import Executor, ModuleExecutor, PackedExecutor
-from torchscript_bundle.serving.engine.onednn import (
-    Arguments,
-    Calibration,
-    Packed,
-    pack,
-    pack_int8,
-)
+from torchscript_bundle.serving.engine.onednn import Arguments, Calibration, Packed, pack, pack_int8
 from torchscript_bundle.serving.engine.padding import Collator
 from torchscript_bundle.serving.engine.planner import useful_merge_counts
 from torchscript_bundle.serving.engine.torchscript import freeze
@@ -52,12 +45,9 @@ class Running:
 
 @dataclass(frozen=True)
 class LoadedModule:
-    """What an executor is built of.
+    """The artifact's module as saved, and what it takes to build an executor of it.
 
     Attributes:
-        folder: the artifact's.
-        module: as saved, on its device.
-        collator: pads rows for it.
         max_rows: most rows in one forward pass.
         text: a tokenized word, to compare outputs on.
     """
@@ -69,20 +59,15 @@ class LoadedModule:
     text: Row
 
     @property
-    def bundle(self) -> Bundle:
-        """The artifact's `bundle.json`."""
-        return self.collator.bundle
-
-    @property
     def examples(self) -> list[Arguments]:
         """Arguments to compare outputs on, with padding and without."""
-        groups = comparison_rows(self.bundle, self.max_rows, self.text)
+        groups = comparison_rows(self.collator.bundle, self.max_rows, self.text)
         return [self.collator.collate(rows) for rows in groups]
 
     @property
     def merge_counts(self) -> tuple[int, ...]:
         """How many batches are worth merging into one pass."""
-        return useful_merge_counts(self.bundle, self.max_rows)
+        return useful_merge_counts(self.collator.bundle, self.max_rows)
 
 
 def _pack(loaded: LoadedModule, precision: str) -> ModuleExecutor:
@@ -111,19 +96,14 @@ def _packed(loaded: LoadedModule, packed: Packed, precision: str) -> ModuleExecu
 
 def _halve(loaded: LoadedModule, precision: str) -> ModuleExecutor:
     """Run under autocast."""
-    half = HalfModule(
-        loaded.module,
-        loaded.examples,
-        getattr(torch, precision),
-        cast_weights=not loaded.bundle.explanations,
-    )
+    dtype, whole = getattr(torch, precision), loaded.collator.bundle.explanations
+    half = HalfModule(loaded.module, loaded.examples, dtype, cast_weights=not whole)
     return ModuleExecutor(loaded.collator, half, precision)
 
 
 def _freeze(loaded: LoadedModule, precision: str) -> ModuleExecutor:
     """Run the module as saved, its weights made constants where outputs stay equal."""
-    frozen = freeze(loaded.module, loaded.examples)
-    return ModuleExecutor(loaded.collator, frozen, precision)
+    return ModuleExecutor(loaded.collator, freeze(loaded.module, loaded.examples), precision)
 
 
 Builder = Callable[[LoadedModule, str], ModuleExecutor]
@@ -141,14 +121,14 @@ def build_executor(loaded: LoadedModule, *, pack_weights: bool) -> Executor:
     """Build the fastest executor that is right here: on a GPU, one that captures CUDA graphs.
 
     Args:
-        loaded: the artifact's module and what else there is.
+        loaded: the artifact's module.
         pack_weights: rewrite the module, in the artifact's precision; else it runs as saved.
 
     Raises:
         ArtifactError: the artifact lacks what its precision needs on any machine.
     """
     device = loaded.collator.device
-    if loaded.bundle.save_mode != "torchscript":
+    if loaded.collator.bundle.save_mode != "torchscript":
         executor = ModuleExecutor(loaded.collator, loaded.module)
     elif pack_weights:
         executor = _fastest(loaded)
@@ -162,7 +142,7 @@ def build_executor(loaded: LoadedModule, *, pack_weights: bool) -> Executor:
 def _fastest(loaded: LoadedModule) -> ModuleExecutor:
     """Build the artifact's precision; float32, with a warning, where that cannot be had."""
     device, reason = loaded.collator.device.type, None
-    for precision in dict.fromkeys((loaded.bundle.precision, FLOAT32)):
+    for precision in dict.fromkeys((loaded.collator.bundle.precision, FLOAT32)):
         try:
             executor = _build(loaded, precision, device)
             break

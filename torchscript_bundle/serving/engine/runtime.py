@@ -57,24 +57,20 @@ class Runtime:
         max_rows: int,
         narrow: Callable[[Row, Outputs], Outputs] | None = None,
     ) -> None:
+        self.device = device
         self._folder = folder
         self._bundle = bundle
         self._max_rows = max_rows
         self._collator = Collator(bundle, device, narrow or (lambda _, outputs: outputs))
         self._module = LOADERS[bundle.save_mode](folder, bundle, device)
-        self._executor: Executor = ModuleExecutor(self._collator, self._module)
+        self.executor: Executor = ModuleExecutor(self._collator, self._module)
         self._costs = USUAL
         self._pace = Pace()
 
     @property
-    def device(self) -> torch.device:
-        """Where the module runs."""
-        return self._collator.device
-
-    @property
     def tokens(self) -> Tokens:
         """The tokens that passes took in since the warm-up."""
-        return self._executor.tokens
+        return self.executor.tokens
 
     @property
     def module(self) -> Forward:
@@ -84,32 +80,25 @@ class Runtime:
     @property
     def running(self) -> Running:
         """The precision that rows run in."""
-        return Running(self._executor.precision, self._executor.reason)
+        return Running(self.executor.precision, self.executor.reason)
 
     def prepare(self, text: Row, *, pack_weights: bool) -> None:
-        """Build the fastest executor, and warm it up.
+        """Build the fastest executor, see `build_executor`, and warm it up.
 
         Args:
             text: a tokenized word, to be stretched. Padding alone will not do: some models look for
                 a token that every real text has.
-            pack_weights: see `build_executor`.
-
-        Raises:
-            ArtifactError: the artifact lacks what its precision needs.
+            pack_weights: see there.
         """
         # The LoadedModule has no name here: it would keep the module from being freed.
-        self._executor = build_executor(
+        self.executor = build_executor(
             LoadedModule(self._folder, self._module, self._collator, self._max_rows, text),
             pack_weights=pack_weights,
         )
-        if not (self._executor.holds_module or self._bundle.explanations):
+        if not (self.executor.holds_module or self._bundle.explanations):
             del self._module
             release_memory()
         self._warm_up(text)
-
-    def share_weights(self, folder: Path) -> None:
-        """Hold packed weights in memory once for all workers that are given this folder."""
-        self._executor.share_weights(folder)
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> list[Outputs]:
@@ -121,10 +110,10 @@ class Runtime:
             [len(row) for row in rows],
             self._bundle,
             self._max_rows,
-            self._executor.pass_costs(self._costs),
-            self._executor.merge_counts,
+            self.executor.pass_costs(self._costs),
+            self.executor.merge_counts,
         )
-        outputs = self._executor.run_passes(
+        outputs = self.executor.run_passes(
             [[[rows[index] for index in batch] for batch in batches] for batches in passes]
         )
         order = chain.from_iterable(chain.from_iterable(passes))
@@ -132,14 +121,11 @@ class Runtime:
         return [found[index] for index in range(len(rows))]
 
     def run_until(self, rows: Sequence[Row], deadline: float) -> list[Outputs | None]:
-        """Return what `run` does for as many rows as there is time for, short ones first.
+        """Run as many rows as there is time for, short ones first; the others get None.
 
         Args:
             rows: of any lengths.
             deadline: `time.monotonic()` after which no further pass is begun.
-
-        Returns:
-            For each row its outputs, in order; None where it was not run.
         """
         results: list[Outputs | None] = [None] * len(rows)
         for indices in self._slices(rows):
@@ -180,11 +166,11 @@ class Runtime:
     def _warm_up(self, text: Row) -> None:
         """Run what compiles the module, and samples that show what passes cost."""
         started = time.perf_counter()
-        executor = self._executor
-        shapes = warm_up_shapes(self._bundle, self._max_rows)
-        if executor.merge_counts:
-            # A merged-batch function ran every comparison shape while packing.
-            shapes = shapes[:1]
+        executor = self.executor
+        # A merged-batch function ran every comparison shape while packing; one is enough.
+        shapes = warm_up_shapes(self._bundle, self._max_rows)[
+            : 1 if executor.merge_counts else None
+        ]
         for number, (batch, length) in enumerate(shapes, start=1):
             rows = [text.stretched(length)] * batch
             for _ in range(executor.warm_up_calls if number == 1 else 1):

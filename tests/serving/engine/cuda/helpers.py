@@ -17,7 +17,7 @@ GIGABYTE = 2**30
 
 
 class StandIn:
-    """See `Card`.
+    """Stands in for a `Card`.
 
     Args:
         memory: bytes that are free.

@@ -11,7 +11,7 @@ import torch
 
 from tests.serving.helpers import CPU, ask, change
 from torchscript_bundle.serving.engine.comparison import UnavailableError
-from torchscript_bundle.serving.engine.cuda.card import NvidiaCard
+from torchscript_bundle.serving.engine.cuda.card import Card
 from torchscript_bundle.serving.service import Service
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
@@ -26,12 +26,12 @@ TEXTS = [
 
 
 @pytest.fixture
-def card() -> NvidiaCard:
-    return NvidiaCard(GPU)
+def card() -> Card:
+    return Card(GPU)
 
 
 @torch.inference_mode()
-def test_what_is_captured_is_repeated_on_new_numbers(card: NvidiaCard) -> None:
+def test_what_is_captured_is_repeated_on_new_numbers(card: Card) -> None:
     weights, given, result = (torch.rand(64, 64, device=GPU) for _ in range(3))
 
     def body() -> None:
@@ -48,7 +48,7 @@ def test_what_is_captured_is_repeated_on_new_numbers(card: NvidiaCard) -> None:
 
 
 @torch.inference_mode()
-def test_what_waits_for_the_card_is_refused_and_nothing_is_harmed(card: NvidiaCard) -> None:
+def test_what_waits_for_the_card_is_refused_and_nothing_is_harmed(card: Card) -> None:
     given, result = torch.rand(64, device=GPU), torch.zeros(64, device=GPU)
     stream = torch.cuda.current_stream()
 
@@ -65,7 +65,7 @@ def test_what_waits_for_the_card_is_refused_and_nothing_is_harmed(card: NvidiaCa
     assert torch.equal(result, given)
 
 
-def test_memory_is_measured(card: NvidiaCard) -> None:
+def test_memory_is_measured(card: Card) -> None:
     peak = card.peak(lambda: torch.empty(2**20, dtype=torch.uint8, device=GPU))
     assert 2**20 <= peak < 2**22
     assert card.free() > 2**20

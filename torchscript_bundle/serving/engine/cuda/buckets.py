@@ -52,13 +52,7 @@ def row_buckets(bundle: Bundle, max_rows: int) -> tuple[int, ...]:
 
 
 def graph_shapes(bundle: Bundle, max_rows: int, max_tokens: int) -> list[Shape]:
-    """Return the shapes to capture, those of the fewest tokens first: they gain most.
-
-    Args:
-        bundle: describes what the module takes.
-        max_rows: most rows of a pass.
-        max_tokens: most tokens of a pass, padding included.
-    """
+    """Return the shapes to capture, those of the fewest tokens first: they gain most."""
     most = min(max_tokens, MOST_GRAPH_TOKENS)
     shapes = [
         (rows, length)
@@ -77,12 +71,12 @@ def bucket(value: int, buckets: Sequence[int]) -> int | None:
 
 @dataclass(frozen=True)
 class BucketCosts(PassCosts):
-    """What passes cost that run in the bucket of a captured graph, and how many rows fit.
+    """Costs of passes that run in buckets.
 
     Attributes:
         measured: cost of a pass as it is.
         shape: rows and length of a batch -> those of the bucket that it runs in.
-        limit: on a pass; one of several rows that does not fit has no finite cost.
+        limit: a pass of several rows that does not fit has no finite cost.
     """
 
     measured: CostModel
@@ -90,23 +84,19 @@ class BucketCosts(PassCosts):
     limit: TokenLimit
 
     def of(self, rows: int, length: int) -> float:
-        """See `PassCosts`."""
         filled, length = self.shape(rows, length)
         if rows > 1 and filled * length > self.limit.tokens:
             return float("inf")
         return self.measured.of(filled, length)
 
     def length(self, length: int) -> int:
-        """See `PassCosts`."""
         return self.shape(1, length)[1]
 
     def rows(self, length: int, most: int) -> int:
-        """See `PassCosts`."""
         return self.limit.rows(length, most)
 
     def step(self, rows: int, most: int) -> int:
-        """Return a power of two, so that steps fill buckets; see `PassCosts`."""
-        step = 1
+        step = 1  # a power of two, so that steps fill buckets
         while rows // step > 2 * FINE and 2 * step <= most:
             step *= 2
         return step

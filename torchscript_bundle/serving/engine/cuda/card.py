@@ -1,10 +1,12 @@
-"""What only a GPU can do; the rest of this folder runs, and is tested, on any device."""
+"""What only a GPU can do; the rest of this folder runs, and is tested, on any device.
+
+Source: https://docs.pytorch.org/docs/stable/notes/cuda.html.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 
@@ -16,27 +18,50 @@ from torchscript_bundle.serving.engine.devices import make_current
 WARM_UP_RUNS = 3
 
 
-class Card(Protocol):
-    """A GPU and its memory."""
+class Card:
+    """A GPU and its memory; it becomes the process's current one."""
 
-    @property
-    def device(self) -> torch.device:
-        """The torch device of its tensors."""
+    def __init__(self, device: torch.device) -> None:
+        make_current(device)
+        self.device = device
+        # Graphs share memory, which takes one stream and one pool for all captures. They may be
+        # replayed in any order: no two run at once, and none needs what another left.
+        self._stream = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
 
     def host(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Return page-locked memory of the host, not filled, for asynchronous copies."""
+        """Return page-locked memory of the host, not filled, for asynchronous copies.
+
+        torch reuses such memory only once copies from and to it are done.
+        """
+        return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
 
     def wait(self) -> None:
         """Wait until all queued work is done."""
+        torch.cuda.current_stream(self.device).synchronize()
 
     def alive(self) -> bool:
         """Return whether the card computes; after some errors it never does in this process."""
+        try:
+            torch.cuda.synchronize(self.device)
+        except RuntimeError:
+            return False
+        return True
 
     def free(self) -> int:
         """Return the bytes that are free once caches are emptied."""
+        torch.cuda.synchronize(self.device)
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(self.device)[0]
 
     def peak(self, run: Callable[[], object]) -> int:
         """Return the most bytes that a call held at a time, beyond those held before."""
+        torch.cuda.synchronize(self.device)
+        held = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        run()
+        torch.cuda.synchronize(self.device)
+        return torch.cuda.max_memory_allocated(self.device) - held
 
     def capture(self, body: Callable[[], None]) -> Callable[[], None]:
         """Return what replays a computation: all its kernels, at the same addresses.
@@ -47,65 +72,10 @@ class Card(Protocol):
         Raises:
             UnavailableError: it cannot be replayed without Python.
         """
-
-
-class NvidiaCard:
-    """See `Card`. Source: https://docs.pytorch.org/docs/stable/notes/cuda.html.
-
-    Args:
-        device: a CUDA device; it becomes the process's current one.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        make_current(device)
-        self._device = device
-        # Graphs share memory, which takes one stream and one pool for all captures. They may be
-        # replayed in any order: no two run at once, and none needs what another left.
-        self._stream = torch.cuda.Stream(device)
-        self._pool = torch.cuda.graph_pool_handle()
-
-    @property
-    def device(self) -> torch.device:
-        """See `Card`."""
-        return self._device
-
-    def host(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """See `Card`. torch reuses such memory only once copies from and to it are done."""
-        return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
-
-    def wait(self) -> None:
-        """See `Card`."""
-        torch.cuda.current_stream(self._device).synchronize()
-
-    def alive(self) -> bool:
-        """See `Card`."""
-        try:
-            torch.cuda.synchronize(self._device)
-        except RuntimeError:
-            return False
-        return True
-
-    def free(self) -> int:
-        """See `Card`."""
-        torch.cuda.synchronize(self._device)
-        torch.cuda.empty_cache()
-        return torch.cuda.mem_get_info(self._device)[0]
-
-    def peak(self, run: Callable[[], object]) -> int:
-        """See `Card`."""
-        torch.cuda.synchronize(self._device)
-        held = torch.cuda.memory_allocated(self._device)
-        torch.cuda.reset_peak_memory_stats(self._device)
-        run()
-        torch.cuda.synchronize(self._device)
-        return torch.cuda.max_memory_allocated(self._device) - held
-
-    def capture(self, body: Callable[[], None]) -> Callable[[], None]:
-        """See `Card`."""
         graph = torch.cuda.CUDAGraph()
         try:
             # A capture that fails leaves its stream the current one; leaving this block ends that.
-            with torch.cuda.stream(torch.cuda.current_stream(self._device)):
+            with torch.cuda.stream(torch.cuda.current_stream(self.device)):
                 self._warm_up(body)
                 with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                     body()
@@ -118,7 +88,7 @@ class NvidiaCard:
 
         This is safer to find out before a capture than by a capture that fails.
         """
-        current = torch.cuda.current_stream(self._device)
+        current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
         before = torch.cuda.get_sync_debug_mode()
         with torch.cuda.stream(self._stream):

@@ -42,14 +42,7 @@ MEASURED_ROWS = 8
 
 
 class CardExecutor(Executor):
-    """Runs a module on a GPU, in CUDA graphs of the usual shapes.
-
-    Args:
-        card: where the module is.
-        executor: of the module; to be called under inference mode.
-        collator: pads rows for the module.
-        max_rows: most rows of a pass.
-    """
+    """Runs a module on a GPU, in CUDA graphs of the usual shapes; call it in inference mode."""
 
     def __init__(
         self, card: Card, executor: ModuleExecutor, collator: Collator, max_rows: int
@@ -68,7 +61,7 @@ class CardExecutor(Executor):
 
     @torch.inference_mode()
     def tune(self, text: Row) -> list[Shape]:
-        """Limit passes to the memory that is free, and capture graphs; see `Executor`.
+        """Limit passes to the memory that is free, and capture graphs.
 
         Raises:
             ArtifactError: an attempt at a graph has left the card unable to compute.
@@ -93,11 +86,10 @@ class CardExecutor(Executor):
         return [(self._limit.rows(length, self._max_rows), length)]
 
     def pass_costs(self, measured: CostModel) -> PassCosts:
-        """See `Executor`."""
         return BucketCosts(measured, self._graphs.shape, self._limit)
 
     def run_passes(self, passes: Sequence[PassRows]) -> list[Outputs]:
-        """See `Executor`. A pass that gets no memory is run in halves.
+        """Queue all passes and wait once; a pass that gets no memory is run in halves.
 
         Raises:
             SystemExit: the card computes nothing more in this process, which another can replace.

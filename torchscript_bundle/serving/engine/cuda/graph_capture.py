@@ -42,7 +42,7 @@ class Graph:
     replay: Callable[[], None]
 
     def __call__(self, host: torch.Tensor) -> Outputs:
-        """Return the module's outputs for arguments that `to_host` joined."""
+        """Compute the outputs for arguments that `to_host` joined."""
         self.inputs.copy_(host, non_blocking=True)
         self.replay()
         return self.outputs
@@ -51,10 +51,7 @@ class Graph:
 class Buffers:
     """The memory that all graphs read and write, each from its beginning.
 
-    Args:
-        device: of the memory.
-        hosts: arguments of each shape.
-        outputs: the module's for them; only shapes and dtypes are read.
+    It holds arguments (`hosts`) and outputs of any captured shape.
     """
 
     def __init__(
@@ -68,11 +65,9 @@ class Buffers:
         ]
 
     def inputs(self, host: torch.Tensor) -> torch.Tensor:
-        """Return a view as large as a shape's arguments."""
         return self._inputs[: host.numel()].view(host.shape)
 
     def outputs(self, outputs: Outputs) -> Outputs:
-        """Return a view as large as a shape's outputs."""
         pairs = zip(self._outputs, outputs, strict=True)
         return tuple(buffer[: each.numel()].view(each.shape) for buffer, each in pairs)
 
@@ -123,22 +118,23 @@ def capture_graphs(
     with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
         graphs = _capture_all(card, forward, examples, bounds)
         # Compared once all are there: graphs that share memory must not harm each other.
-        right = {
-            shape: graph
+        right = [
+            shape
             for shape, graph in graphs.items()
             if _is_right(card, forward, graph, examples[shape], tolerance)
-        }
-    return Graphs(right)
+        ]
+    return Graphs({shape: graphs[shape] for shape in right})
 
 
 def _capture_all(
-    card: Card,
-    forward: Forward,
-    examples: Mapping[Shape, Sequence[torch.Tensor]],
-    bounds: Bounds,
+    card: Card, forward: Forward, examples: Mapping[Shape, Sequence[torch.Tensor]], bounds: Bounds
 ) -> dict[Shape, Graph]:
     hosts = {shape: batches[0] for shape, batches in examples.items()}
-    outputs = {shape: _like(forward(*to_card(card, host))) for shape, host in hosts.items()}
+    # Of outputs only shapes and dtypes are kept, without memory.
+    outputs = {
+        shape: tuple(each.to("meta") for each in forward(*to_card(card, host)))
+        for shape, host in hosts.items()
+    }
     buffers = Buffers(card.device, [*hosts.values()], [*outputs.values()])
     started, free = time.perf_counter(), card.free()
     graphs: dict[Shape, Graph] = {}
@@ -153,11 +149,6 @@ def _capture_all(
             logger.warning("no graph of %d x %d tokens, nor any later: %s", *shape, error)
             break
     return graphs
-
-
-def _like(outputs: Outputs) -> Outputs:
-    """Return the shapes and dtypes without memory."""
-    return tuple(torch.empty_like(each, device="meta") for each in outputs)
 
 
 def _capture(
@@ -176,11 +167,7 @@ def _capture(
 
 
 def _is_right(
-    card: Card,
-    forward: Forward,
-    graph: Graph,
-    batches: Sequence[torch.Tensor],
-    tolerance: float,
+    card: Card, forward: Forward, graph: Graph, batches: Sequence[torch.Tensor], tolerance: float
 ) -> bool:
     """Return whether a graph gives the module's outputs for each batch, and the first once more."""
     for host in (*batches, batches[0]):
