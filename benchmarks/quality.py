@@ -23,10 +23,9 @@ from rich.table import Table
 from torchscript_bundle.export.config import SetupConfig, load_config
 from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.modes.sequence_classification import SequenceClassification
-from torchscript_bundle.export.quality.comparison import Item
+from torchscript_bundle.export.quality.decisions import Item
 from torchscript_bundle.export.quality.gate import judge
-from torchscript_bundle.export.quality.int8_calibration import write_calibration
-from torchscript_bundle.export.quality.material import gather
+from torchscript_bundle.export.quality.material import gather, write_calibration
 from torchscript_bundle.export.quality.rehearsal import AnsweringRehearsal, Rehearsal
 from torchscript_bundle.export.quality.texts import Line
 from torchscript_bundle.serving.artifact import Bundle

@@ -115,19 +115,19 @@ def test_export_shares_the_artifact_with_serving_and_nothing_else() -> None:
             "torchscript_bundle.serving.api.sampling.wrong_defaults",
         ),
         (
-            "export/quality/int8_calibration.py",
+            "export/quality/material.py",
             "torchscript_bundle.serving.engine.comparison.UnavailableError",
         ),
         (
-            "export/quality/int8_calibration.py",
+            "export/quality/material.py",
             "torchscript_bundle.serving.engine.loaders.load_torchscript",
         ),
         (
-            "export/quality/int8_calibration.py",
+            "export/quality/material.py",
             "torchscript_bundle.serving.engine.onednn.calibrate",
         ),
         (
-            "export/quality/int8_calibration.py",
+            "export/quality/material.py",
             "torchscript_bundle.serving.engine.padding.pad_batch",
         ),
         ("export/quality/rehearsal.py", "torchscript_bundle.serving.api.http.HttpRequest"),

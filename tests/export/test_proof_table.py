@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.serving.helpers import change
 from torchscript_bundle.__main__ import main
 from torchscript_bundle.export.proof_table import print_proof
-from torchscript_bundle.export.quality.comparison import Comparison
+from torchscript_bundle.export.quality.decisions import Comparison
 from torchscript_bundle.export.quality.gate import judge
 
 

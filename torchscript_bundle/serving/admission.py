@@ -29,6 +29,10 @@ READING = 0.25
 LEAST_SIZE = 4096
 #: How much of the slowest reading is remembered after each later one.
 DECAY = 0.9
+BUSY = "the server is busy with other requests; send this one"
+OVERDUE = (
+    "the server is slower than usual and did not get through all texts in time; send the request"
+)
 
 
 @dataclass(frozen=True)
@@ -106,10 +110,11 @@ class Admission:
         found = seconds / max(size, LEAST_SIZE)
         self.seconds_per_byte = max(found, DECAY * self.seconds_per_byte)
 
-    @property
-    def retry_after(self) -> int:
-        """Seconds after which a refused request is sent again."""
-        return math.ceil(self._call_seconds)
+    def later(self, send: str = BUSY) -> RequestError:
+        """Return a 503 that tells a client what to send again, and when."""
+        seconds = math.ceil(self._call_seconds)
+        said = f"{send} again in {seconds} seconds, or fewer texts at a time"
+        return RequestError(503, said, retry_after=seconds)
 
 
 class Room:
@@ -142,7 +147,7 @@ class Room:
         left = READING * max(self._seconds, self._small) - (started - self._started)
         if size * self._admission.seconds_per_byte > left:
             if self._seconds == 0 or self.large_from is not None:
-                raise busy(self._admission.retry_after)
+                raise self._admission.later()
             self.large_from = started
         try:
             yield
@@ -165,7 +170,7 @@ class Room:
                 taken += each.estimate.seconds
                 admitted.groups.append([at])
             else:
-                admitted.refused[at] = busy(self._admission.retry_after)
+                admitted.refused[at] = self._admission.later()
         if admitted.groups and self.large_from is None:
             self.large_from = time.monotonic()
         admitted.groups[:0] = [small] if small else []
@@ -180,23 +185,3 @@ class Room:
         deadline holds in any case.
         """
         return self._seconds > 0 and (first or taken + seconds <= self._seconds)
-
-
-def busy(retry_after: int) -> RequestError:
-    """Return the refusal of a request that can be served at another time."""
-    return RequestError(
-        503,
-        f"the server is busy with other requests; send this one again in {retry_after} seconds, "
-        "or fewer texts at a time",
-        retry_after=retry_after,
-    )
-
-
-def overdue(retry_after: int) -> RequestError:
-    """Return the refusal of a request whose passes took longer than a call may take."""
-    return RequestError(
-        503,
-        "the server is slower than usual and did not get through all texts in time; send the "
-        f"request again in {retry_after} seconds, or fewer texts at a time",
-        retry_after=retry_after,
-    )

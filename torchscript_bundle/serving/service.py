@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from torchscript_bundle.serving.admission import Admission, Room, Work, overdue
+from torchscript_bundle.serving.admission import OVERDUE, Admission, Room, Work
 from torchscript_bundle.serving.api.body import decode_body
 from torchscript_bundle.serving.api.guards import (
     bounded,
@@ -49,7 +49,6 @@ class Tokenized:
     """A request that is ready for the model.
 
     Attributes:
-        call: its items and parameters.
         queries: each item as the mode understood it.
         rows: for each text of each item, its rows.
         wanted: how to explain its answers; None for a prediction.
@@ -258,7 +257,7 @@ class Service:
         for item in ready:
             found = [each for _, each in zip(item.flat, outputs, strict=False) if each is not None]
             complete = len(found) == len(item.flat)
-            results.append(found if complete else refusal(overdue(self._admission.retry_after)))
+            results.append(found if complete else refusal(self._admission.later(OVERDUE)))
         return results
 
     def _respond(

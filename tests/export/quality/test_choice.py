@@ -19,7 +19,7 @@ from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.quality import choice, gate
 from torchscript_bundle.export.quality.choice import settle_precision
-from torchscript_bundle.export.quality.comparison import Comparison, RowOutputs
+from torchscript_bundle.export.quality.decisions import Comparison, RowOutputs
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.engine.onednn import packed_weights as weights
 from torchscript_bundle.serving.service import Service

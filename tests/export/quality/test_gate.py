@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from torchscript_bundle.export.quality.comparison import Comparison
+from torchscript_bundle.export.quality.decisions import Comparison
 from torchscript_bundle.export.quality.gate import Findings, judge
 
 SAME, OTHER = Comparison(1, 1, (0.001,)), Comparison(1, 0, (0.3,))

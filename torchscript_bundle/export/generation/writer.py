@@ -12,7 +12,7 @@ from torchscript_bundle.export.generation.facts import GeneratorFacts, read_fact
 from torchscript_bundle.export.generation.generation_proof import WritingProof, writing_proof
 from torchscript_bundle.export.generation.maker import make_generator
 from torchscript_bundle.export.modes.base import Pairs
-from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
+from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer import check_decoding, cleans_up_spaces
 from torchscript_bundle.serving.artifact import Output
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
 
-from torchscript_bundle.export.quality.comparison import Comparison, Item
+from torchscript_bundle.export.quality.decisions import Comparison, Item
 from torchscript_bundle.serving.artifact import Output
 
 if TYPE_CHECKING:  # these read the registry of modes

@@ -15,7 +15,7 @@ import torch
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import Pairs
 from torchscript_bundle.export.pooling import wrap_pooled
-from torchscript_bundle.export.quality.comparison import Comparison, Item
+from torchscript_bundle.export.quality.decisions import Comparison, Item
 from torchscript_bundle.export.sentence_folder import (
     Module,
     check_transformer,

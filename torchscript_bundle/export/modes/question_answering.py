@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import Pairs
-from torchscript_bundle.export.quality.comparison import Comparison, Item, RowOutputs
+from torchscript_bundle.export.quality.decisions import Comparison, Item, RowOutputs
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
 

@@ -10,7 +10,7 @@ import torch
 
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import Pairs
-from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_order
+from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_order
 from torchscript_bundle.export.sentence_folder import (
     check_transformer,
     read_model_config,

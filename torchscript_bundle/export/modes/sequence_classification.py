@@ -12,7 +12,7 @@ import torch
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.labels import resolve_labels
 from torchscript_bundle.export.modes.base import Pairs
-from torchscript_bundle.export.quality.comparison import BY_PROBLEM, Comparison, Item
+from torchscript_bundle.export.quality.decisions import BY_PROBLEM, Comparison, Item
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output
 

@@ -10,7 +10,7 @@ import torch
 
 from torchscript_bundle.export.labels import resolve_labels
 from torchscript_bundle.export.modes.base import Pairs
-from torchscript_bundle.export.quality.comparison import Comparison, Item, compare_choices
+from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
 from torchscript_bundle.export.tokenizer import check_methods
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.serving.artifact import Output

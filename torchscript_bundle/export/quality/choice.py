@@ -15,10 +15,9 @@ from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.modes.base import Writes
-from torchscript_bundle.export.quality.comparison import Comparison
+from torchscript_bundle.export.quality.decisions import Comparison
 from torchscript_bundle.export.quality.gate import LEAST_KEPT, MEAN_CHANGE, Findings, judge
-from torchscript_bundle.export.quality.int8_calibration import write_calibration
-from torchscript_bundle.export.quality.material import AUTO, Material, gather
+from torchscript_bundle.export.quality.material import AUTO, gather, write_calibration
 from torchscript_bundle.export.quality.rehearsal import (
     AnsweringRehearsal,
     CannotRunError,
@@ -75,7 +74,7 @@ class _Trial:
         writes = isinstance(self._mode, Writes)
         self._rehearse = WritingRehearsal if writes else AnsweringRehearsal
         self._reference = self._rehearse(folder, bundle, FLOAT32, self._device)
-        self._material: Material = gather(config, self._reference)
+        self._material = gather(config, self._reference)
 
     def run(self, precision: str) -> Findings:
         """Try one precision; raise ExportError if it cannot be tried."""

@@ -1,17 +1,25 @@
-"""Split the texts of a trial: refused, calibrated on, tried on."""
+"""The texts of a trial: refused, calibrated on, tried on."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.quality.rehearsal import Rehearsal, Request
+from torchscript_bundle.export.quality.rehearsal import CannotRunError, Rehearsal, Request
 from torchscript_bundle.export.quality.texts import FEWEST_LINES, read_lines, spread
-from torchscript_bundle.serving.artifact import PRECISIONS
+from torchscript_bundle.serving.artifact import CALIBRATION_FILE, PRECISIONS, Bundle
+from torchscript_bundle.serving.engine.comparison import UnavailableError
+from torchscript_bundle.serving.engine.loaders import load_torchscript
+from torchscript_bundle.serving.engine.onednn import calibrate
+from torchscript_bundle.serving.engine.padding import pad_batch
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +29,8 @@ AUTO = "auto"
 MOST_TOLD = 3
 #: Most requests to calibrate on: ranges are known by then.
 MOST_CALIBRATING = 256
+#: Most rows to calibrate on: a request may hold many.
+MOST_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -95,3 +105,28 @@ def gather(config: SetupConfig, worker: Rehearsal) -> Material:
         held_apart=apart,
         refused=tuple(number for number, _ in refused),
     )
+
+
+def write_calibration(folder: Path, bundle: Bundle, material: Material) -> None:
+    """Run texts through an artifact's module, and write its calibration beside it.
+
+    Rows run one by one: padding would be measured as if it were text.
+
+    Raises:
+        CannotRunError: there are too few texts, or the module cannot be observed.
+    """
+    if len(material.calibrating) < FEWEST_LINES:
+        raise CannotRunError(
+            f"it is calibrated on {FEWEST_LINES} texts at least, and {material.source} has "
+            f"{len(material.calibrating)} that can be answered; give a calibration_file, one text "
+            "or one JSON request a line, such as clients will send (some hundred are better)"
+        )
+    rows = [row for request in material.calibrating for row in request.flat]
+    taken = [rows[at] for at in spread(len(rows), MOST_ROWS)]
+    module = load_torchscript(folder, bundle, torch.device("cpu"))
+    try:
+        found = calibrate(module, [pad_batch([row], bundle) for row in taken])
+    except UnavailableError as error:
+        raise CannotRunError(str(error)) from error
+    path = folder / CALIBRATION_FILE
+    path.write_text(json.dumps(found.as_dict(), indent=1) + "\n", encoding="utf-8")

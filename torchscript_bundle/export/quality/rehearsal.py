@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.export.quality.comparison import Item, RowOutputs
+from torchscript_bundle.export.quality.decisions import Item, RowOutputs
 from torchscript_bundle.export.quality.texts import Line
 from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse
 from torchscript_bundle.serving.artifact import Bundle

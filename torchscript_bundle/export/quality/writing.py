@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchscript_bundle.export.quality.comparison import Item, RowOutputs
+from torchscript_bundle.export.quality.decisions import Item, RowOutputs
 from torchscript_bundle.export.quality.rehearsal import Rehearsal, as_request, refusal
 from torchscript_bundle.export.quality.texts import Line
 from torchscript_bundle.serving.api.http import HttpResponse

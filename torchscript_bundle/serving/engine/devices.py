@@ -18,8 +18,7 @@ def choose_device(gpu_id: int | None, *, cuda_available: bool) -> torch.device:
     """Return the GPU that TorchServe assigned to this worker, else the CPU.
 
     Raises:
-        ArtifactError: a GPU was assigned and torch cannot use it; to serve from the CPU instead
-            would be slow in silence.
+        ArtifactError: torch cannot use the assigned GPU; the CPU would be slow in silence.
     """
     if gpu_id is None:
         return torch.device("cpu")
@@ -32,10 +31,7 @@ def choose_device(gpu_id: int | None, *, cuda_available: bool) -> torch.device:
 
 
 def make_current(device: torch.device) -> None:
-    """Make a worker's GPU the default for page-locked memory, streams and the like.
-
-    Otherwise each worker would hold some memory of the first GPU too.
-    """
+    """Make a worker's GPU the current one; else it would hold some memory of the first GPU too."""
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
 

@@ -65,8 +65,7 @@ def load(folder: Path, bundle: Bundle, device: torch.device) -> EagerModel:
     """Build the artifact's model in float32, from its own files alone.
 
     Raises:
-        ArtifactError: transformers is missing or of another major version than the one that the
-            artifact was proven with, or it cannot build the model.
+        ArtifactError: transformers is missing, of another major version, or cannot build the model.
     """
     place = folder / PRETRAINED_FOLDER
     _check_no_others(place, folder, bundle)

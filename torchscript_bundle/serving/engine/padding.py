@@ -28,24 +28,17 @@ class Tokens:
         return Tokens(self.computed - other.computed, self.real - other.real)
 
 
-def to_max_length(bundle: Bundle) -> Bundle:
-    """Return the bundle of the same module that runs every row at the greatest length."""
-    return replace(bundle, min_length=bundle.max_length, traced_lengths=(bundle.max_length,))
-
-
-#: The config's `padding` -> the bundle that pads so.
+#: The config's `padding` -> the bundle of the same module that pads so.
 PADDINGS: dict[str, Callable[[Bundle], Bundle]] = {
     "longest": lambda bundle: bundle,
-    "max_length": to_max_length,
+    "max_length": lambda bundle: replace(
+        bundle, min_length=bundle.max_length, traced_lengths=(bundle.max_length,)
+    ),
 }
 
 
 def padded_length(length: int, bundle: Bundle) -> int:
-    """Return the length at which a row of `length` tokens runs alone.
-
-    Raises:
-        ValueError: no verified length holds the row.
-    """
+    """Return the length at which a row of `length` tokens runs alone."""
     if length > bundle.max_length:
         raise ValueError(f"{length} tokens, at most {bundle.max_length} were verified")
     if bundle.reads_padding:
@@ -102,7 +95,5 @@ class Collator:
         left = self.bundle.padding.side == "left"
         real = slice(-len(row), None) if left else slice(len(row))
         pairs = zip(self.bundle.outputs, outputs, strict=True)
-        return self.narrow(
-            row,
-            tuple(tensor[at][real] if spec.per_token else tensor[at] for spec, tensor in pairs),
-        )
+        own = tuple(each[at][real] if spec.per_token else each[at] for spec, each in pairs)
+        return self.narrow(row, own)

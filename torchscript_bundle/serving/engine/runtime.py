@@ -36,12 +36,9 @@ LENGTHS, ROWS = (16, 128), 8
 
 
 class Runtime:
-    """Runs rows through the artifact's module.
+    """Runs rows through the module of an artifact's folder.
 
     Args:
-        folder: the artifact's folder.
-        bundle: its `bundle.json`.
-        device: where the module runs.
         max_rows: most rows in one forward pass.
         narrow: selects what to keep of a row's outputs; by default all.
 

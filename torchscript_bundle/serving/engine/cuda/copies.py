@@ -12,10 +12,7 @@ from torchscript_bundle.serving.engine.padding import Outputs
 
 
 def to_host(card: Card, arguments: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Join a module's arguments, each int64 `[batch, length]`, to `[arguments, batch, length]`.
-
-    The memory is page-locked, so that one asynchronous copy brings them all.
-    """
+    """Join int64 `[batch, length]` arguments to `[arguments, batch, length]`, for one copy."""
     host = card.host((len(arguments), *arguments[0].shape), torch.int64)
     return torch.stack(tuple(arguments), out=host)
 
@@ -26,10 +23,7 @@ def to_card(card: Card, host: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 class Fetch:
-    """Rows' outputs on their way to the host, in one copy for each dtype.
-
-    The card's tensors may be written again at once: a copy of them is on the way.
-    """
+    """Rows' outputs on their way to the host, one copy per dtype; sources may be overwritten."""
 
     def __init__(self, card: Card, rows: Sequence[Outputs]) -> None:
         self._specs = [[(each.dtype, each.shape) for each in outputs] for outputs in rows]

@@ -29,12 +29,9 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Graph:
-    """The CUDA graph of one shape.
+    """The CUDA graph of one shape: from int64 `[arguments, rows, length]` to outputs.
 
-    Attributes:
-        inputs: read by it, int64 `[arguments, rows, length]`.
-        outputs: written by it, and by the next graph: read them at once.
-        replay: computes.
+    All graphs write to the same memory: read outputs at once.
     """
 
     inputs: torch.Tensor
@@ -108,8 +105,8 @@ def capture_graphs(
     Args:
         card: where the module is.
         forward: the module.
-        examples: arguments of each shape to compare outputs on, at least two that differ, as
-            `to_host` joins them; the most wanted shapes first.
+        examples: at least two different arguments of each shape, as `to_host` joins them; the most
+            wanted shapes first.
         tolerance: largest difference, relative to the outputs' scale.
         bounds: beyond which no further shape is captured.
     """

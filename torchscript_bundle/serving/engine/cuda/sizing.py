@@ -48,9 +48,7 @@ class TokenLimit:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether an error says that the card's memory was short."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    return any(sign in str(error) for sign in SIGNS)
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in SIGNS)
 
 
 def run_in_halves(
@@ -58,13 +56,7 @@ def run_in_halves(
 ) -> list[T]:
     """Run rows together; where memory is short, in halves, and those in halves, down to one row.
 
-    Args:
-        run: runs rows in one pass.
-        rows: to run.
-        too_many: called with the number of rows that did not fit, before fewer are tried.
-
-    Raises:
-        RuntimeError: `run` failed for other reasons, or for a single row.
+    `too_many` is called with each number of rows that did not fit, before fewer are tried.
     """
     try:
         return [run(rows)]
@@ -74,7 +66,5 @@ def run_in_halves(
     # Outside the except block: the error holds the frames, and so the tensors, of the pass.
     too_many(len(rows))
     half = (len(rows) + 1) // 2
-    return [
-        *run_in_halves(run, rows[:half], too_many),
-        *run_in_halves(run, rows[half:], too_many),
-    ]
+    halves = rows[:half], rows[half:]
+    return [each for part in halves for each in run_in_halves(run, part, too_many)]

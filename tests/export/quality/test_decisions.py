@@ -10,7 +10,7 @@ import torch
 
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.modes.base import Writes
-from torchscript_bundle.export.quality.comparison import Comparison, RowOutputs
+from torchscript_bundle.export.quality.decisions import Comparison, RowOutputs
 
 Rows = list[list[list[float]]]
 
