@@ -25,7 +25,6 @@ class HalfModule:
     Args:
         module: loaded, in eval mode, on one device.
         examples: arguments to compare outputs on, with padding and without.
-        dtype: to compute in.
         cast_weights: keep the matrices in `dtype` only; explanations need them in float32.
 
     Raises:

@@ -48,11 +48,7 @@ class Executor(ABC):
         return measured
 
     def tune(self, text: Row) -> list[tuple[int, int]]:
-        """Adapt to the device once the first shapes are warm, by a tokenized word to be stretched.
-
-        Returns:
-            Further shapes, `(batch, length)`, to measure costs at.
-        """
+        """Adapt to the device once shapes are warm; return further `(batch, length)` to time."""
         return []
 
     def share_weights(self, folder: Path) -> None:

@@ -18,12 +18,7 @@ TIMES, ENOUGH_SECONDS = 5, 0.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long rows take.
-
-    Attributes:
-        seconds: at the present pace of this machine.
-        least_seconds: at its best pace so far, as if it had nothing else to do.
-    """
+    """How long rows take at the present pace, and at the best so far: on an idle machine."""
 
     seconds: float
     least_seconds: float
@@ -62,11 +57,7 @@ class Pace:
 
 
 def fastest(timed: Callable[[], float]) -> float:
-    """Return the shortest of several timings, the one least disturbed by other processes.
-
-    Args:
-        timed: does something once and returns the seconds that it took.
-    """
+    """Return the shortest of several timings, the one least disturbed by other processes."""
     started = time.monotonic()
     least = timed()
     for _ in range(TIMES - 1):

@@ -47,9 +47,7 @@ class Running:
 class LoadedModule:
     """The artifact's module as saved, and what it takes to build an executor of it.
 
-    Attributes:
-        max_rows: most rows in one forward pass.
-        text: a tokenized word, to compare outputs on.
+    Outputs are compared on a stretched word, `text`.
     """
 
     folder: Path
@@ -106,9 +104,8 @@ def _freeze(loaded: LoadedModule, precision: str) -> ModuleExecutor:
     return ModuleExecutor(loaded.collator, freeze(loaded.module, loaded.examples), precision)
 
 
-Builder = Callable[[LoadedModule, str], ModuleExecutor]
 #: Precision -> kind of device -> its builder, which may raise UnavailableError.
-BUILDERS: dict[str, dict[str, Builder]] = {
+BUILDERS: dict[str, dict[str, Callable[[LoadedModule, str], ModuleExecutor]]] = {
     FLOAT32: {"cpu": _pack, "cuda": _freeze},
     "bfloat16": {"cpu": _pack, "cuda": _halve},
     "float16": {"cuda": _halve},
@@ -118,7 +115,9 @@ BUILDERS: dict[str, dict[str, Builder]] = {
 
 @torch.no_grad()
 def build_executor(loaded: LoadedModule, *, pack_weights: bool) -> Executor:
-    """Build the fastest executor that is right here: on a GPU, one that captures CUDA graphs.
+    """Build the fastest executor that is right here; on a GPU, one that captures CUDA graphs.
+
+    It runs in float32, with a warning, where the artifact's precision cannot be had.
 
     Args:
         loaded: the artifact's module.
@@ -127,40 +126,29 @@ def build_executor(loaded: LoadedModule, *, pack_weights: bool) -> Executor:
     Raises:
         ArtifactError: the artifact lacks what its precision needs on any machine.
     """
-    device = loaded.collator.device
-    if loaded.collator.bundle.save_mode != "torchscript":
-        executor = ModuleExecutor(loaded.collator, loaded.module)
-    elif pack_weights:
-        executor = _fastest(loaded)
-    else:
-        executor = _freeze(loaded, FLOAT32)
-    if device.type not in CARDS:
-        return executor
-    return CardExecutor(CARDS[device.type](device), executor, loaded.collator, loaded.max_rows)
-
-
-def _fastest(loaded: LoadedModule) -> ModuleExecutor:
-    """Build the artifact's precision; float32, with a warning, where that cannot be had."""
-    device, reason = loaded.collator.device.type, None
-    for precision in dict.fromkeys((loaded.collator.bundle.precision, FLOAT32)):
+    bundle, device = loaded.collator.bundle, loaded.collator.device
+    scripted = bundle.save_mode == "torchscript"
+    reason: str | None = None
+    for precision in (
+        dict.fromkeys((bundle.precision, FLOAT32)) if scripted and pack_weights else ()
+    ):
         try:
-            executor = _build(loaded, precision, device)
+            build = BUILDERS.get(precision, {}).get(device.type)
+            if build is None:
+                raise UnavailableError(f"there is no {precision} on a {device.type} device")
+            executor = build(loaded, precision)
             break
         except UnavailableError as error:
             if precision != FLOAT32:
                 reason = str(error)
                 warn_of_float32(precision, reason)
     else:
-        executor = _freeze(loaded, FLOAT32)
+        plain = ModuleExecutor(loaded.collator, loaded.module)
+        executor = _freeze(loaded, FLOAT32) if scripted else plain
     executor.reason = reason
-    return executor
-
-
-def _build(loaded: LoadedModule, precision: str, device: str) -> ModuleExecutor:
-    build = BUILDERS.get(precision, {}).get(device)
-    if build is None:
-        raise UnavailableError(f"there is no {precision} on a {device} device")
-    return build(loaded, precision)
+    if device.type not in CARDS:
+        return executor
+    return CardExecutor(CARDS[device.type](device), executor, loaded.collator, loaded.max_rows)
 
 
 def warn_of_float32(precision: str, reason: str) -> None:

@@ -80,12 +80,9 @@ class Runtime:
         return Running(self.executor.precision, self.executor.reason)
 
     def prepare(self, text: Row, *, pack_weights: bool) -> None:
-        """Build the fastest executor, see `build_executor`, and warm it up.
+        """Build the fastest executor, see `build_executor`, and warm it up on a stretched word.
 
-        Args:
-            text: a tokenized word, to be stretched. Padding alone will not do: some models look for
-                a token that every real text has.
-            pack_weights: see there.
+        Padding alone would not do: some models look for a token that every real text has.
         """
         # The LoadedModule has no name here: it would keep the module from being freed.
         self.executor = build_executor(
@@ -118,12 +115,7 @@ class Runtime:
         return [found[index] for index in range(len(rows))]
 
     def run_until(self, rows: Sequence[Row], deadline: float) -> list[Outputs | None]:
-        """Run as many rows as there is time for, short ones first; the others get None.
-
-        Args:
-            rows: of any lengths.
-            deadline: `time.monotonic()` after which no further pass is begun.
-        """
+        """Run rows, short ones first, up to a `time.monotonic()`; those not begun get None."""
         results: list[Outputs | None] = [None] * len(rows)
         for indices in self._slices(rows):
             started = time.monotonic()

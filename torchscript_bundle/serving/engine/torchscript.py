@@ -34,24 +34,15 @@ def accept_deprecation() -> Iterator[None]:
 
 @torch.no_grad()
 def freeze(module: torch.jit.ScriptModule, examples: Sequence[tuple[torch.Tensor, ...]]) -> Forward:
-    """Return the module frozen; the module itself where that would change an output.
-
-    Args:
-        module: loaded, in eval mode.
-        examples: arguments on which the outputs must be equal, bit by bit.
-    """
+    """Return the module frozen; the module itself where that would change an output by a bit."""
+    why = "its answers would differ in the last digits"
     try:
         with accept_deprecation():
             frozen: Forward = torch.jit.freeze(module)
-        equal = all(_equal(module(*inputs), frozen(*inputs)) for inputs in examples)
+        both = ((module(*inputs), frozen(*inputs)) for inputs in examples)
+        if all(torch.equal(*each) for pair in both for each in zip(*pair, strict=True)):
+            return frozen
     except GRAPH_ERRORS as error:
-        logger.info("the module is not frozen: %s", last_line(error))
-        return module
-    if not equal:
-        logger.info("the module is not frozen: its answers would differ in the last digits")
-        return module
-    return frozen
-
-
-def _equal(one: tuple[torch.Tensor, ...], other: tuple[torch.Tensor, ...]) -> bool:
-    return all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+        why = last_line(error)
+    logger.info("the module is not frozen: %s", why)
+    return module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,30 +43,6 @@ class Graph:
         self.inputs.copy_(host, non_blocking=True)
         self.replay()
         return self.outputs
-
-
-class Buffers:
-    """The memory that all graphs read and write, each from its beginning.
-
-    It holds arguments (`hosts`) and outputs of any captured shape.
-    """
-
-    def __init__(
-        self, device: torch.device, hosts: Sequence[torch.Tensor], outputs: Sequence[Outputs]
-    ) -> None:
-        most = max(host.numel() for host in hosts)
-        self._inputs = torch.zeros(most, dtype=torch.int64, device=device)
-        self._outputs = [
-            torch.zeros(max(each.numel() for each in same), dtype=same[0].dtype, device=device)
-            for same in zip(*outputs, strict=True)
-        ]
-
-    def inputs(self, host: torch.Tensor) -> torch.Tensor:
-        return self._inputs[: host.numel()].view(host.shape)
-
-    def outputs(self, outputs: Outputs) -> Outputs:
-        pairs = zip(self._outputs, outputs, strict=True)
-        return tuple(buffer[: each.numel()].view(each.shape) for buffer, each in pairs)
 
 
 class Graphs:
@@ -132,7 +108,9 @@ def _capture_all(
         shape: tuple(each.to("meta") for each in forward(*to_card(card, host)))
         for shape, host in hosts.items()
     }
-    buffers = Buffers(card.device, [*hosts.values()], [*outputs.values()])
+    # All graphs read and write the same memory, each from its beginning.
+    read = _buffer(card, hosts.values())
+    written = [_buffer(card, same) for same in zip(*outputs.values(), strict=True)]
     started, free = time.perf_counter(), card.free()
     graphs: dict[Shape, Graph] = {}
     for shape, host in hosts.items():
@@ -140,18 +118,28 @@ def _capture_all(
         if taken > bounds.bytes or took > bounds.seconds:
             logger.info("no more graphs after %d MB and %.0f s", taken // 2**20, took)
             break
+        results = tuple(_view(*pair) for pair in zip(written, outputs[shape], strict=True))
         try:
-            graphs[shape] = _capture(card, forward, buffers, host, outputs[shape])
+            graphs[shape] = _capture(card, forward, host, _view(read, host), results)
         except UnavailableError as error:
             logger.warning("no graph of %d x %d tokens, nor any later: %s", *shape, error)
             break
     return graphs
 
 
+def _buffer(card: Card, tensors: Collection[torch.Tensor]) -> torch.Tensor:
+    """Return memory on a card that holds any of some tensors of one dtype."""
+    size, dtype = max(each.numel() for each in tensors), next(iter(tensors)).dtype
+    return torch.zeros(size, dtype=dtype, device=card.device)
+
+
+def _view(buffer: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return buffer[: like.numel()].view(like.shape)
+
+
 def _capture(
-    card: Card, forward: Forward, buffers: Buffers, host: torch.Tensor, outputs: Outputs
+    card: Card, forward: Forward, host: torch.Tensor, inputs: torch.Tensor, results: Outputs
 ) -> Graph:
-    inputs, results = buffers.inputs(host), buffers.outputs(outputs)
     inputs.copy_(host, non_blocking=True)
     arguments = inputs.unbind(0)
 
