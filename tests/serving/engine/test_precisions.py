@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.cpu import needs_bfloat16, needs_int8
 from tests.serving.helpers import CPU, ask, change, post, read
 from torchscript_bundle.serving.api.http import HttpRequest
 from torchscript_bundle.serving.artifact import CALIBRATION_FILE, INT8, PRECISIONS, Bundle
-from torchscript_bundle.serving.engine.loaders import load_torchscript
+from torchscript_bundle.serving.engine.loaders import LOADERS, load_torchscript
 from torchscript_bundle.serving.engine.onednn import calibrate
 from torchscript_bundle.serving.engine.onednn import packed_weights as weights
 from torchscript_bundle.serving.engine.onednn.int8 import int8_packing
@@ -78,6 +79,23 @@ def test_every_precision_is_built_on_the_devices_that_have_it() -> None:
         name: each.devices for name, each in PRECISIONS.items()
     }
     assert PRECISIONS[INT8].tolerance == int8_packing.TOLERANCE
+
+
+def test_module_is_freed_once_it_is_packed(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[weakref.ref[Any]] = []
+
+    def load(*arguments: Any) -> torch.jit.ScriptModule:
+        module = load_torchscript(*arguments)
+        loaded.append(weakref.ref(module))
+        return module
+
+    monkeypatch.setitem(LOADERS, "torchscript", load)
+    service = Service(artifact("bert"), CPU)
+    assert not service._runtime.executor.holds_module
+    [module] = loaded
+    assert module() is None
 
 
 def importances(answer: dict[str, Any]) -> list[float]:
