@@ -213,8 +213,8 @@ class Service:
                 self._explainer.check_target(query, wanted, at)
             check_count(len(query.texts), self._max_texts)
             check_pairs(query.texts, taken=self._pairs)
-            share = len(call.items) * len(query.texts)
-            rows = [self._encoder.encode(text, query.stride, share) for text in query.texts]
+            count = len(call.items) * len(query.texts)
+            rows = [self._encoder.encode(text, query.stride, count) for text in query.texts]
             for row in (row for windows in rows for row in windows):
                 self._check_row(row)
             if isinstance(self._mode, ChecksRows):

@@ -7,7 +7,6 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,8 +38,14 @@ class Rehearsal(ABC):
 
     def __init__(self, folder: Path, bundle: Bundle, precision: str, device: torch.device) -> None:
         replace(bundle, precision=precision, explanations=False).dump(folder)
-        with _quiet():
+        # The log of a starting worker is not for an export's screen.
+        log = logging.getLogger("torchscript_bundle.serving")
+        before = log.level
+        log.setLevel(logging.ERROR)
+        try:
             running = self._start(folder, device)
+        finally:
+            log.setLevel(before)
         if running.reason is not None:
             raise CannotRunError(
                 f"{running.reason}; export on a machine like those that will serve"
@@ -103,15 +108,3 @@ def _row(row: Row, outputs: tuple[torch.Tensor, ...]) -> RowOutputs:
     return RowOutputs(
         tuple(output.float().cpu() for output in outputs), torch.tensor(special, dtype=torch.bool)
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the log of a starting worker from an export's screen."""
-    serving = logging.getLogger("torchscript_bundle.serving")
-    before = serving.level
-    serving.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        serving.setLevel(before)

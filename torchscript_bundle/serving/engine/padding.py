@@ -38,7 +38,7 @@ PADDINGS: dict[str, Callable[[Bundle], Bundle]] = {
 
 
 def padded_length(length: int, bundle: Bundle) -> int:
-    """Return the length at which a row of `length` tokens runs alone."""
+    """Return the length at which a row runs alone; ValueError if no verified length holds it."""
     if length > bundle.max_length:
         raise ValueError(f"{length} tokens, at most {bundle.max_length} were verified")
     if bundle.reads_padding:

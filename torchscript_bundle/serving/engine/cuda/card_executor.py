@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 #: Environment variable that is 0 where no graph is to be captured.
 CUDA_GRAPHS = "CUDA_GRAPHS"
 #: How much of free memory graphs may take, and how long a worker captures (seconds).
-GRAPHS_SHARE, GRAPHS_SECONDS = 0.25, 30.0
+GRAPHS_FRACTION, GRAPHS_SECONDS = 0.25, 30.0
 #: Rows of the pass whose memory is measured.
 MEASURED_ROWS = 8
 
@@ -144,7 +144,7 @@ class CardExecutor(Executor):
     def _capture(self, text: Row) -> Graphs:
         shapes = graph_shapes(self._bundle, self._max_rows, self._limit.tokens)
         examples = {shape: self._examples(text, *shape) for shape in shapes}
-        bounds = Bounds(int(GRAPHS_SHARE * self._card.free()), GRAPHS_SECONDS)
+        bounds = Bounds(int(GRAPHS_FRACTION * self._card.free()), GRAPHS_SECONDS)
         tolerance = PRECISIONS[self.precision].graph_tolerance
         try:
             graphs = capture_graphs(self._card, self._forward, examples, tolerance, bounds)

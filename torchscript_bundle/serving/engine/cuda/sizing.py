@@ -15,7 +15,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 #: How much of free memory passes may take: other workers, and fragments, need some.
-SHARE = 0.8
+FRACTION = 0.8
 #: Messages of an operator that got no memory. The TorchScript interpreter turns any error into a
 #: RuntimeError with the same words (torch/csrc/jit/runtime/interpreter.cpp, handleError).
 SIGNS = ("CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -30,7 +30,7 @@ class TokenLimit:
     @staticmethod
     def of_memory(free: int, bytes_per_token: float) -> TokenLimit:
         """Return the limit that fits into so many free bytes."""
-        return TokenLimit(int(SHARE * free / max(bytes_per_token, 1.0)))
+        return TokenLimit(int(FRACTION * free / max(bytes_per_token, 1.0)))
 
     def rows(self, length: int, most: int) -> int:
         """Return how many rows of a length fit, at most `most`, at least 1."""
