@@ -30,7 +30,7 @@ from torchscript_bundle.serving.api.http import (
 from torchscript_bundle.serving.api.protocols import first_keys, read_call
 from torchscript_bundle.serving.api.protocols.call import Call
 from torchscript_bundle.serving.artifact import Bundle, ServingOptions
-from torchscript_bundle.serving.describe.describe_call import describe_bundle, load_api
+from torchscript_bundle.serving.describe.describe_call import describe_bundle
 from torchscript_bundle.serving.engine.padding import PADDINGS, Outputs, Tokens
 from torchscript_bundle.serving.engine.precisions import Running
 from torchscript_bundle.serving.engine.runtime import Runtime
@@ -82,6 +82,7 @@ class Service:
         bundle.check_files(folder)
         options = ServingOptions.load(folder)
         self._bundle = PADDINGS[options.padding](bundle)
+        self._folder = folder
         self._model_name = model_name
         self._max_texts = options.max_client_batch
         self._mode = load_forward_mode(self._bundle)
@@ -106,7 +107,6 @@ class Service:
 
             runtime = self._runtime
             self._explainer = make_explainer(self._mode, runtime, self._bundle, options, word)
-        self._api = load_api(folder, model_name)
         self._admission = Admission(
             options.max_call_seconds, options.batch_size, options.response_timeout / 2
         )
@@ -286,4 +286,4 @@ class Service:
 
     def describe(self) -> dict[str, Any]:
         """Return what this archive serves and how to ask for it, for a describe call."""
-        return describe_bundle(self._bundle, self.running, self._api)
+        return describe_bundle(self._folder, self._model_name, self._bundle, self.running)

@@ -16,7 +16,7 @@ DESCRIBED = ("mode", "save_mode", "labels", "max_length", "precision", "versions
 
 
 def describe_bundle(
-    bundle: Bundle, running: Running, api: dict[str, Any], **live: object
+    folder: Path, model_name: str, bundle: Bundle, running: Running, **live: object
 ) -> dict[str, Any]:
     """Return the answer to a describe call; `live` is what else the service tells of itself."""
     facts = asdict(bundle)
@@ -24,7 +24,7 @@ def describe_bundle(
         **{name: facts[name] for name in DESCRIBED},
         "running": {"precision": running.precision, "reason": running.reason},
         **live,
-        "openapi": api,
+        "openapi": load_api(folder, model_name),
     }
 
 

@@ -30,7 +30,7 @@ from torchscript_bundle.serving.api.protocols.call import Call
 from torchscript_bundle.serving.api.sampling import Settings, usable_defaults
 from torchscript_bundle.serving.artifact import CONFIG_FILE, FLOAT32, REMAKE, Bundle, ServingOptions
 from torchscript_bundle.serving.artifact import read_json_object as read_json
-from torchscript_bundle.serving.describe.describe_call import describe_bundle, load_api
+from torchscript_bundle.serving.describe.describe_call import describe_bundle
 from torchscript_bundle.serving.engine.loaders import load_torchscript
 from torchscript_bundle.serving.engine.precisions import Running, warn_of_float32
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
@@ -74,6 +74,7 @@ class GenerationService:
         self._bundle.check_files(folder)
         self._options = ServingOptions.load(folder)
         self._device = device
+        self._folder = folder
         self._model_name = model_name
         self._mode = load_generation_mode(self._bundle)
         tokenizer = TextEncoder(folder, self._bundle, truncate=False).tokenizer
@@ -86,7 +87,6 @@ class GenerationService:
         self.generator, self._running = self._load_generator(folder, device)
         patience = self._options.response_timeout
         self._scheduler = Scheduler(self.generator, device, limits, patience)
-        self._api = load_api(folder, model_name)
         self._warm_up(limits.tokens)
 
     @property
@@ -244,7 +244,9 @@ class GenerationService:
 
     def describe(self) -> dict[str, Any]:
         """Return what this archive serves, how to request it, and what is being generated now."""
-        return describe_bundle(self._bundle, self.running, self._api, writing=self.counts())
+        return describe_bundle(
+            self._folder, self._model_name, self._bundle, self.running, writing=self.counts()
+        )
 
     def counts(self) -> dict[str, int]:
         """Return the answers with and without a row, and what was done since the start."""

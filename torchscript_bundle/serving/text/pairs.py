@@ -22,9 +22,9 @@ class Runs(Protocol):
 def takes_pairs(bundle: Bundle, encoder: TextEncoder, runtime: Runs, *, on_cpu: bool) -> bool:
     """Return what the export recorded; for an older artifact, whether a pair of words runs.
 
-    Call it before weights are packed. All that a pair holds and a single text does not are token
-    types, which the model may lack: where the tokenizer gives no further ones, nothing is tried.
-    Nor is it on a GPU, where a wrong index ends the process.
+    Call it before weights are packed. Only token types set a pair apart, and the model may lack
+    them: where the tokenizer gives no further ones, nothing is tried. Nor is anything tried on a
+    GPU, where a wrong index ends the process.
     """
     if bundle.pairs is not None:
         return bundle.pairs

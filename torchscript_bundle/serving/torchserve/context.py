@@ -23,13 +23,6 @@ PATH = "url_path"
 HUGGINGFACE_HUB = "hf_hub/"
 #: Name of the output of an Open Inference reply that holds an error.
 ERROR_OUTPUT = "error"
-#: Whether another part of a response follows (None: it is not streamed) -> what tells TorchServe,
-#: which asks by a call whether this part is the last.
-STOPPING: dict[bool | None, Callable[[Any], bool | None]] = {
-    True: lambda _: False,
-    False: lambda _: True,
-    None: lambda _: None,
-}
 
 
 def request_ids(context: Any) -> dict[int, str]:
@@ -87,7 +80,12 @@ def defer(context: Any, index: int) -> bytes:
 
 def set_streams(context: Any, more: Mapping[int, bool | None]) -> None:
     """Say of each response whether another part follows; None where it is not streamed."""
-    context.stopping_criteria = {index: STOPPING[follows] for index, follows in more.items()}
+    context.stopping_criteria = {index: _is_last(follows) for index, follows in more.items()}
+
+
+def _is_last(more: bool | None) -> Callable[[Any], bool | None]:
+    """Return what TorchServe calls to learn whether a part is the last of its response."""
+    return lambda _: None if more is None else not more
 
 
 def count(context: Any, metric: str, value: int) -> None:

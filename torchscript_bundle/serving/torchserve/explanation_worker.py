@@ -21,11 +21,8 @@ LEAST_SHARE = 0.2
 class ExplanationWorker(ContinuousWorker):
     """Answers predictions at once, and explanations a pass at a time.
 
-    Args:
-        service: answers the requests.
-        deadline: what an explanation may take (seconds). All that are under way may be estimated
-            to take half of it: the rest is for predictions in between, and for estimates that
-            were too low.
+    An explanation may take `deadline` seconds. All that are under way may be estimated to take half
+    of that: the rest is for predictions in between, and for estimates that were too low.
     """
 
     def __init__(self, service: Service, deadline: float) -> None:

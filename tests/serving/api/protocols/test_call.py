@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.serving.api.protocols.helpers import ASKS, TELLS, TEXTS, call
-from torchscript_bundle.serving.api.protocols.call import read_parameters
+from tests.serving.api.protocols.helpers import ASKS, TELLS, TEXTS, call, refusal
+from torchscript_bundle.serving.api import protocols
+from torchscript_bundle.serving.api.http import Client
+from torchscript_bundle.serving.api.protocols import first_keys
+from torchscript_bundle.serving.api.protocols.call import (
+    Call,
+    RequestFields,
+    RequestProtocol,
+    read_parameters,
+)
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.modes.base import Mode
 
@@ -85,3 +93,26 @@ def test_protocol_is_seen_in_the_keys(payload: object, answer: object) -> None:
 @pytest.mark.parametrize("payload", [{"inputs": [TENSOR]}, {"inputs": [TENSOR], "id": "x"}])
 def test_inputs_that_are_tensors_are_open_inference(payload: dict[str, Any]) -> None:
     assert call(payload).reply(["answer"])["model_name"] == "tiny"
+
+
+class Lines(RequestProtocol):
+    """A further protocol: a text, an item a line."""
+
+    keys = ("lines",)
+
+    def recognizes(self, payload: object, client: Client) -> bool:
+        return isinstance(payload, dict) and "lines" in payload
+
+    def read(self, payload: Any, fields: RequestFields, model_name: str) -> Call:
+        return Call(payload["lines"].split("\n"), {}, "\n".join)
+
+
+def test_a_protocol_is_one_entry_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = {"lines": "a\nb"}
+    assert "lines" not in first_keys(TEXTS)
+    assert "lines" not in refusal(request)
+    monkeypatch.setattr(protocols, "PROTOCOLS", (Lines(), *protocols.PROTOCOLS))
+    assert "lines" in first_keys(TEXTS)
+    read = call(request)
+    assert (read.items, read.reply(["x", "y"])) == (["a", "b"], "x\ny")
+    assert call({"text": "a"}).items == ["a"]
