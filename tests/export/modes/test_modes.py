@@ -13,10 +13,7 @@ from torchscript_bundle.export.modes import MODES
 
 PACKAGE = Path(torchscript_bundle.__file__).parent
 #: The two registries, and the facts that a config is checked by without loading any model.
-REGISTRIES = {
-    *("export/modes/__init__.py", "serving/modes/__init__.py"),
-    *("export/tasks.py", "export/names.py"),
-}
+REGISTRIES = {"export/modes/__init__.py", "serving/modes/__init__.py", "export/tasks.py"}
 
 
 @cache
