@@ -281,7 +281,7 @@ class ModeSites:
     def _start(self, sample: Sample) -> ModeSite:
         folder, checkpoint = self._folder("mode"), self._checkpoint(sample.checkpoint)
         sizes = {"max_length": 64, "max_client_batch": MOST, "batch_size": 2}
-        # Traced as by the fixtures `artifact` and `explained`, so that it need not be exported again.
+        # Traced as by the fixtures `artifact` and `explained`, so that one export does for both.
         exported = {"mode": sample.mode, "traced_lengths": [16, 32], "max_call_seconds": PATIENCE}
         explaining = {
             "captum_explanation": EXPORTED[sample.mode].explained,
