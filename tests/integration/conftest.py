@@ -45,7 +45,7 @@ LOGGED_SECONDS = 0.3
 BATCH = 8
 #: How long a request waits for the one that is sent beside it (ms).
 SHARING_MS = 150
-#: Seconds that a call of a mode's server may take: a busy machine refuses no small request.
+#: Seconds that a call may take: a busy machine refuses no small request.
 PATIENCE = 60
 
 
@@ -231,6 +231,7 @@ def tiny_site(
     folder = tmp_path_factory.mktemp("tiny")
     checkpoint = tiny.save_checkpoint(folder / "checkpoint")
     sizes = {"max_length": 64, "max_client_batch": 4, "batch_size": BATCH, "max_batch_delay": 20}
+    sizes["max_call_seconds"] = PATIENCE
     archive = build(folder, checkpoint, **sizes)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("TS_ENABLE_MODEL_API", "TS_DISABLE_TOKEN_AUTHORIZATION"):
@@ -281,7 +282,7 @@ class ModeSites:
     def _start(self, sample: Sample) -> ModeSite:
         folder, checkpoint = self._folder("mode"), self._checkpoint(sample.checkpoint)
         sizes = {"max_length": 64, "max_client_batch": MOST, "batch_size": 2}
-        # Traced as by the fixtures `artifact` and `explained`: no further export is needed.
+        # Traced as by the fixtures `artifact` and `explained`, so that one export does for both.
         exported = {"mode": sample.mode, "traced_lengths": [16, 32], "max_call_seconds": PATIENCE}
         explaining = {
             "captum_explanation": TASKS[sample.mode].explained,
