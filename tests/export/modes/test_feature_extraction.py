@@ -16,7 +16,7 @@ from huggingface_hub import snapshot_download
 from tests import tiny
 from tests.export.helpers import config_for, copy, edit_json, refused, write_config
 from tests.hub import Hub
-from torchscript_bundle.export import source as source_module
+from torchscript_bundle.export import hub as hub_module
 from torchscript_bundle.export.config import load_config
 from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.modes.feature_extraction import FeatureExtraction
@@ -257,7 +257,7 @@ def test_files_in_subfolders_come_from_the_hub(
 ) -> None:
     hub.add("org/encoder", checkpoint("roberta_embedding"))
     monkeypatch.setattr(
-        source_module,
+        hub_module,
         "snapshot_download",
         lambda name, **kwargs: snapshot_download(
             name, endpoint=hub.endpoint, cache_dir=tmp_path / "cache", **kwargs
