@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from torchscript_bundle.serving.artifact import INT8, PRECISIONS
 from torchscript_bundle.serving.engine.comparison import (
     GRAPH_ERRORS,
     TOLERANCES,
@@ -50,8 +51,6 @@ REWRITES: dict[torch.dtype, tuple[Rewrite, ...]] = {
     torch.bfloat16: (run_in_bfloat16,),
 }
 
-#: Tolerance of int8. It catches errors; export measures on real texts whether labels stay the same.
-INT8_TOLERANCE = 0.5
 #: Tolerance of merged batches. Another order of summation may round to the next bfloat16 or int8.
 MERGED_TOLERANCE = 5e-2
 
@@ -149,7 +148,7 @@ def pack_int8(
         # torch warns once in a process that quint8 will go. Without it there is no such operator,
         # and the module runs as it was saved.
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
-        kind = WeightKind("int8", INT8_TOLERANCE, rewrites)
+        kind = WeightKind(INT8, PRECISIONS[INT8].tolerance, rewrites)
         return _pack(module, {calibration.method: examples}, kind, counts)
 
 
