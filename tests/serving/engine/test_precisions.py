@@ -151,7 +151,7 @@ def test_worker_that_cannot_runs_in_float32_and_says_so(
     class Old(weights.PackedWeights):
         def __init__(self, dtype: torch.dtype) -> None:
             if dtype == torch.bfloat16:
-                raise weights.NotPackedError("this CPU has no bfloat16 instructions")
+                raise weights.UnavailableError("this CPU has no bfloat16 instructions")
             super().__init__(dtype)
 
     monkeypatch.setattr("torchscript_bundle.serving.engine.onednn.packing.PackedWeights", Old)

@@ -19,7 +19,7 @@ from torchscript_bundle.serving.artifact import INT8, PRECISIONS
 from torchscript_bundle.serving.engine.comparison import (
     GRAPH_ERRORS,
     TOLERANCES,
-    NotPackedError,
+    UnavailableError,
     difference,
 )
 from torchscript_bundle.serving.engine.onednn import ir
@@ -62,7 +62,7 @@ class WeightKind:
     Attributes:
         name: for the log.
         tolerance: for outputs.
-        rewrites: makes the rewrites, which share weights between graphs; raises NotPackedError if
+        rewrites: makes the rewrites, which share weights between graphs; raises UnavailableError if
             torch or the CPU cannot compute with such weights.
     """
 
@@ -165,11 +165,11 @@ class Reference:
     tolerance: float
 
     def check(self, method: Method) -> list[Any]:
-        """Return a packed method's outputs; raise NotPackedError where they differ too much."""
+        """Return a packed method's outputs; raise UnavailableError where they differ too much."""
         actual = run_examples(f"packed, {self.name}", method, self.examples)
         found = difference(list(self.expected), actual)
         if not found <= self.tolerance:
-            raise NotPackedError(
+            raise UnavailableError(
                 f"packed, {self.name} differs by {found:.1e} of the outputs' scale, more than "
                 f"{self.tolerance:.0e}"
             )
@@ -212,12 +212,12 @@ def _pack(
         attempt = _Attempt(graphs, references, rewrites, assume_same_shape=True)
         try:
             packed = attempt.pack(counts)
-        except NotPackedError as first:
+        except UnavailableError as first:
             try:
                 packed = replace(attempt, assume_same_shape=False).pack(counts)
-            except NotPackedError:
+            except UnavailableError:
                 raise first from None
-    except NotPackedError as error:
+    except UnavailableError as error:
         logger.warning("the module runs as it was saved: %s", error)
         return Packed(methods, str(error))
     took = time.perf_counter() - started
@@ -241,7 +241,7 @@ class _Attempt:
             outputs = {name: self.references[name].check(each) for name, each in methods.items()}
         except GRAPH_ERRORS as error:
             # torch has no one class for what its compiler and its operators refuse.
-            raise NotPackedError(last_line(error)) from error
+            raise UnavailableError(last_line(error)) from error
         linears = sum(each.linears for each in edited)
         return Packed(methods, None, self._merge(counts, outputs), linears)
 
@@ -251,7 +251,7 @@ class _Attempt:
             rewrite(edited)
             torch._C._jit_pass_dce(graph)
         if not edited.linears:
-            raise NotPackedError(f"{name} has no linear layer in float32")
+            raise UnavailableError(f"{name} has no linear layer in float32")
         return edited
 
     def _merge(self, counts: Sequence[int], outputs: Mapping[str, Any]) -> dict[int, Method]:
@@ -265,6 +265,6 @@ class _Attempt:
                 method = self._rewrite(reference.name, graph, merged=True).compile()
                 reference.check(method)
                 merged[count] = method
-        except (NotPackedError, *GRAPH_ERRORS) as error:
+        except (UnavailableError, *GRAPH_ERRORS) as error:
             logger.warning("each batch is a pass of its own: %s", last_line(error))
         return merged
