@@ -58,8 +58,8 @@ def merge_batches(graph: ir.Graph, count: int, *, assume_same_shape: bool) -> ir
         assume_same_shape: take the operands of a sum or product to have the same number of rows.
 
     Raises:
-        UnavailableError: a linear layer runs in a loop or branch, or an operator may write into what
-            batches have in common.
+        UnavailableError: a linear layer runs in a loop or branch, or an operator may write into a
+            tensor that batches share.
     """
     if len(packable_linears(graph)) != sum(map(is_packable, graph.nodes())):
         raise UnavailableError("a linear layer runs in a loop or branch")
