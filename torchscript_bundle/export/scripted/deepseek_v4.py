@@ -25,15 +25,7 @@ def adapt(model: torch.nn.Module) -> None:
 
 
 def compress(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-    """Return one entry for each whole window.
-
-    Args:
-        self: a compressor, or an indexer.
-        hidden_states: `[batch, length, hidden]`.
-
-    Returns:
-        `[batch, 1, windows, head size]`.
-    """
+    """Turn `[batch, length, hidden]` into one entry per window, `[batch, 1, windows, head size]`."""
     batch, windows = hidden_states.shape[0], hidden_states.shape[1] // self.compress_rate
     kv, gate = (
         projection(hidden_states)[:, : windows * self.compress_rate].reshape(
