@@ -44,9 +44,8 @@ HANDLER = ROOT / "Transformer_handler_generalized.py"
 MANIFEST = "MAR-INF/MANIFEST.json"
 MODEL_CONFIG = "model-config.yaml"
 VERSION = "1.0"
-#: Copies of a file in the model store at the same time: staged, in torch-model-archiver's own
-#: folder, in its archive, rewritten. The module is not staged, and its last two copies are made
-#: after the archiver's folder is gone.
+#: Copies in the model store at one time, of a file (staged, in the archiver's folder, in its
+#: archive, rewritten) and of the module (not staged; rewritten without the archiver's folder).
 COPIES, COPIES_OF_MODULE = 4, 2
 #: Bytes that a small file takes on most disks.
 BLOCK = 4096
@@ -55,12 +54,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
-    """Pack an artifact into `model_store`; the same artifact and samples give the same bytes.
-
-    Raises:
-        ExportError: the artifact is damaged or was made from another config, or
-            torch-model-archiver fails.
-    """
+    """Pack an artifact into `model_store`; the same artifact and samples give the same bytes."""
     try:
         bundle = Bundle.load(artifact)
         bundle.check_files(artifact)
@@ -104,10 +98,7 @@ def model_config(config: SetupConfig) -> str:
 
 
 def _run_archiver(temporary: Path, staging: Path, module: Path | None, config: SetupConfig) -> Path:
-    """Run torch-model-archiver over a staging folder, whose contents become the archive's root.
-
-    Raises OSError where it fails for lack of room, else ExportError with its last line.
-    """
+    """Run torch-model-archiver on a folder; raise OSError for lack of room, else ExportError."""
     (temporary / MODEL_CONFIG).write_text(model_config(config), encoding="utf-8")
     # The manifest of an archive with a ScriptModule names it.
     named = () if module is None else ("--serialized-file", str(module))
@@ -156,7 +147,6 @@ def _code() -> list[Path]:
 def _stage(
     staging: Path, artifact: Path, files: Sequence[str], config: SetupConfig, api: dict[str, Any]
 ) -> None:
-    """Put into a folder what goes into the archive beside handler and module."""
     sources = {path.relative_to(ROOT): path for path in _code()}
     sources |= {Path(name): artifact / name for name in {BUNDLE_FILE, *files} - {MODULE_FILE}}
     for name, source in sorted(sources.items()):

@@ -26,9 +26,6 @@ def download(config: SetupConfig) -> Path:
 
     huggingface_hub shows progress, retries, and reads HF_ENDPOINT, HF_HOME, HF_TOKEN and
     HF_HUB_OFFLINE itself.
-
-    Raises:
-        ExportError: the model cannot be fetched or stored.
     """
     name, revision = config.model_name, config.revision or "main"
     patterns = [*SMALL_FILES, "*.safetensors"]

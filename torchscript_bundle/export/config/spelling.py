@@ -32,13 +32,7 @@ OTHER_KEYS = {
 
 
 def near(name: str, known: Iterable[str], others: Mapping[str, str]) -> str | None:
-    """Return the known name that a wrong one stands for; None where that would be a guess.
-
-    Args:
-        name: what was written.
-        known: names that would have been right.
-        others: further names -> the right one.
-    """
+    """Return the known name that `name` means, also by `others` (other -> known name), or None."""
     right = {_letters(other): one for other, one in others.items()}
     right |= {_letters(one): one for one in known}
     wrong = _letters(name)

@@ -14,12 +14,7 @@ from torchscript_bundle.export.errors import ExportError
 
 @dataclass(frozen=True)
 class LayerKind:
-    """What a layer of a model caches.
-
-    Attributes:
-        keeps: whether it has keys and values of its own.
-        window: how many tokens it attends to, its own included; None for all.
-    """
+    """Whether a layer `keeps` keys and values; its `window` with its own token, None for all."""
 
     keeps: bool = True
     window: int | None = None
