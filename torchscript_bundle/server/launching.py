@@ -28,11 +28,7 @@ SET_TMPDIR = "set TMPDIR to another folder"
 
 
 def make_temporary() -> Path:
-    """Make a folder for temporary files; unix sockets in it allow its path 100 characters.
-
-    Raises:
-        ServerError: there is no place for it.
-    """
+    """Make a folder for temporary files; unix sockets in it allow its path 100 characters."""
     try:
         place = Path(tempfile.gettempdir())
     except FileNotFoundError as error:  # its message lists the places that Python tried
@@ -44,13 +40,7 @@ def make_temporary() -> Path:
 
 
 def plan(archive: Path, ports: Ports, workers: int | None, python: str, temp: Path) -> State:
-    """Unpack an archive into `temp`, and plan the rest; touch nothing else.
-
-    TorchServe would unpack it as well, in three times as long.
-
-    Raises:
-        ServerError: what would keep a start from succeeding.
-    """
+    """Plan a start, writing only to `temp`: TorchServe would unpack in three times as long."""
     cores = usable_cores()
     try:
         batching = read_batching(archive)
@@ -108,11 +98,7 @@ def prepare(run_dir: Path, state: State) -> None:
 
 
 def launch(run_dir: Path, state: State, log_dir: Path) -> None:
-    """Run `torchserve --start`.
-
-    Raises:
-        ServerError: it failed, with its last words.
-    """
+    """Run `torchserve --start`; ServerError quotes its last words."""
     command = [
         *(state.python, "-m", "ts.model_server", "--start", "--ncs"),
         *("--model-store", str(state.model_store)),

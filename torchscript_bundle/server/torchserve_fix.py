@@ -26,15 +26,7 @@ GETSTATIC_DESCRIBE, ACONST_NULL = b"\xb2\x02\x0f", b"\x01\x00\x00"
 
 
 def mend(packages: Path, folder: Path) -> bool:
-    """Write the mended class into the folder that TorchServe is started in.
-
-    Args:
-        packages: the environment's `site-packages`.
-        folder: the working directory of TorchServe.
-
-    Returns:
-        Whether this is the known TorchServe; nothing is written for another.
-    """
+    """Write the mended class into TorchServe's working directory; False for other versions."""
     try:
         with zipfile.ZipFile(packages / JAR) as jar:
             code = bytearray(jar.read(CLASS))
