@@ -53,7 +53,7 @@ def lack_of_room(error: Exception) -> OSError | None:
 
 
 def check_writable(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder, with `mode`, and its parents if need be; try to write some bytes into it."""
+    """Make a folder (permissions `mode`) and its parents if need be; try to write into it."""
     folder.mkdir(mode=mode, parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(LEAST_ROOM))

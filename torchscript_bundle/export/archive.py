@@ -89,7 +89,7 @@ def model_config(config: SetupConfig) -> str:
     }
     if config.task.generates:
         settings["continuousBatching"] = True
-        # The worker cannot refuse requests that TorchServe keeps back, so it is given more.
+        # Only a worker can refuse requests: give it those that TorchServe would hold back.
         settings["batchSize"] = REQUESTS_PER_ROW * config.batch_size + REFUSED_AT_ONCE
     elif config.captum_explanation:
         settings["continuousBatching"] = True
@@ -114,7 +114,7 @@ def _run_archiver(temporary: Path, staging: Path, module: Path | None, config: S
         *("--export-path", str(temporary)),
         "--force",
     ]
-    # It works in $TMPDIR/<model name> and empties that first: give it a TMPDIR of its own.
+    # The archiver empties $TMPDIR/<model name> and works there: give it a TMPDIR of its own.
     work = temporary / "work"
     work.mkdir()
     environment = {**os.environ, "TMPDIR": str(work)}
@@ -122,7 +122,7 @@ def _run_archiver(temporary: Path, staging: Path, module: Path | None, config: S
     made = temporary / f"{config.served_name}.mar"
     if done.returncode == 0 and made.is_file():
         return made
-    # It is another program: only its output says what stopped it.
+    # The archiver is another program: only its output names the error.
     for number in FULL:
         if (reason := os.strerror(number)) in done.stderr:
             raise OSError(number, reason)

@@ -41,7 +41,7 @@ def grid(
     shortest: int,
     batches: Sequence[int] = BATCHES,
 ) -> list[Shape]:
-    """Return the shapes to try a claim at, cheapest first; the shortest text is not padded."""
+    """Return every shape to try a claim at, cheapest first; `shortest` is tried unpadded."""
     lengths = {length for length in LENGTHS if length <= max_length}
     lengths |= {max(4, max_length // 2), max_length, *traced_lengths}
     shapes = [Shape(batch, shortest, False) for batch in batches if shortest < min(lengths)]

@@ -46,9 +46,10 @@ def compare_gradients(module: Any, cases: Sequence[Case]) -> Report:
 
 
 def _with_gradient(forward: Callable[..., Tensors]) -> Callable[..., Tensors]:
-    """Also return the gradient, with respect to the first argument, of a weighted sum of outputs.
+    """Return a function that also gives the gradient of a weighted sum of the outputs.
 
-    With equal weights the sum after a softmax or a norm would be constant.
+    The gradient is with respect to the first argument, the embeddings. With equal weights the sum
+    after a softmax or a norm would be constant.
     """
 
     def run(embeddings: torch.Tensor, *inputs: torch.Tensor) -> Tensors:

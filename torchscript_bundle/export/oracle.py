@@ -127,7 +127,10 @@ def _longest(eager: torch.nn.Module, make_inputs: InputMaker, failed: int) -> in
 
 
 def _check_repeats(before: Case, after: Case) -> None:
-    """Refuse a random model, or one like BigBird: a short text ends its sparse attention."""
+    """Refuse a model that is random or remembers texts.
+
+    BigBird turns its sparse attention off for good at the first short text.
+    """
     result = compare(lambda *_: before.expected, after)
     if not result.holds:
         raise ExportError(

@@ -160,7 +160,10 @@ def reads_padding(proof: Proof) -> bool:
 
 
 def save_and_compare(proof: Proof, path: Path, device: torch.device) -> Proof:
-    """Save the module, compare its file, loaded by torch alone, and return the file's proof."""
+    """Save the module, load it with torch alone, compare it, and return the proof of the file.
+
+    OSError: there is no room for the file.
+    """
     try:
         tracing.save(cast(torch.jit.ScriptModule, proof.module), path)
         reloaded = tracing.load(path, device)

@@ -75,7 +75,7 @@ def _check_device(device: str) -> None:
 
 
 def read_model(folder: Path, config: SetupConfig) -> tuple[Any, dict[str, Any]]:
-    """Load the eager model in float32, and transformers' loading info; any library may raise."""
+    """Load the eager model in float32 and its loading info; libraries raise errors of their own."""
     auto_class = getattr(transformers, config.task.auto_class)
     model, loading = auto_class.from_pretrained(
         str(folder),

@@ -1,4 +1,4 @@
-"""Facts about every mode that must not wait for torch and transformers: the config reads them."""
+"""Facts about every mode, for the config: they import neither torch nor transformers."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def check_decoding(tokenizer: PreTrainedTokenizerBase, samples: Sequence[str]) -
     Tried are `TRIALS` and samples, halves of them (which may end within a character), and random
     tokens.
     """
-    # An own `decode` may be equivalent, as CodeGen's is, which Phi has too: that is tried below.
+    # A `decode` in Python may be equivalent, as that of CodeGen and Phi is: it is tried below.
     check_methods(tokenizer, [name for name in DECODING if name != "decode"])
     alone = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     whole = [tokenizer(text)["input_ids"] for text in (*TRIALS, *samples)]

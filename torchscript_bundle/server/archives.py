@@ -1,4 +1,4 @@
-"""What a server reads from a `.mar`: its batching, its samples, and all its files."""
+"""Read a `.mar`: its batching, its samples, and all its files."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def _ask(server: Server, model: dict[str, Any], seconds: float) -> float:
             f"{store} is not there any more, so a worker that dies cannot start again; {RESTART}"
         ) from error
     if model.get("continuousBatching") and content_type(sample).startswith("text/plain"):
-        # Without a limit it would generate as much as it can.
+        # Without a limit the model would generate as much as it can.
         sample = json.dumps({"inputs": sample, "parameters": {"max_new_tokens": 1}})
     started = time.perf_counter()
     try:

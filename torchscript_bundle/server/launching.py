@@ -40,7 +40,10 @@ def make_temporary() -> Path:
 
 
 def plan(archive: Path, ports: Ports, workers: int | None, python: str, temp: Path) -> State:
-    """Plan a start, writing only to `temp`: TorchServe would unpack in three times as long."""
+    """Unpack an archive into `temp`, and plan the rest; touch nothing else.
+
+    TorchServe would unpack it too, in three times as long. ServerError: a start cannot succeed.
+    """
     cores = usable_cores()
     try:
         batching = read_batching(archive)
@@ -135,7 +138,7 @@ def _environment(state: State, log_dir: Path) -> dict[str, str]:
         "LOG_LOCATION": str(log_dir),
         "METRICS_LOCATION": str(log_dir),
         "OMP_NUM_THREADS": str(state.threads),
-        # Its threads would come on top of those, and start for lists only.
+        # Threads of the tokenizers library would come on top of those, and only for lists.
         "TOKENIZERS_PARALLELISM": "false",
         "SHARE_WEIGHTS": "1" if state.workers > 1 else "0",
     }

@@ -1,4 +1,4 @@
-"""What TorchServe and its workers logged."""
+"""Read the logs of TorchServe and its workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the machine offers a server (cores, GPUs, Java), and the workers planned for it."""
+"""Find the cores, GPUs and Java of the machine, and plan the workers of a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a start leaves in the run directory for later commands."""
+"""The state that a start leaves in the run directory for later commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class Ports:
     grpc_management: int = 7071
 
     def check_free(self, own: Collection[int] = ()) -> None:
-        """Refuse ports that are impossible, given twice, or in use by another server than `own`."""
+        """Refuse ports that are impossible, given twice, or in use.
+
+        `own` are ports of a server that will be stopped first.
+        """
         numbers = asdict(self)
         if len(set(numbers.values())) < len(numbers):
             raise ServerError(f"the ports must differ, they are {numbers}")

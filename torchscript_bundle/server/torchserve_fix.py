@@ -26,7 +26,10 @@ GETSTATIC_DESCRIBE, ACONST_NULL = b"\xb2\x02\x0f", b"\x01\x00\x00"
 
 
 def mend(packages: Path, folder: Path) -> bool:
-    """Write the mended class into TorchServe's working directory; False for other versions."""
+    """Write the mended class into `folder`, the working directory of TorchServe.
+
+    Return False, and write nothing, if `packages` (`site-packages`) has another TorchServe.
+    """
     try:
         with zipfile.ZipFile(packages / JAR) as jar:
             code = bytearray(jar.read(CLASS))

@@ -1,4 +1,4 @@
-"""`setup_config.json`: its keys, and what is said about a wrong one. Imports neither torch nor
+"""Read `setup_config.json` and explain wrong keys, at once: without torch and transformers. what is said about a wrong one. Imports neither torch nor
 transformers, so that a wrong config is told at once.
 """
 

@@ -32,7 +32,10 @@ OTHER_KEYS = {
 
 
 def near(name: str, known: Iterable[str], others: Mapping[str, str]) -> str | None:
-    """Return the known name that `name` means, also by `others` (other -> known name), or None."""
+    """Return the known name that a wrong one stands for; None where that would be a guess.
+
+    `others` maps further names to the right ones.
+    """
     right = {_letters(other): one for other, one in others.items()}
     right |= {_letters(one): one for one in known}
     wrong = _letters(name)

@@ -1,4 +1,4 @@
-"""What a mode is, at build time."""
+"""The base of modes at build time."""
 
 from __future__ import annotations
 
@@ -66,4 +66,4 @@ class ExportMode(ABC):
 
     @abstractmethod
     def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
-        """Compare an item in float32 (`expected`) with it at a lower precision (`actual`)."""
+        """Compare the outputs for an item in float32 (`expected`) and at a lower precision."""

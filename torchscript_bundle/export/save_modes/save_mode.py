@@ -30,7 +30,7 @@ class Job:
     mode_options: dict[str, Any]
 
     def make_inputs(self, *, pairs: bool | None = None) -> InputMaker:
-        """Return the maker of inputs; `pairs` None stands for what every request holds."""
+        """Return the maker of inputs, by default of pairs where every request holds a pair."""
         return InputMaker(
             self.source.tokenizer,
             self.inputs,
@@ -45,7 +45,7 @@ def prove_pairs(
     eager: torch.nn.Module,
     objection: Callable[[Sequence[Case]], str | None],
 ) -> Proof:
-    """Add whether rows may hold two texts; `objection` returns why cases do not hold, or None."""
+    """Add to a proof whether rows may hold two texts; `objection` says why not, or None."""
     if job.mode.pairs != "offered":
         return replace(proof, pairs=job.mode.pairs == "always")
     return try_pairs(proof, eager, job.make_inputs(pairs=True), job.config.lengths, objection)
@@ -68,4 +68,4 @@ class SaveMode(Protocol):
         """Find the strongest claim about shapes that holds; ExportError if none does."""
 
     def save(self, job: Job, proof: Proof, folder: Path) -> Proof:
-        """Write the model's files into `folder`, compare them, and return the files' proof."""
+        """Write the model's files into `folder`, load and compare them, and return their proof."""

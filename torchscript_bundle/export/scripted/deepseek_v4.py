@@ -25,7 +25,10 @@ def adapt(model: torch.nn.Module) -> None:
 
 
 def compress(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-    """Turn `[batch, length, hidden]` into one entry per window, `[batch, 1, windows, head size]`."""
+    """Return one entry for each whole window, `[batch, 1, windows, head size]`.
+
+    `self` is a compressor or an indexer, `hidden_states` is `[batch, length, hidden]`.
+    """
     batch, windows = hidden_states.shape[0], hidden_states.shape[1] // self.compress_rate
     kv, gate = (
         projection(hidden_states)[:, : windows * self.compress_rate].reshape(

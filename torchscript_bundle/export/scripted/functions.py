@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 def scripted(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function at its first call, for quick imports; traces keep its branches."""
+    """Compile a function at its first call, for quick imports; a trace keeps its control flow."""
 
     @functools.cache
     def compiled() -> Callable[P, R]:

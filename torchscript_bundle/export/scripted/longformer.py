@@ -126,7 +126,10 @@ class SelfAttention(torch.nn.Module):
         return self.join_heads(self.softmax(scores) @ value)
 
     def is_hidden(self, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Hide distant, padding and global neighbours: `[batch, 1, blocks, block, 3 * block]`."""
+        """Return which neighbours are hidden from a token: distant, padding and global ones.
+
+        Their shape is `[batch, 1, blocks, block, 3 * block]`.
+        """
         block = self.block
         is_ordinary = self.with_neighbours((attention_mask == 0)[:, None, :, None].float())
         ends = torch.ones(block, 3 * block, dtype=torch.bool, device=attention_mask.device)

@@ -167,7 +167,10 @@ def sort(
     factors: list[int],
     chunk: int,
 ) -> torch.Tensor:
-    """Return indices by hash, `[batch, heads, rounds * length]`; one round within a chunk."""
+    """Order tokens by their hashes, one round of hashing after the other.
+
+    Return indices, `[batch, heads, rounds * length]`; one round if a chunk holds the text.
+    """
     length = mask.size(1)
     if length <= chunk:
         return torch.arange(length, device=mask.device).expand(vectors.shape[:3])

@@ -119,8 +119,11 @@ def scan(
         keys, values: `[batch, heads, chunks, chunk, key size or value size]`.
         total: log decay over a chunk, `[batch, heads, chunks]`.
         gates: log weight of each token at its chunk's end, `[batch, heads, chunks, chunk]`.
-        memory, normalizer, largest: of the first chunk; without `chunks + 1`, shaped as in
-            `states`.
+        memory: `[batch, heads, key size, value size]`.
+        normalizer: `[batch, heads, key size]`.
+        largest: `[batch, heads]`.
+
+    Return the same as `states`.
     """
     memories, normalizers, exponents = [memory], [normalizer], [largest]
     highest = gates.amax(-1)
