@@ -1,4 +1,4 @@
-"""What certain architectures need to be traced: one line each, with its reason.
+"""Prepare certain architectures for the tracer: one line each, with its reason.
 
 A hint changes a copy of the model that shares its weights; the trace is compared with the original.
 """

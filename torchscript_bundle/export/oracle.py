@@ -29,7 +29,7 @@ def run_grid(
     """Run the eager model at every shape of the grid; ExportError if it fails or varies.
 
     A case has no expected outputs where the model cannot take rows with special tokens in the text
-    together: BART wants as many ends of sentence in each.
+    together: BART wants as many ends of sentence in each row.
     """
     # First, while the model has seen nothing else.
     longest = Shape(2, lengths[-1], padded=True)

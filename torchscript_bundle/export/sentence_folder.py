@@ -41,7 +41,10 @@ class Module:
 
 
 def read_modules(source: Source) -> list[Module]:
-    """Return the steps, the Transformer first; none for a plain transformers folder."""
+    """Return the steps, the Transformer first; none for a plain transformers folder.
+
+    ExportError: a step is the model's own code, or the weights are in a subfolder.
+    """
     listed = _read(source.folder / "modules.json", [])
     modules = [_module(source, entry) for entry in listed]
     if modules and modules[0].kind != "Transformer":

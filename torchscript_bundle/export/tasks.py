@@ -1,4 +1,4 @@
-"""Facts about every mode, for the config: they import neither torch nor transformers."""
+"""Facts about every mode for the config, without torch and transformers, which load slowly."""
 
 from __future__ import annotations
 

@@ -69,8 +69,8 @@ def cleans_up_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
 def check_decoding(tokenizer: PreTrainedTokenizerBase, samples: Sequence[str]) -> None:
     """Compare decoding from tokenizer.json alone with transformers'; ExportError if it differs.
 
-    Tried are `TRIALS` and samples, halves of them (which may end within a character), and random
-    tokens.
+    The texts are `TRIALS` and samples, halves of them (which may end within a character), and
+    random tokens.
     """
     # A `decode` in Python may be equivalent, as that of CodeGen and Phi is: it is tried below.
     check_methods(tokenizer, [name for name in DECODING if name != "decode"])
@@ -100,8 +100,8 @@ def check_tokenizer(
 ) -> int:
     """Compare `folder`'s `tokenizer.json` with the original; return the number of comparisons.
 
-    Tried are `TRIALS`, the tokenizer's own special tokens, samples, and pairs of them. ExportError
-    names the number of a text that gets other ids or types.
+    The texts are `TRIALS`, the tokenizer's own special tokens, samples, and pairs of them.
+    ExportError names the number of a text that gets other ids or types.
     """
     texts = [*TRIALS, _spelled(tokenizer), *samples]
     saved = Tokenizer.from_file(str(folder / TOKENIZER_FILE))

@@ -101,7 +101,7 @@ def prepare(run_dir: Path, state: State) -> None:
 
 
 def launch(run_dir: Path, state: State, log_dir: Path) -> None:
-    """Run `torchserve --start`; ServerError quotes its last words."""
+    """Run `torchserve --start`; if it fails, ServerError quotes its last words."""
     command = [
         *(state.python, "-m", "ts.model_server", "--start", "--ncs"),
         *("--model-store", str(state.model_store)),

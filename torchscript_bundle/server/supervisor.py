@@ -51,8 +51,8 @@ class Server(Client):
         """Start TorchServe with one archive and return at once; see `wait_ready`.
 
         `workers` are by default one per GPU, or what the archive is optimized for. `restart` stops
-        this server first, once a start seems possible. `python` is of an environment with
-        TorchServe.
+        this server first, once a start seems possible. `python` is the interpreter of an
+        environment with TorchServe.
         """
         running = self.running
         ports.check_free(own=asdict(self.state.ports).values() if running else ())

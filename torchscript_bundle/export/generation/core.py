@@ -49,8 +49,8 @@ class Core(torch.nn.Module, ABC):
         """Read one token of each row, write its keys and values, and return the next logits.
 
         `tokens` is int64 `[batch, 1]`, `mask` int64 `[batch, length]` with a 1 for the new token,
-        `source_mask` int64 `[batch, source_length]`, a buffer float `[slots, heads, room,
-        head_size]`.
+        `source_mask` int64 `[batch, source_length]`, a buffer float
+        `[slots, heads, room, head_size]`.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What a generator needs to know about its model besides the weights."""
+"""The facts about its model that a generator needs besides the weights."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from torchscript_bundle.export.errors import ExportError
 
 @dataclass(frozen=True)
 class LayerKind:
-    """Whether a layer `keeps` keys and values; its `window` with its own token, None for all."""
+    """A layer `keeps` keys and values or not; `window` counts its own token too, None for all."""
 
     keeps: bool = True
     window: int | None = None

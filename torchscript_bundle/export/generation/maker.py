@@ -65,9 +65,9 @@ def make_generator(
 ) -> GeneratorProof:
     """Trace the model, script the loop around it, and compare with `generate`.
 
-    The trials' texts are made of `ordinary` token ids, by default all but the special ones of
+    The trials' texts are made of `ordinary` token ids, by default of all but the special ones of
     `facts`. ExportError: the model caches more than keys and values, cannot be traced, or generates
-    other tokens than the module.
+    other tokens than the module; the message names the shape.
     """
     plain, seq2seq = traceable(_without_gradients(model)), facts.start_id >= 0
     core: Core = EncoderDecoder(plain, facts.start_id) if seq2seq else DecoderOnly(plain)

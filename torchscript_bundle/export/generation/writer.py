@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Writer(ExportMode):
-    """Export of a model that generates text; `reads_source`: an encoder reads the text."""
+    """Exports a mode that generates text; `reads_source`: an encoder reads the text."""
 
     reads_source: bool
 

@@ -24,10 +24,10 @@ Pairs = Literal["never", "offered", "always"]
 
 
 class ExportMode(ABC):
-    """Export of one task; by default, one forward pass gives the head's logits.
+    """Exports the model of one task; by default, one forward pass gives the head's logits.
 
-    `export.tasks` has the facts that the config needs. `outputs` names what the wrapped module
-    returns, in order; `pairs` says whether a row holds two texts.
+    `export.tasks` has the facts that the config needs. `outputs` names the outputs of the wrapped
+    module, in order; `pairs` says whether a row holds two texts.
     """
 
     outputs: tuple[Output, ...] = (Output("logits"),)
@@ -49,7 +49,7 @@ class ExportMode(ABC):
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
     ) -> torch.nn.Module:
-        """Return a module from `inputs`, by position, int64 `[batch, length]` each, to a tuple."""
+        """Return a module that takes `inputs`, int64 `[batch, length]`, and returns a tuple."""
         return wrap_model(model, inputs, tuple(output.name for output in self.outputs))
 
     def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> Proof:

@@ -23,8 +23,8 @@ class Experts(torch.nn.Module):
     ) -> torch.Tensor:
         """Return the weighted outputs of each token's experts, shaped as `hidden_states`.
 
-        `hidden_states` is `[..., hidden]`; `top_k_index`, int64, and `top_k_weights` are `[tokens,
-        top_k]`.
+        `hidden_states` is `[..., hidden]`; `top_k_index`, int64, and `top_k_weights` are
+        `[tokens, top_k]`.
         """
         tokens = hidden_states.reshape(-1, hidden_states.shape[-1])
         output = torch.zeros_like(tokens)

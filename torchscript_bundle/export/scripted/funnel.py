@@ -1,7 +1,8 @@
 """The positions of Funnel-Transformer (https://arxiv.org/abs/2006.03236), appendix A.2.1.
 
-transformers lists them in Python: a trace holds those of its example. It also asks there whether a
-text is long enough to be pooled. Shorter ones either fail, here too, or give what pooling would.
+transformers lists positions in Python: a trace holds those of its example. transformers also tests
+in Python whether a text is long enough to be pooled. Shorter texts fail, here too, or give the same
+as if pooled.
 """
 
 from functools import partial

@@ -29,7 +29,8 @@ def chunk_gated_delta_rule(
     Args:
         query, key: `[batch, length, key heads, key size]`.
         value: `[batch, length, value heads, value size]`.
-        g, beta: log decay of the state, update strength, `[batch, length, value heads]`.
+        g: log decay of the state, `[batch, length, value heads]`.
+        beta: update strength of each token, shaped as `g`.
         initial_state: `[batch, value heads, key size, value size]`.
     """
     length, copies = key.shape[1], value.shape[2] // key.shape[2]

@@ -21,8 +21,8 @@ class Gating(torch.nn.Module):
 
         A choice is one token with one of its experts. Return the choices ordered by expert, the
         token and the weight of each, `[tokens * top_k]`; the choices of each expert,
-        `[num_experts]`, where the original has a list; the router's logits, `[tokens,
-        num_experts]`.
+        `[num_experts]`, where the original has a list; the router's logits,
+        `[tokens, num_experts]`.
         """
         logits = self.layer(hidden_states).float()
         top_logits, top_experts = logits.topk(self.top_k, dim=1)

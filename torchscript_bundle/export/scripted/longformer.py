@@ -82,6 +82,7 @@ class SelfAttention(torch.nn.Module):
             hidden_states: whole blocks of tokens, `[batch, length, hidden]`.
             attention_mask: 0 for ordinary tokens, `[batch, length]`.
             is_index_masked, is_index_global_attn: padding, global tokens, `[batch, length]`.
+            is_global_attn, output_attentions: unused.
         """
         query = self.split_heads(self.query(hidden_states) / self.scale)
         key = self.split_heads(self.key(hidden_states))
@@ -116,7 +117,7 @@ class SelfAttention(torch.nn.Module):
     ) -> torch.Tensor:
         """Return the outputs of global tokens, shaped as `of_states`.
 
-        `of_states` repeats their positions, `[batch, global tokens, hidden]`.
+        `of_states` holds the positions of these tokens, repeated, `[batch, global tokens, hidden]`.
         """
         chosen = hidden_states.gather(1, of_states)
         query = self.split_heads(self.query_global(chosen) / self.scale)
@@ -128,7 +129,7 @@ class SelfAttention(torch.nn.Module):
     def is_hidden(self, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return which neighbours are hidden from a token: distant, padding and global ones.
 
-        Their shape is `[batch, 1, blocks, block, 3 * block]`.
+        The result is `[batch, 1, blocks, block, 3 * block]`.
         """
         block = self.block
         is_ordinary = self.with_neighbours((attention_mask == 0)[:, None, :, None].float())

@@ -90,7 +90,7 @@ def draw_rotations(attention: Any) -> torch.Tensor:
 
 
 def factors(attention: Any) -> list[int]:
-    """Return the buckets of each part of a hash, whose buckets are their product."""
+    """Return the number of buckets of each part of a hash; their product is that of a hash."""
     buckets = attention.num_buckets
     return [buckets] if isinstance(buckets, int) else list(buckets)
 

@@ -44,8 +44,8 @@ def scan(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Run `state = gate * state + input`, token by token; return each state and the last.
 
-    `inputs` and `gate`, in the state's dtype, are `[batch, length, width]`, `state` `[batch,
-    width]`.
+    `inputs` and `gate`, in the state's dtype, are `[batch, length, width]`, `state`
+    `[batch, width]`.
     """
     states = torch.zeros_like(inputs)
     for index in range(inputs.size(1)):

@@ -87,9 +87,8 @@ def states(
         vecB: log forget gates, summed from each chunk's start, `[batch, heads, chunks, chunk]`.
         vecI: input gates, before the exponential, shaped as `vecB`.
 
-    Returns:
-        memories: `[batch, heads, (chunks + 1) * key size, value size]`; normalizers `[batch, heads,
-            (chunks + 1) * key size]`; largest exponents `[batch, heads, chunks + 1]`.
+    Return memories `[batch, heads, (chunks + 1) * key size, value size]`, normalizers
+    `[batch, heads, (chunks + 1) * key size]`, largest exponents `[batch, heads, chunks + 1]`.
     """
     keys = matK.unflatten(2, vecB.shape[2:])
     values = matV.unflatten(2, vecB.shape[2:])
@@ -115,6 +114,8 @@ def scan(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Carry memory and normalizer, divided by the exponential of `largest`, between chunks.
 
+    The results are those of `states`.
+
     Args:
         keys, values: `[batch, heads, chunks, chunk, key size or value size]`.
         total: log decay over a chunk, `[batch, heads, chunks]`.
@@ -122,8 +123,6 @@ def scan(
         memory: `[batch, heads, key size, value size]`.
         normalizer: `[batch, heads, key size]`.
         largest: `[batch, heads]`.
-
-    Return the same as `states`.
     """
     memories, normalizers, exponents = [memory], [normalizer], [largest]
     highest = gates.amax(-1)
