@@ -39,7 +39,7 @@ def modes_of(class_name: str) -> list[str]:
 
 
 def other_mode(folder: Path, mode: str) -> str | None:
-    """Return the end of a sentence: what to set `mode` to if the head is another mode's."""
+    """Return what to set `mode` to, as the end of a sentence; None if the head fits the mode."""
     name = saved_class(folder)
     fitting = modes_of(name) if name else []
     if not fitting or mode in fitting or TASKS[mode].auto_class == NO_HEAD:

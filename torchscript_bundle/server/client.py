@@ -96,7 +96,7 @@ class Client:
         headers: dict[str, str] | None = None,
         timeout: float = 60,
     ) -> Answer:
-        """Send a request with the `inference` or `management` key; ServerError if none answers."""
+        """Send a request with a key (`inference`, `management`); ServerError if nothing answers."""
         all_headers = {**self._authorization(key), **(headers or {})}
         request = urllib.request.Request(url, body, all_headers, method=method)
         try:
