@@ -149,7 +149,7 @@ def _stop(server: Server, _: argparse.Namespace) -> None:
 
 
 def _proof(_: Server, arguments: argparse.Namespace) -> None:
-    # Late for the same reason.
+    # No other command needs rich, nor should it wait for it.
     from rich.console import Console
 
     from torchscript_bundle.export.proof_table import print_proof

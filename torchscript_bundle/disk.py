@@ -20,15 +20,10 @@ LEAST_ROOM = 1 << 16
 def writing(
     place: Path, remedy: str, failure: type[Exception], *, needed: int | None = None
 ) -> Iterator[None]:
-    """Turn an OSError of the block into one sentence.
+    """Turn an OSError of the block, which writes to `place`, into a `failure` with a `remedy`.
 
     The block should remove what it wrote before it raises: the sentence tells the free room.
-
-    Args:
-        place: the folder that is written to.
-        remedy: how to give another one.
-        failure: the exception to raise, with the sentence as its argument.
-        needed: bytes to write, where that is known.
+    `needed` are the bytes to write, where known.
     """
     try:
         yield
@@ -58,15 +53,7 @@ def lack_of_room(error: Exception) -> OSError | None:
 
 
 def check_writable(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder and its parents if need be, and write some temporary bytes into it.
-
-    Args:
-        folder: where to write.
-        mode: its permissions, if it is made.
-
-    Raises:
-        OSError: it cannot be made, or written to.
-    """
+    """Make a folder (permissions `mode`) and its parents if need be; try to write into it."""
     folder.mkdir(mode=mode, parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(LEAST_ROOM))

@@ -44,9 +44,8 @@ HANDLER = ROOT / "Transformer_handler_generalized.py"
 MANIFEST = "MAR-INF/MANIFEST.json"
 MODEL_CONFIG = "model-config.yaml"
 VERSION = "1.0"
-#: Copies of a file in the model store at the same time: staged, in torch-model-archiver's own
-#: folder, in its archive, rewritten. The module is not staged, and its last two copies are made
-#: after the archiver's folder is gone.
+#: Copies in the model store at one time, of a file (staged, in the archiver's folder, in its
+#: archive, rewritten) and of the module (not staged; rewritten without the archiver's folder).
 COPIES, COPIES_OF_MODULE = 4, 2
 #: Bytes that a small file takes on most disks.
 BLOCK = 4096
@@ -55,12 +54,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
-    """Pack an artifact into `model_store`; the same artifact and samples give the same bytes.
-
-    Raises:
-        ExportError: the artifact is damaged or was made from another config, or
-            torch-model-archiver fails.
-    """
+    """Pack an artifact into `model_store`; the same artifact and samples give the same bytes."""
     try:
         bundle = Bundle.load(artifact)
         bundle.check_files(artifact)
@@ -95,7 +89,7 @@ def model_config(config: SetupConfig) -> str:
     }
     if config.task.generates:
         settings["continuousBatching"] = True
-        # The worker cannot refuse requests that TorchServe keeps back, so it is given more.
+        # Only a worker can refuse requests: give it those that TorchServe would hold back.
         settings["batchSize"] = REQUESTS_PER_ROW * config.batch_size + REFUSED_AT_ONCE
     elif config.captum_explanation:
         settings["continuousBatching"] = True
@@ -104,10 +98,7 @@ def model_config(config: SetupConfig) -> str:
 
 
 def _run_archiver(temporary: Path, staging: Path, module: Path | None, config: SetupConfig) -> Path:
-    """Run torch-model-archiver over a staging folder, whose contents become the archive's root.
-
-    Raises OSError where it fails for lack of room, else ExportError with its last line.
-    """
+    """Run torch-model-archiver on a folder; raise OSError for lack of room, else ExportError."""
     (temporary / MODEL_CONFIG).write_text(model_config(config), encoding="utf-8")
     # The manifest of an archive with a ScriptModule names it.
     named = () if module is None else ("--serialized-file", str(module))
@@ -123,7 +114,7 @@ def _run_archiver(temporary: Path, staging: Path, module: Path | None, config: S
         *("--export-path", str(temporary)),
         "--force",
     ]
-    # It works in $TMPDIR/<model name> and empties that first: give it a TMPDIR of its own.
+    # The archiver empties $TMPDIR/<model name> and works there: give it a TMPDIR of its own.
     work = temporary / "work"
     work.mkdir()
     environment = {**os.environ, "TMPDIR": str(work)}
@@ -131,7 +122,7 @@ def _run_archiver(temporary: Path, staging: Path, module: Path | None, config: S
     made = temporary / f"{config.served_name}.mar"
     if done.returncode == 0 and made.is_file():
         return made
-    # It is another program: only its output says what stopped it.
+    # The archiver is another program: only its output names the error.
     for number in FULL:
         if (reason := os.strerror(number)) in done.stderr:
             raise OSError(number, reason)
@@ -156,7 +147,6 @@ def _code() -> list[Path]:
 def _stage(
     staging: Path, artifact: Path, files: Sequence[str], config: SetupConfig, api: dict[str, Any]
 ) -> None:
-    """Put into a folder what goes into the archive beside handler and module."""
     sources = {path.relative_to(ROOT): path for path in _code()}
     sources |= {Path(name): artifact / name for name in {BUNDLE_FILE, *files} - {MODULE_FILE}}
     for name, source in sorted(sources.items()):

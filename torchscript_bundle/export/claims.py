@@ -15,12 +15,7 @@ LENGTHS = (8, 16, 33)
 
 @dataclass(frozen=True)
 class Claim:
-    """The shapes that a module takes.
-
-    Attributes:
-        dynamic_batch: any number of rows; else exactly one.
-        dynamic_length: any length up to max_length; else only traced lengths.
-    """
+    """Shapes that a module takes: any number of rows or one, any length or only traced ones."""
 
     dynamic_batch: bool
     dynamic_length: bool
@@ -46,10 +41,7 @@ def grid(
     shortest: int,
     batches: Sequence[int] = BATCHES,
 ) -> list[Shape]:
-    """Return every shape that a claim may be tried at, cheapest first.
-
-    The length of the shortest text is tried unpadded if it is below the others.
-    """
+    """Return every shape to try a claim at, cheapest first; `shortest` is tried unpadded."""
     lengths = {length for length in LENGTHS if length <= max_length}
     lengths |= {max(4, max_length // 2), max_length, *traced_lengths}
     shapes = [Shape(batch, shortest, False) for batch in batches if shortest < min(lengths)]

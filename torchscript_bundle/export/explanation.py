@@ -121,15 +121,7 @@ def explainable(
     wrap: Callable[[torch.nn.Module], torch.nn.Module],
     make_inputs: InputMaker,
 ) -> Proof:
-    """Return the proof of a module with all three methods.
-
-    Args:
-        proof: of the module with `forward` alone.
-        model, wrap, make_inputs: as for `proof.prove`.
-
-    Raises:
-        ExportError: gradients cannot be taken, or are not those of the eager model.
-    """
+    """Trace and prove all three methods; ExportError if gradients are not the eager model's."""
     if not proof.claim.dynamic_length:
         raise ExportError(
             f"its trace holds at {proof.in_words()}, and explanations need any length; {TURN_OFF}"

@@ -36,19 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def export(config: SetupConfig, output: Path) -> Bundle:
-    """Load, trace, prove and write the artifact of a config.
-
-    Args:
-        config: what to export.
-        output: the artifact's folder; an older artifact there is replaced once the new one is
-            proven.
-
-    Returns:
-        What was written as `bundle.json`.
-
-    Raises:
-        ExportError: the message says what is wrong and what to do; `output` is untouched.
-    """
+    """Load, trace, prove and write an artifact; an ExportError leaves `output` untouched."""
     check_output(output)
     for note in config.notes:
         logger.warning("%s", note)
@@ -137,7 +125,6 @@ def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
 
 
 def _log_proof(proof: Proof) -> None:
-    """Log what was proven and what was not."""
     logger.info("      holds at %s", proof.in_words())
     for claim, reason in proof.refused:
         logger.info("      refused: %s (%s)", claim, reason)

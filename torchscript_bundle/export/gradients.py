@@ -21,10 +21,7 @@ MOST_ROWS = 2
 
 
 def gradients(eager: Any, cases: Sequence[Case]) -> list[Case]:
-    """Return cases of `forward_embeddings` with the eager model's outputs and gradients.
-
-    Their texts are those of cases of `forward` in small batches.
-    """
+    """Return cases of `forward_embeddings` in small batches, with eager outputs and gradients."""
     grid: list[tuple[Shape, Tensors]] = []
     for case in cases:
         if case.shape.batch > MOST_ROWS or case.shape.spelled:
@@ -36,11 +33,7 @@ def gradients(eager: Any, cases: Sequence[Case]) -> list[Case]:
 
 
 def compare_gradients(module: Any, cases: Sequence[Case]) -> Report:
-    """Compare outputs and gradients of `forward_embeddings` with the eager model's.
-
-    Raises:
-        ExportError: they differ; the message names the shape.
-    """
+    """Compare `forward_embeddings` with eager outputs and gradients; an error names the shape."""
     shown = tqdm(cases, desc="      compare gradients", unit="shape", leave=False, disable=None)
     run = _with_gradient(module.forward_embeddings)
     report = verify_cases(run, shown, TOLERANCE, stop_early=True)
@@ -53,10 +46,10 @@ def compare_gradients(module: Any, cases: Sequence[Case]) -> Report:
 
 
 def _with_gradient(forward: Callable[..., Tensors]) -> Callable[..., Tensors]:
-    """Return a function that also returns the gradient of a sum of its outputs.
+    """Return a function that also gives the gradient of a weighted sum of the outputs.
 
-    It is taken with respect to the first argument, the embeddings. Each output has a weight of its
-    own: with equal ones the sum after a softmax or a norm would be constant.
+    The gradient is with respect to the first argument, the embeddings. With equal weights the sum
+    after a softmax or a norm would be constant.
     """
 
     def run(embeddings: torch.Tensor, *inputs: torch.Tensor) -> Tensors:

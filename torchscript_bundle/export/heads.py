@@ -39,12 +39,7 @@ def modes_of(class_name: str) -> list[str]:
 
 
 def other_mode(folder: Path, mode: str) -> str | None:
-    """Return what to set `mode` to for a checkpoint with the head of another mode.
-
-    Returns:
-        The end of a sentence; None where the head is this mode's or of no known mode, and for a
-        mode without a head.
-    """
+    """Return what to set `mode` to, as the end of a sentence; None if the head fits the mode."""
     name = saved_class(folder)
     fitting = modes_of(name) if name else []
     if not fitting or mode in fitting or TASKS[mode].auto_class == NO_HEAD:

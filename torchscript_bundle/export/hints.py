@@ -1,4 +1,4 @@
-"""What certain architectures need to be traced: one line each, with its reason.
+"""Prepare certain architectures for the tracer: one line each, with its reason.
 
 A hint changes a copy of the model that shares its weights; the trace is compared with the original.
 """
@@ -37,12 +37,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Hint:
-    """How an architecture is prepared for the tracer.
+    """How to prepare an architecture for the tracer.
 
-    Attributes:
-        reason: what goes wrong without it.
-        adapt: changes the model's copy in place; raises LookupError where the model lacks the
-            modules to change.
+    `reason` says what goes wrong without it. `adapt` changes a copy of the model in place; it
+    raises LookupError where the model lacks the modules to change.
     """
 
     reason: str
@@ -52,11 +50,7 @@ class Hint:
 def replacements(
     **makers: Callable[[torch.nn.Module], torch.nn.Module],
 ) -> Callable[[torch.nn.Module], None]:
-    """Return what replaces every module of certain classes.
-
-    Args:
-        makers: name of a class -> makes the replacement of a module of that class.
-    """
+    """Return an adapter that replaces modules; `makers`: class name -> maker of a replacement."""
 
     def adapt(model: torch.nn.Module) -> None:
         made: set[str] = set()
@@ -162,13 +156,7 @@ REFUSED = {
 
 
 def traceable(model: torch.nn.Module) -> torch.nn.Module:
-    """Return the model, or a copy with its architecture's hint applied.
-
-    A hint that does not fit the installed transformers is left out: the proof decides.
-
-    Raises:
-        ExportError: the architecture is in `REFUSED`.
-    """
+    """Return the model, or a copy with its hint applied; raise ExportError if it is `REFUSED`."""
     check_servable(model)
     model_type = _model_type(model)
     hint = HINTS.get(model_type)

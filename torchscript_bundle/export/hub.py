@@ -26,9 +26,6 @@ def download(config: SetupConfig) -> Path:
 
     huggingface_hub shows progress, retries, and reads HF_ENDPOINT, HF_HOME, HF_TOKEN and
     HF_HUB_OFFLINE itself.
-
-    Raises:
-        ExportError: the model cannot be fetched or stored.
     """
     name, revision = config.model_name, config.revision or "main"
     patterns = [*SMALL_FILES, "*.safetensors"]
@@ -60,7 +57,7 @@ def download(config: SetupConfig) -> Path:
 def _not_fetched(name: str, error: Exception) -> str:
     if constants.HF_HUB_OFFLINE:
         return f"{name} is not in the local cache and HF_HUB_OFFLINE is set; unset it to download"
-    # huggingface_hub raises that the cache has no copy either; its cause is what the Hub did.
+    # huggingface_hub reports that the cache has no copy either; the cause is the Hub's error.
     cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
     status = getattr(getattr(cause, "response", None), "status_code", None)
     if status in (401, 403):

@@ -19,16 +19,11 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Frame:
-    """The special tokens around a text or a pair of texts.
+    """The special tokens before, between and after the texts of a row, as ids and types.
 
-    Attributes:
-        before: ids and types of those before it.
-        between: those between the two of a pair.
-        after: those after it.
-        types: the token type of each text.
-        last_special: id of the token that ends a text, or of another special one.
-        spelled: ids that a text can hold and random words do not: other special tokens, and the
-            last of the vocabulary.
+    `types` are the texts' token types. `last_special` ends a text, or is another special token.
+    `spelled` are ids that a text can hold and random words do not: other special tokens, and the
+    last of the vocabulary.
     """
 
     before: tuple[tuple[int, int], ...]
@@ -47,11 +42,7 @@ class Frame:
 class InputMaker:
     """Makes the arguments of a wrapped model at any shape; the same shape gives the same ones.
 
-    Args:
-        tokenizer: gives special tokens, padding and vocabulary.
-        inputs: names of the arguments, in order.
-        device: of the tensors.
-        pairs: whether a row holds two texts, such as a question and its context.
+    `inputs` names the arguments in order; with `pairs` a row holds two texts.
     """
 
     def __init__(
@@ -86,9 +77,7 @@ class InputMaker:
 
     @property
     def shortest(self) -> int:
-        """Tokens of the shortest row, whose text the tokenizer dropped, as it may do with control
-        characters.
-        """
+        """Tokens of a row without text: a tokenizer may drop control characters."""
         return max(1, self._frame.size)
 
     @property
@@ -166,11 +155,7 @@ def input_names(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase) -> t
 
 
 def _frame(tokenizer: PreTrainedTokenizerBase, pairs: bool) -> Frame:
-    """Read the frame off an encoded word, without the padding that some tokenizers are saved with.
-
-    Raises:
-        ExportError: a word gives no token.
-    """
+    """Read the frame off an encoded word, without padding; ExportError if it has no token."""
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_padding()
     backend.no_truncation()

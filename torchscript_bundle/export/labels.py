@@ -17,15 +17,9 @@ LIST_KEY = "label_list"
 
 
 def resolve_labels(model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
-    """Return the labels by index.
+    """Return the labels by index: those in `index_to_name.json` of `artifacts`, or the model's.
 
-    Args:
-        model_config: the transformers config, with `num_labels` and `id2label`.
-        num_labels: from `setup_config.json`; None where it has no such key.
-        artifacts: folder that may hold `index_to_name.json`.
-
-    Raises:
-        ExportError: `num_labels` or `index_to_name.json` contradicts the model or is malformed.
+    ExportError: the file is malformed, or contradicts the model, or `num_labels` does.
     """
     size = int(model_config.num_labels)
     if num_labels is not None and num_labels != size:
@@ -74,10 +68,7 @@ def _read_names(path: Path) -> tuple[str, ...]:
 
 
 def _read_list(given: object) -> list[Any]:
-    """Return the names in a list, or in a string such as `[O, B-MISC, "I-MISC"]`.
-
-    The string is the TorchServe example's, for token classification; names in it hold no comma.
-    """
+    """Return the names in a list, or in a string like the example's `[O, B-MISC, "I-MISC"]`."""
     if isinstance(given, list):
         return given
     text = given.strip() if isinstance(given, str) else ""

@@ -26,13 +26,10 @@ def run_grid(
     lengths: tuple[int, ...],
     batches: Sequence[int] = BATCHES,
 ) -> list[Case]:
-    """Run the eager model at every shape of the grid.
+    """Run the eager model at every shape of the grid; ExportError if it fails or varies.
 
-    It must take every ordinary shape. Where it cannot take rows with special tokens in the text
-    together (BART wants as many ends of sentence in each), the case has no expected outputs.
-
-    Raises:
-        ExportError: it fails at a shape, or answers the same text differently after others.
+    A case has no expected outputs where the model cannot take rows with special tokens in the text
+    together: BART wants as many ends of sentence in each row.
     """
     # First, while the model has seen nothing else.
     longest = Shape(2, lengths[-1], padded=True)
@@ -83,7 +80,7 @@ def _answer(eager: torch.nn.Module, make_inputs: InputMaker, shape: Shape) -> Ca
 
 
 def _needed_answer(eager: torch.nn.Module, make_inputs: InputMaker, shape: Shape) -> Case:
-    """Run a shape that the model must take; where it fails, find out by trying what to do."""
+    """Run a shape that the model must take; on failure, try other shapes to find a remedy."""
     try:
         return _answer(eager, make_inputs, shape)
     except ExportError as error:
@@ -145,10 +142,9 @@ def _check_repeats(before: Case, after: Case) -> None:
 def covered(
     eager: torch.nn.Module, cases: Sequence[Case], claim: Claim, lengths: tuple[int, ...]
 ) -> list[Case]:
-    """Return the cases that a claim is tried on.
+    """Return the cases of a claim; a claim of one row also gets each row of larger batches.
 
-    A claim of one row also gets the rows of larger batches: a trace that baked in a choice made
-    by the content of its example must meet other texts.
+    A trace that baked in a choice by the content of its example must meet other texts.
     """
     found = [case for case in cases if claim.covers(case.shape, lengths)]
     if claim.dynamic_batch:
@@ -162,10 +158,9 @@ def covered(
 def rows_apart(eager: torch.nn.Module, cases: Sequence[Case], tolerance: float) -> str | None:
     """Return why rows must not share a batch, by the first case that shows it, or None.
 
-    A trace is the same program for every batch. Eager code may look at the whole batch, and then a
-    row's output depends on its neighbours.
-
-    Differences up to `tolerance` of an output's scale are rounding.
+    A trace is the same program for every batch; eager code may look at the whole batch, so that
+    neighbours change a row's output. Differences up to `tolerance` of an output's scale are
+    rounding.
     """
     for case in cases:
         if not case.expected:

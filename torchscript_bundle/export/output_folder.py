@@ -25,11 +25,7 @@ def check_output(output: Path) -> None:
 
 @contextmanager
 def written_whole(output: Path, needed: int) -> Iterator[Path]:
-    """Give a temporary folder that replaces `output` if the block succeeds.
-
-    Raises:
-        ExportError: about `needed` bytes cannot be written; nothing is left behind.
-    """
+    """Give a temporary folder for about `needed` bytes, which replaces `output` on success."""
     output = output.resolve()
     remedy = "give another folder with --output"
     with writing(output.parent, remedy, ExportError, needed=needed):

@@ -27,14 +27,8 @@ def try_pairs(
 ) -> Proof:
     """Return the proof with cases of pairs, or with the reason why pairs are refused.
 
-    The module's results on them are in the report once its file is compared.
-
-    Args:
-        proof: of single texts; pairs must hold for its claim.
-        eager: the wrapped model.
-        make_pairs: makes the arguments of rows that hold two texts.
-        lengths: lengths to try where they are static, ascending; the last is max_length.
-        objection: decides, from the eager model's answers.
+    Pairs must hold for the claim of the proof. `objection` judges the eager model's answers. The
+    report has results on pairs once the module's file is compared.
     """
     try:
         grid = run_grid(eager, make_pairs, lengths, PAIR_BATCHES)

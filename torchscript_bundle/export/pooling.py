@@ -13,10 +13,9 @@ from torchscript_bundle.jit.compilation import copy_sharing_tensors
 
 
 def mean(tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return the mean of the real tokens' vectors.
+    """Return the mean of the real tokens: `[batch, length, dim]` -> `[batch, dim]`.
 
-    Shapes: `[batch, length, dim]`, mask `[batch, length]` -> `[batch, dim]`. Source:
-    sentence_transformers' Pooling._forward_padded, as for the two below.
+    Source: sentence_transformers' Pooling._forward_padded, as for the two below.
     """
     weights = mask.unsqueeze(-1).to(tokens.dtype)
     return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
@@ -66,20 +65,13 @@ class Pooled(torch.nn.Module):
 def wrap_pooled(
     model: torch.nn.Module, inputs: Sequence[str], pooling: str, *, normalize: bool
 ) -> KeptArguments:
-    """Wrap a base model as `forward(*inputs) -> ([batch, dim],)`.
-
-    Raises:
-        ValueError: the model does not take `inputs`.
-    """
+    """Wrap a base model as `forward(*inputs) -> ([batch, dim],)`."""
     tokens = wrap_model(_without_pooler(model), inputs, outputs=("last_hidden_state",))
     return keep_arguments(Pooled(tokens, pooling, normalize=normalize), inputs)
 
 
 def _without_pooler(model: torch.nn.Module) -> torch.nn.Module:
-    """Return the model, sharing its weights, without a pooler: token vectors do not pass it.
-
-    A checkpoint may lack its weights, and random ones have no place in an artifact.
-    """
+    """Return the model, sharing weights, without a pooler: a checkpoint may lack the pooler's."""
     optional = "add_pooling_layer" in inspect.signature(type(model).__init__).parameters
     if not optional or getattr(model, "pooler", None) is None:
         return model

@@ -46,11 +46,9 @@ class Proof:
     Attributes:
         module: the ScriptModule; the eager module where nothing is traced.
         lengths: traced lengths, ascending; the last is max_length.
-        cases: inputs and eager outputs that the claim covers, for further checks.
-        report: the comparison of the module on `cases`.
+        cases: inputs and eager outputs that the claim covers.
         padding_effect: how much padding changes the eager outputs, relative to their scale.
         refused: stronger claims, with the first case that broke each.
-        warnings: what the tracer warned of.
         gradients: embeddings and eager gradients, where the module explains its answers.
         gradient_difference: largest difference of its gradients, relative to their scale.
         pairs: whether rows may hold two texts; such rows are then among the cases.
@@ -114,15 +112,9 @@ def prove(
 ) -> Proof:
     """Trace and compare, from the strongest claim to the weakest.
 
-    Args:
-        model: as transformers loads it, in eval mode.
-        wrap: returns the module to trace, from the inputs of `make_inputs` to a tuple of tensors.
-        make_inputs: makes the arguments at a shape.
-        lengths: lengths to trace where they are static, ascending; the last is max_length.
-
-    Raises:
-        ExportError: the eager model fails at a shape, or no claim holds; the message names the
-            shape that broke the last one.
+    `wrap` makes the module to trace, from the inputs of `make_inputs` to a tuple of tensors. Static
+    lengths are traced at each of `lengths`, ascending to max_length. ExportError names the shape
+    where the eager model failed or the last claim broke.
     """
     adapted = traceable(model)
     eager = wrap(model).eval()
@@ -154,11 +146,7 @@ def prove(
 
 
 def reads_padding(proof: Proof) -> bool:
-    """Return whether texts must not be padded, because their answers would change.
-
-    Raises:
-        ExportError: they would, and the module takes traced lengths only, which need padding.
-    """
+    """Return whether padding would change answers; ExportError if traced lengths need padding."""
     if proof.padding_effect <= PADDING_TOLERANCE:
         return False
     changes = f"padding changes this model's answers by {proof.padding_effect:.2g} of their scale"
@@ -172,14 +160,9 @@ def reads_padding(proof: Proof) -> bool:
 
 
 def save_and_compare(proof: Proof, path: Path, device: torch.device) -> Proof:
-    """Save the module, load it again and compare it on the same cases.
+    """Save the module, load it with torch alone, compare it, and return the proof of the file.
 
-    Returns:
-        The proof with the results of the file.
-
-    Raises:
-        ExportError: the module cannot be saved, or loaded by torch alone, or the file differs.
-        OSError: there is no room for the file.
+    OSError: there is no room for the file.
     """
     try:
         tracing.save(cast(torch.jit.ScriptModule, proof.module), path)

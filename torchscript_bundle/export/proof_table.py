@@ -14,11 +14,7 @@ from torchscript_bundle.serving.artifact import Bundle
 
 
 def print_proof(folder: Path, console: Console) -> None:
-    """Print what holds, what was refused, and every case.
-
-    Raises:
-        ArtifactError: no artifact is there, or it is of another format.
-    """
+    """Print what holds, what was refused, and every case."""
     bundle = Bundle.load(folder)
     proof = bundle.verification
     console.print(f"{bundle.source['model_name']} ({bundle.mode})", markup=False)

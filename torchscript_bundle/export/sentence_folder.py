@@ -41,10 +41,9 @@ class Module:
 
 
 def read_modules(source: Source) -> list[Module]:
-    """Return the steps in order, the Transformer first; none for a plain transformers folder.
+    """Return the steps, the Transformer first; none for a plain transformers folder.
 
-    Raises:
-        ExportError: a step is the model's own code, or the weights are in a subfolder.
+    ExportError: a step is the model's own code, or the weights are in a subfolder.
     """
     listed = _read(source.folder / "modules.json", [])
     modules = [_module(source, entry) for entry in listed]
@@ -76,11 +75,7 @@ def _module(source: Source, entry: Any) -> Module:
 
 
 def check_transformer(source: Source, config: SetupConfig) -> None:
-    """Refuse settings of the Transformer that are not followed here.
-
-    Raises:
-        ExportError: a setting would change texts or results, or max_length is above the folder's.
-    """
+    """Refuse a max_length above the folder's, and settings that would change texts or results."""
     settings = _transformer_settings(source) if read_modules(source) else {}
     for key, value in settings.items():
         if value and key not in FOLLOWED and value not in USUAL.get(key, ()):

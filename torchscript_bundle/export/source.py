@@ -27,14 +27,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """A loaded model.
+    """A loaded model: eager, float32, in eval mode, on the configured device.
 
-    Attributes:
-        model: eager, float32, eval mode, on the configured device.
-        tokenizer: backed by the tokenizers library.
-        name: `model_name` as the config has it.
-        revision: commit of a Hub model, None for a folder.
-        folder: the model's files on this disk.
+    `name` is the config's `model_name`, `revision` the commit of a Hub model (None for a folder),
+    `folder` the model's files on this disk. The tokenizers library backs `tokenizer`.
     """
 
     model: Any
@@ -45,10 +41,7 @@ class Source:
 
     @property
     def pad_id(self) -> int:
-        """The token that pads rows: the tokenizer's, else the model's, else an end of text.
-
-        Without any of these it is token 0, and only the mask tells padding from text.
-        """
+        """The padding token: the tokenizer's, else the model's, else an end of text, else 0."""
         settings = getattr(self.model, "generation_config", None)
         of_model = [getattr(settings, f"{role}_token_id", None) for role in ("pad", "eos")]
         given = (self.tokenizer.pad_token_id, *of_model, self.tokenizer.eos_token_id)
@@ -58,11 +51,7 @@ class Source:
 
 
 def load_source(config: SetupConfig) -> Source:
-    """Load what a config names, downloading it if need be.
-
-    Raises:
-        ExportError: the model cannot be had, or is not one that the config's mode can use.
-    """
+    """Load the model that a config names, downloading it if need be."""
     _check_device(config.device)
     if config.trust_remote_code:
         logger.warning("trust_remote_code is set: Python code that comes with the model will run")
@@ -86,11 +75,7 @@ def _check_device(device: str) -> None:
 
 
 def read_model(folder: Path, config: SetupConfig) -> tuple[Any, dict[str, Any]]:
-    """Load the eager model in float32 for the config's mode, and transformers' loading info.
-
-    Raises:
-        Exception: many libraries read files here, each with errors of its own.
-    """
+    """Load the eager model in float32 and its loading info; libraries raise errors of their own."""
     auto_class = getattr(transformers, config.task.auto_class)
     model, loading = auto_class.from_pretrained(
         str(folder),

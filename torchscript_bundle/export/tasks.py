@@ -1,4 +1,4 @@
-"""Facts about every mode that must not wait for torch and transformers: the config reads them."""
+"""Facts about every mode for the config, without torch and transformers, which load slowly."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torchscript_bundle.serving.artifact import PRECISIONS
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is fixed about a mode before any model is loaded.
+    """The facts about a mode before any model is loaded.
 
     Attributes:
-        auto_class: name of the transformers Auto class that loads a model with this task's head.
+        auto_class: the transformers Auto class that loads a model with this task's head.
         artifacts_dir: folder with index_to_name.json and sample requests, beside the config.
         older_artifacts_dir: name of that folder in the TorchServe example, where it differs.
         other_names: Hugging Face's tasks, heads of transformers, and what people say.
@@ -20,7 +20,6 @@ class Task:
         explained: whether its answers have scores that can be explained.
         unused_weights: prefixes of weights that a checkpoint may lack: answers do not need them.
         precisions: the values of `precision` that its workers can compute in.
-        generates: whether the model writes its answer token by token.
         reads_source: whether an encoder reads the text, so that the answer has its own positions.
     """
 

@@ -32,10 +32,7 @@ TRIALS = (
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write the whole fast tokenizer as `tokenizer.json`.
-
-    The library's own `save` raises a bare Exception where an OSError is meant.
-    """
+    """Write `tokenizer.json`; the library's `save` raises a bare Exception for an OSError."""
     text = tokenizer.backend_tokenizer.to_str(pretty=True)
     (folder / TOKENIZER_FILE).write_text(text, encoding="utf-8")
 
@@ -47,10 +44,7 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def highest_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the highest id in any text.
-
-    Ids may have gaps, and the special tokens around a text may be missing from the vocabulary.
-    """
+    """Return the highest id in any text; special tokens may be missing from the vocabulary."""
     framed = tokenizer.backend_tokenizer.encode("a", "a").ids
     return int(max(*tokenizer.get_vocab().values(), *framed))
 
@@ -66,25 +60,19 @@ def check_methods(tokenizer: PreTrainedTokenizerBase, names: Sequence[str]) -> N
 
 
 def cleans_up_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether decoding removes spaces before punctuation.
-
-    Source: transformers' TokenizersBackend._decode.
-    """
+    """Return whether decoding drops spaces before punctuation (TokenizersBackend._decode)."""
     byte_pairs = isinstance(tokenizer.backend_tokenizer.model, models.BPE)
     forced = tokenizer.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output
     return bool(tokenizer.clean_up_tokenization_spaces) and (forced or not byte_pairs)
 
 
 def check_decoding(tokenizer: PreTrainedTokenizerBase, samples: Sequence[str]) -> None:
-    """Compare decoding from tokenizer.json alone with transformers' decoding.
+    """Compare decoding from tokenizer.json alone with transformers'; ExportError if it differs.
 
-    Tried are `TRIALS` and samples, halves of them (which may end within a character), and random
-    tokens.
-
-    Raises:
-        ExportError: some are decoded differently.
+    The texts are `TRIALS` and samples, halves of them (which may end within a character), and
+    random tokens.
     """
-    # An own `decode` may be equivalent, as CodeGen's is, which Phi has too: that is tried below.
+    # A `decode` in Python may be equivalent, as that of CodeGen and Phi is: it is tried below.
     check_methods(tokenizer, [name for name in DECODING if name != "decode"])
     alone = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     whole = [tokenizer(text)["input_ids"] for text in (*TRIALS, *samples)]
@@ -110,15 +98,10 @@ def _spelled(tokenizer: PreTrainedTokenizerBase) -> str:
 def check_tokenizer(
     tokenizer: PreTrainedTokenizerBase, folder: Path, bundle: Bundle, samples: Sequence[str]
 ) -> int:
-    """Compare the ids and types of the `tokenizer.json` in `folder` with those of the original.
+    """Compare `folder`'s `tokenizer.json` with the original; return the number of comparisons.
 
-    Tried are `TRIALS`, the tokenizer's own special tokens, samples, and pairs of them.
-
-    Returns:
-        The number of texts and pairs that were compared.
-
-    Raises:
-        ExportError: a text gets other ids or types; its number is named.
+    The texts are `TRIALS`, the tokenizer's own special tokens, samples, and pairs of them.
+    ExportError names the number of a text that gets other ids or types.
     """
     texts = [*TRIALS, _spelled(tokenizer), *samples]
     saved = Tokenizer.from_file(str(folder / TOKENIZER_FILE))

@@ -18,11 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_tokenizer(folder: Path, config: SetupConfig) -> PreTrainedTokenizerBase:
-    """Load the tokenizer; the tokenizers library, which serving uses alone, must back it.
-
-    Raises:
-        ExportError: it cannot be loaded or served, or lacks its vocabulary or a padding token.
-    """
+    """Load the tokenizer; the tokenizers library, which serving uses alone, must back it."""
     tokenizer = _auto_tokenizer(folder, config)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ExportError(

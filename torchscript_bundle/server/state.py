@@ -1,4 +1,4 @@
-"""What a start leaves in the run directory for later commands."""
+"""The state that a start leaves in the run directory for later commands."""
 
 from __future__ import annotations
 
@@ -34,13 +34,9 @@ class Ports:
     grpc_management: int = 7071
 
     def check_free(self, own: Collection[int] = ()) -> None:
-        """Refuse ports that cannot be used.
+        """Refuse ports that are impossible, given twice, or in use.
 
-        Args:
-            own: ports of a server that will be stopped first.
-
-        Raises:
-            ServerError: a port is impossible, given twice, or in use.
+        `own` are ports of a server that will be stopped first.
         """
         numbers = asdict(self)
         if len(set(numbers.values())) < len(numbers):
@@ -66,9 +62,8 @@ def answers(port: int) -> bool:
 class State:
     """The plan that a server was started by.
 
-    Attributes:
-        temp: TorchServe's temporary files, with the unpacked archive in `store`.
-        log_start: bytes that the log of the workers had before the start.
+    `temp` has TorchServe's temporary files, with the unpacked archive in `store`; `log_start` is
+    the size of the workers' log before the start (bytes).
     """
 
     model: str
@@ -115,12 +110,7 @@ def save_state(state: State, run_dir: Path) -> None:
 
 
 def load_state(run_dir: Path) -> State:
-    """Read the state.
-
-    Raises:
-        NotRunningError: there is none.
-        ServerError: it is damaged.
-    """
+    """Read the state; NotRunningError if there is none, ServerError if it is damaged."""
     path = run_dir / STATE
     try:
         raw = json.loads(path.read_text())

@@ -50,15 +50,9 @@ class Server(Client):
     ) -> None:
         """Start TorchServe with one archive and return at once; see `wait_ready`.
 
-        Args:
-            archive: the `.mar`; its name without suffix becomes the model's name.
-            ports: where it listens.
-            workers: by default one per GPU, or what the archive is optimized for.
-            restart: stop this server first if it is running, once a start seems possible.
-            python: interpreter whose environment has TorchServe.
-
-        Raises:
-            ServerError: no such archive, no Java, a port in use, or already running.
+        `workers` are by default one per GPU, or what the archive is optimized for. `restart` stops
+        this server first, once a start seems possible. `python` is the interpreter of an
+        environment with TorchServe.
         """
         running = self.running
         ports.check_free(own=asdict(self.state.ports).values() if running else ())
@@ -81,11 +75,7 @@ class Server(Client):
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Keep other starts in this run directory out while the block runs.
-
-        Raises:
-            ServerError: another start is under way.
-        """
+        """Keep out other starts in this run directory; ServerError if one is under way."""
         with self._writing_here():
             check_writable(self.run_dir, OWNER_ONLY)
             file = (self.run_dir / "start.lock").open("a+b", buffering=0)
@@ -123,15 +113,9 @@ class Server(Client):
     ) -> Answer:
         """Wait until a worker has answered a sample request, and return the answer.
 
-        Args:
-            sample: a body to send.
-            timeout: seconds.
-            say: told what is being waited for, every few seconds.
-            content_type: of the sample.
-
-        Raises:
-            ServerError: the worker failed (with its own error), the answer was an error, or time
-                ran out. The server is left running for a look at its logs.
+        Every few seconds `say` is told the reason for waiting. ServerError: the worker failed (with
+        its own error), the answer was an error, or `timeout` seconds passed. The server is left
+        running for a look at its logs.
         """
         started = told = time.monotonic()
         while time.monotonic() - started < timeout:
@@ -240,5 +224,4 @@ class Server(Client):
         return f"the worker failed: {worker_error(log)}\nsee {self._logs.worker_log}"
 
     def _read_workers(self) -> str:
-        """Return what workers logged since this server was started."""
         return self._logs.read_workers(self.state.log_start)

@@ -26,14 +26,9 @@ GETSTATIC_DESCRIBE, ACONST_NULL = b"\xb2\x02\x0f", b"\x01\x00\x00"
 
 
 def mend(packages: Path, folder: Path) -> bool:
-    """Write the mended class into the folder that TorchServe is started in.
+    """Write the mended class into `folder`, the working directory of TorchServe.
 
-    Args:
-        packages: the environment's `site-packages`.
-        folder: the working directory of TorchServe.
-
-    Returns:
-        Whether this is the known TorchServe; nothing is written for another.
+    Return False, and write nothing, if `packages` (`site-packages`) has another TorchServe.
     """
     try:
         with zipfile.ZipFile(packages / JAR) as jar:

@@ -94,7 +94,7 @@ def test_what_this_machine_has_not_cannot_be_tried(
     artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(self: weights.PackedWeights, dtype: torch.dtype) -> None:
-        raise weights.NotPackedError("this CPU has no such instructions")
+        raise weights.UnavailableError("this CPU has no such instructions")
 
     monkeypatch.setattr(weights.PackedWeights, "__init__", none)
     with refused("cannot be tried: this CPU has no such", "export on a machine like those that"):

@@ -14,11 +14,10 @@ import torch
 from tests.cpu import needs_bfloat16, needs_int8
 from tests.serving.helpers import CPU, ask, change, post, read
 from torchscript_bundle.serving.api.http import HttpRequest
-from torchscript_bundle.serving.artifact import CALIBRATION_FILE, INT8, PRECISIONS, Bundle
+from torchscript_bundle.serving.artifact import CALIBRATION_FILE, PRECISIONS, Bundle
 from torchscript_bundle.serving.engine.loaders import LOADERS, load_torchscript
 from torchscript_bundle.serving.engine.onednn import calibrate
 from torchscript_bundle.serving.engine.onednn import packed_weights as weights
-from torchscript_bundle.serving.engine.onednn.int8 import int8_packing
 from torchscript_bundle.serving.engine.padding import pad_batch
 from torchscript_bundle.serving.engine.precisions import BUILDERS
 from torchscript_bundle.serving.errors import ArtifactError
@@ -78,7 +77,6 @@ def test_every_precision_is_built_on_the_devices_that_have_it() -> None:
     assert {name: tuple(built) for name, built in BUILDERS.items()} == {
         name: each.devices for name, each in PRECISIONS.items()
     }
-    assert PRECISIONS[INT8].tolerance == int8_packing.TOLERANCE
 
 
 def test_module_is_freed_once_it_is_packed(
@@ -153,7 +151,7 @@ def test_worker_that_cannot_runs_in_float32_and_says_so(
     class Old(weights.PackedWeights):
         def __init__(self, dtype: torch.dtype) -> None:
             if dtype == torch.bfloat16:
-                raise weights.NotPackedError("this CPU has no bfloat16 instructions")
+                raise weights.UnavailableError("this CPU has no bfloat16 instructions")
             super().__init__(dtype)
 
     monkeypatch.setattr("torchscript_bundle.serving.engine.onednn.packing.PackedWeights", Old)

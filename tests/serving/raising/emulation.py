@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest import mock
 
 import torch
 from torch import Tensor
 
+from torchscript_bundle.serving.artifact import INT8, PRECISIONS
 from torchscript_bundle.serving.engine.comparison import TOLERANCES
-from torchscript_bundle.serving.engine.onednn import packing
 
 FUNCTIONS = {
     "none": lambda x: x,
@@ -34,7 +35,7 @@ def every_precision() -> Iterator[None]:
     library = torch.library.Library("mkldnn", "IMPL")
     with (
         mock.patch.object(torch.cpu, "_is_vnni_supported", lambda: True),
-        mock.patch.object(packing, "INT8_TOLERANCE", math.inf),
+        mock.patch.dict(PRECISIONS, {INT8: replace(PRECISIONS[INT8], tolerance=math.inf)}),
         mock.patch.dict(TOLERANCES, {torch.bfloat16: math.inf}),
         mock.patch.object(operators, "_is_mkldnn_bf16_supported", lambda: True),
     ):

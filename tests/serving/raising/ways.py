@@ -12,7 +12,7 @@ import torch
 from tests.serving.helpers import CPU
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.serving.engine.autocast import HalfModule
-from torchscript_bundle.serving.engine.comparison import GRAPH_ERRORS, NotPackedError
+from torchscript_bundle.serving.engine.comparison import GRAPH_ERRORS, UnavailableError
 from torchscript_bundle.serving.engine.memory import release_memory
 from torchscript_bundle.serving.engine.onednn import Packed, calibrate, pack, pack_int8
 from torchscript_bundle.serving.engine.onednn.shared_weights import share_weights
@@ -103,7 +103,7 @@ WAYS: dict[str, Way] = {
     "observed": _observed,
 }
 #: Errors that a way may raise; a service answers each with a status.
-RAISED = (*GRAPH_ERRORS, TypeError, ValueError, IndexError, NotPackedError)
+RAISED = (*GRAPH_ERRORS, TypeError, ValueError, IndexError, UnavailableError)
 
 
 def make(way: str, path: Path, examples: Examples) -> Callable[..., Any]:

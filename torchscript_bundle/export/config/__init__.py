@@ -1,6 +1,4 @@
-"""`setup_config.json`: its keys, and what is said about a wrong one. Imports neither torch nor
-transformers, so that a wrong config is told at once.
-"""
+"""Read `setup_config.json`, without torch and transformers, to report a wrong config at once."""
 
 from __future__ import annotations
 

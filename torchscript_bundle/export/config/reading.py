@@ -25,11 +25,7 @@ from torchscript_bundle.export.tasks import TASKS
 
 
 def load_config(path: Path) -> SetupConfig:
-    """Read and validate a config file: `setup_config.json`, or TorchServe's `model-config.yaml`.
-
-    Raises:
-        ExportError: no such file, not an object, or wrong keys: one line for each of them.
-    """
+    """Read `setup_config.json` or TorchServe's `model-config.yaml`; report all faults at once."""
     given = translate(_read_file(path))
     notes = [*given.notes, *_drop_what_generation_lacks(given.values)]
     faults: list[ErrorDetails] = []
@@ -75,11 +71,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _drop_what_generation_lacks(values: dict[str, Any]) -> Iterator[str]:
-    """Replace values of the TorchServe example that modes which generate text cannot have.
-
-    Yields:
-        A sentence for each change.
-    """
+    """Replace the example's values that text generation cannot have; yield what changed."""
     mode = hub_spelling(values.get("mode"))
     if mode not in [name for name, task in TASKS.items() if task.generates]:
         return

@@ -16,12 +16,7 @@ SHORTEST_GENERATED = 16
 
 @dataclass(frozen=True)
 class Contradiction:
-    """Keys that do not go together.
-
-    Attributes:
-        keys: all of them.
-        says: which one to change, and to what.
-    """
+    """Keys that do not go together; `says` tells which one to change, and to what."""
 
     keys: tuple[str, ...]
     says: str

@@ -33,12 +33,7 @@ RESERVED = "token"
 
 @dataclass(frozen=True)
 class Batching:
-    """How requests are batched where the config does not say.
-
-    Attributes:
-        batch_size: most requests in one call of a worker.
-        max_batch_delay: how long a request waits for others (milliseconds).
-    """
+    """Most requests in one call of a worker, and milliseconds that a request waits for others."""
 
     batch_size: int
     max_batch_delay: int

@@ -34,10 +34,7 @@ OTHER_KEYS = {
 def near(name: str, known: Iterable[str], others: Mapping[str, str]) -> str | None:
     """Return the known name that a wrong one stands for; None where that would be a guess.
 
-    Args:
-        name: what was written.
-        known: names that would have been right.
-        others: further names -> the right one.
+    `others` maps further names to the right ones.
     """
     right = {_letters(other): one for other, one in others.items()}
     right |= {_letters(one): one for one in known}

@@ -1,8 +1,8 @@
 """Translate the keys of the TorchServe example's files and of `model-config.yaml` into our own.
 
-A user of the example has one of three files: `setup_config.json` of its versions to 0.11.0, the
-`model-config.yaml` that replaced it, or a model config with TorchServe's own keys. Source of the
-keys: pytorch/serve, examples/Huggingface_Transformers and, for TorchServe's own,
+The example had `setup_config.json` up to 0.11.0, then `model-config.yaml`; other users have a model
+config with TorchServe's own keys. Sources of the keys: pytorch/serve,
+examples/Huggingface_Transformers and
 frontend/archive/src/main/java/org/pytorch/serve/archive/model/ModelConfig.java.
 """
 
@@ -68,13 +68,10 @@ _ALL_UNUSED = {**UNUSED, **UNUSED_BY_ARCHIVE}
 
 @dataclass
 class Translation:
-    """A config file in our own keys.
+    """A config file in our own keys, unknown ones included.
 
-    Attributes:
-        values: by our keys, unknown ones included.
-        written: our key -> how the file spells it, where that differs.
-        notes: sentences about keys that do nothing.
-        faults: sentences about keys that contradict each other.
+    `written` maps our keys to other spellings in the file. `notes` are sentences about keys that do
+    nothing, `faults` about keys that contradict each other.
     """
 
     values: dict[str, Any] = field(default_factory=dict)

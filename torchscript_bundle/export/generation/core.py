@@ -48,11 +48,9 @@ class Core(torch.nn.Module, ABC):
     ) -> Tensor:
         """Read one token of each row, write its keys and values, and return the next logits.
 
-        Args:
-            tokens: int64 `[batch, 1]`.
-            mask: int64 `[batch, length]`, with a 1 for the new token.
-            source_mask: int64 `[batch, source_length]`.
-            buffers: float `[slots, heads, room, head_size]`.
+        `tokens` is int64 `[batch, 1]`, `mask` int64 `[batch, length]` with a 1 for the new token,
+        `source_mask` int64 `[batch, source_length]`, a buffer float
+        `[slots, heads, room, head_size]`.
         """
 
     @abstractmethod

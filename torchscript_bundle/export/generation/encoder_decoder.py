@@ -54,7 +54,7 @@ class EncoderDecoder(Core):
         cache = EncoderDecoderCache(own, cross)
         # Set here, because the tracer warns where transformers compares a length with 0.
         cache.is_updated = dict.fromkeys(range(len(self.kinds)), True)
-        # Its keys and values are in the cache, so only the shape of the states is read.
+        # The source's keys and values are in the cache: only the shape of the states is read.
         states = source_mask.unsqueeze(2).to(buffers[0].dtype)
         states = states.expand(-1, -1, self.config.hidden_size)
         encoded = self.encoded(last_hidden_state=states)

@@ -1,4 +1,4 @@
-"""What a generator needs to know about its model besides the weights."""
+"""The facts about its model that a generator needs besides the weights."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ _READ = {
 class GeneratorFacts:
     """The arguments of `jit.generation.generator.Generator` that come from a model, and more.
 
-    Attributes:
-        defaults: the model's own values of the parameters in `NEUTRAL`.
-        ignored: its other settings, which `generate` follows and the file does not.
+    `defaults` are the model's values of the parameters in `NEUTRAL`; `ignored` are its other
+    settings, which only `generate` follows.
     """
 
     max_length: int
@@ -41,14 +40,11 @@ class GeneratorFacts:
 def read_facts(
     model: Any, max_length: int, max_source_length: int = 0, pad_id: int | None = None
 ) -> GeneratorFacts:
-    """Read the facts in the generation config of a model that has a `generate` of its own.
+    """Read the generation config of a model that has a `generate` of its own.
 
-    Args:
-        max_length, max_source_length: the most tokens of a row of the decoder, and of the encoder.
-        pad_id: the tokenizer's; without it, the model's, or else one that ends a text.
-
-    Raises:
-        ExportError: an encoder-decoder has no start token, or no request could send a setting.
+    `max_length` and `max_source_length` limit the rows of decoder and encoder. `pad_id` is the
+    tokenizer's, else the model's, else a token that ends a text. ExportError: an encoder-decoder
+    has no start token, or no request could send a setting.
     """
     config = model.generation_config
     eos = config.eos_token_id

@@ -14,12 +14,7 @@ from torchscript_bundle.export.errors import ExportError
 
 @dataclass(frozen=True)
 class LayerKind:
-    """What a layer of a model caches.
-
-    Attributes:
-        keeps: whether it has keys and values of its own.
-        window: how many tokens it attends to, its own included; None for all.
-    """
+    """A layer `keeps` keys and values or not; `window` counts its own token too, None for all."""
 
     keeps: bool = True
     window: int | None = None

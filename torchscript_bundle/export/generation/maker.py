@@ -65,14 +65,9 @@ def make_generator(
 ) -> GeneratorProof:
     """Trace the model, script the loop around it, and compare with `generate`.
 
-    Args:
-        model: a causal LM or an encoder-decoder as transformers loads it, in eval mode.
-        facts: see `read_facts`.
-        ordinary: token ids of the trials' texts; without it, all but the special ones of `facts`.
-
-    Raises:
-        ExportError: the model caches more than keys and values, cannot be traced, or generates
-            other tokens than the module; the message names the shape.
+    The trials' texts are made of `ordinary` token ids, by default of all but the special ones of
+    `facts`. ExportError: the model caches more than keys and values, cannot be traced, or generates
+    other tokens than the module; the message names the shape.
     """
     plain, seq2seq = traceable(_without_gradients(model)), facts.start_id >= 0
     core: Core = EncoderDecoder(plain, facts.start_id) if seq2seq else DecoderOnly(plain)
@@ -111,11 +106,7 @@ def make_generator(
 
 
 def compare_all(module: Any, trials: Sequence[Trial]) -> Report:
-    """Run the trials on a generator, as it was made or loaded from its file.
-
-    Raises:
-        ExportError: it differs from transformers; the message names the first shape.
-    """
+    """Run the trials on a generator; ExportError names the first shape that differs."""
     results: list[Result] = []
     for trial in tqdm(trials, desc="      compare", unit="trial", leave=False, disable=None):
         report = verify_cases(_bound(trial, module), trial.cases, stop_early=True)

@@ -142,7 +142,7 @@ def dictated(generator: Any, inputs: tuple[Any, ...]) -> Tensors:
 
 
 def joined(generator: Any, groups: tuple[Any, ...]) -> Tensors:
-    """Return the same for each row of three batches, which join one by one while rows leave."""
+    """Return the logits of three batches, which join one by one while rows leave."""
     rows: list[tuple[int, int]] = []
     found: dict[tuple[int, int], list[Tensor]] = {}
     cache: list[Tensor] = []

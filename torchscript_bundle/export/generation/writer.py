@@ -22,11 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Writer(ExportMode):
-    """A mode that generates text; a subclass names its head.
-
-    Attributes:
-        reads_source: whether an encoder reads the text, so that the answer has places of its own.
-    """
+    """Exports a mode that generates text; `reads_source`: an encoder reads the text."""
 
     reads_source: bool
 

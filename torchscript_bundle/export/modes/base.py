@@ -1,4 +1,4 @@
-"""What a mode is, at build time."""
+"""The base of modes at build time."""
 
 from __future__ import annotations
 
@@ -24,15 +24,10 @@ Pairs = Literal["never", "offered", "always"]
 
 
 class ExportMode(ABC):
-    """What is special about a task when its model is exported.
+    """Exports the model of one task; by default, one forward pass gives the head's logits.
 
-    The defaults are those of a model that answers in one forward pass with its head's logits.
-
-    `export.tasks` has what the config must know of it.
-
-    Attributes:
-        outputs: what the wrapped module returns, in order.
-        pairs: whether a row holds two texts, such as a question and its context.
+    `export.tasks` has the facts that the config needs. `outputs` names the outputs of the wrapped
+    module, in order; `pairs` says whether a row holds two texts.
     """
 
     outputs: tuple[Output, ...] = (Output("logits"),)
@@ -54,45 +49,21 @@ class ExportMode(ABC):
     def wrap(
         self, model: torch.nn.Module, inputs: Sequence[str], options: Mapping[str, Any]
     ) -> torch.nn.Module:
-        """Return a module that takes `inputs` by position and returns a tuple of tensors.
-
-        Args:
-            model: as transformers loaded it.
-            inputs: names of the arguments, int64 `[batch, length]` each.
-            options: from `options`, as `bundle.json` has them.
-        """
+        """Return a module that takes `inputs`, int64 `[batch, length]`, and returns a tuple."""
         return wrap_model(model, inputs, tuple(output.name for output in self.outputs))
 
     def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> Proof:
-        """Make the module of a mode that generates text, and compare it with the model.
-
-        Raises:
-            ExportError: the model cannot be traced, or the module generates other tokens.
-        """
+        """Make the module of a mode that generates text, and compare it with the model."""
         raise NotImplementedError
 
     def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
-        """Return the labels by index; empty for a mode without labels.
-
-        Raises:
-            ExportError: the config, the artifacts folder and the model disagree.
-        """
+        """Return the labels by index; empty for a mode without labels."""
         return ()
 
     def options(self, source: Source, config: SetupConfig) -> ModeOptions:
-        """Return what this mode's serving code needs to know.
-
-        Raises:
-            ExportError: the model or its tokenizer lacks what this mode needs.
-        """
+        """Return the serving code's options; ExportError if the model lacks what they need."""
         return ModeOptions()
 
     @abstractmethod
     def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
-        """Compare what workers compute for an item in float32 and at a lower precision.
-
-        Args:
-            expected: in float32.
-            actual: at the lower precision.
-            options: as for `wrap`.
-        """
+        """Compare the outputs for an item in float32 (`expected`) and at a lower precision."""

@@ -127,10 +127,7 @@ def _pooling(source: Source, config: SetupConfig, modules: Sequence[Module]) -> 
 
 
 def _named_poolings(pooling: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the poolings of a Pooling module, by the names in new files.
-
-    Source: sentence_transformers' Pooling.load_config.
-    """
+    """Return a Pooling module's poolings, as sentence_transformers' Pooling.load_config does."""
     said = pooling.get("pooling_mode")
     if said is None:
         old = [key.removeprefix(OLD_KEY) for key in pooling if key.startswith(OLD_KEY)]

@@ -38,11 +38,8 @@ logger = logging.getLogger(__name__)
 def settle_precision(config: SetupConfig, folder: Path, bundle: Bundle) -> Bundle:
     """Try the config's precision on an artifact; for `auto`, choose the fastest that passes.
 
-    The artifact's `bundle.json` is overwritten meanwhile. The returned bundle has the precision
-    and, unless float32 was asked for, the report.
-
-    Raises:
-        ExportError: the precision changes answers, or cannot be tried; the message has the figures.
+    This overwrites `bundle.json`. The returned bundle has the precision and, unless float32 was
+    asked for, the report. ExportError: the precision changes answers, or cannot be tried.
     """
     asked = config.precision
     if asked == FLOAT32:

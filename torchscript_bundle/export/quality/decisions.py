@@ -15,11 +15,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RowOutputs:
-    """The outputs of one row, a text or a window of it.
+    """The outputs of a text or a window of it: without padding, in float32, on the CPU.
 
-    Attributes:
-        outputs: as the mode's serving code gets them: without padding, in float32, on the CPU.
-        special: which tokens the tokenizer added, bool `[length]`.
+    `special` marks the tokens that the tokenizer added, bool `[length]`.
     """
 
     outputs: tuple[Tensor, ...]
@@ -40,10 +38,7 @@ class Comparison:
 
 
 def compare_choices(expected: Tensor, actual: Tensor) -> Comparison:
-    """Compare choices by the largest of logits `[choices, classes]`.
-
-    Each choice is a decision, and its probabilities are the scores.
-    """
+    """Compare logits `[choices, classes]`: each best class is a decision, softmax gives scores."""
     same = expected.argmax(-1) == actual.argmax(-1)
     moved = (expected.softmax(-1) - actual.softmax(-1)).abs().amax(-1)
     return Comparison(len(same), int(same.sum()), tuple(moved.tolist()))

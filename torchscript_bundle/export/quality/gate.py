@@ -1,4 +1,4 @@
-"""Decide whether an artifact may be served in a precision: what it changes beside float32."""
+"""Decide whether a precision changes the answers of an artifact too much to be served."""
 
 from __future__ import annotations
 

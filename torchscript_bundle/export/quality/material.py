@@ -35,14 +35,10 @@ MOST_ROWS = 512
 
 @dataclass(frozen=True)
 class Material:
-    """The requests of a trial.
+    """The requests of a trial, as a worker read them, with their line numbers in `source`.
 
-    Attributes:
-        source: name of their file.
-        numbers: of the lines to try on.
-        requests: those lines, as a worker read them.
-        calibrating: requests to calibrate int8 on; `held_apart` if they are not tried on as well.
-        refused: numbers of lines that a worker would not answer.
+    int8 is calibrated on `calibrating`, which is `held_apart` if not tried on as well. `refused`
+    are numbers of lines that a worker would not answer.
     """
 
     source: str
@@ -68,12 +64,9 @@ class Material:
 
 
 def gather(config: SetupConfig, worker: Rehearsal) -> Material:
-    """Read the config's texts as a worker reads requests.
+    """Read the config's texts as a worker reads requests; ExportError if it would answer none.
 
     Where int8 is tried and there are enough, it is calibrated on some and tried on the others.
-
-    Raises:
-        ExportError: there is none that a worker would answer.
     """
     source = config.calibration.name if config.calibration else "the sample requests"
     both = [(line.number, worker.read(line)) for line in read_lines(config)]
@@ -110,10 +103,8 @@ def gather(config: SetupConfig, worker: Rehearsal) -> Material:
 def write_calibration(folder: Path, bundle: Bundle, material: Material) -> None:
     """Run texts through an artifact's module, and write its calibration beside it.
 
-    Rows run one by one: padding would be measured as if it were text.
-
-    Raises:
-        CannotRunError: there are too few texts, or the module cannot be observed.
+    Rows run one by one: padding would be measured as if it were text. CannotRunError: there are too
+    few texts, or the module cannot be observed.
     """
     if len(material.calibrating) < FEWEST_LINES:
         raise CannotRunError(

@@ -30,11 +30,7 @@ class CannotRunError(Exception):
 
 
 class Rehearsal(ABC):
-    """A worker's service of an artifact that is being made; it overwrites `bundle.json`.
-
-    Raises:
-        CannotRunError: this machine does not have the precision.
-    """
+    """A worker's service of an unfinished artifact, whose `bundle.json` it overwrites."""
 
     def __init__(self, folder: Path, bundle: Bundle, precision: str, device: torch.device) -> None:
         replace(bundle, precision=precision, explanations=False).dump(folder)

@@ -16,21 +16,14 @@ FEWEST_LINES = 32
 
 @dataclass(frozen=True)
 class Line:
-    """One text, or one JSON request, as a client would send it.
-
-    Its number is that of the line in the file, or of the sample, from 1. Its text is never logged.
-    """
+    """A text or JSON request, numbered from 1 by line or sample; its text is never logged."""
 
     number: int
     text: str = field(repr=False)
 
 
 def read_lines(config: SetupConfig) -> list[Line]:
-    """Return the distinct lines of the calibration file; without one, the sample requests.
-
-    Raises:
-        ExportError: the file cannot be read, or holds no text.
-    """
+    """Return the distinct lines of the calibration file; without one, the sample requests."""
     if config.calibration is None:
         texts: Sequence[str] = config.samples
     else:

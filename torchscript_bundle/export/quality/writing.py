@@ -26,9 +26,8 @@ NEW = 8
 class Prompts:
     """The tokens of each prompt of one request.
 
-    Attributes:
-        written: each next token of every prompt, int64 `[prompts]`, by the first worker. The others
-            read these, so that logits of the same texts are compared.
+    `written` are the next tokens, int64 `[prompts]` each, of the first worker; the other workers
+    read them too, so that logits of the same texts are compared.
     """
 
     prompts: list[Sequence[int]]

@@ -1,4 +1,4 @@
-"""`save_mode: "pretrained"`: what `save_pretrained` writes, which a worker runs with transformers.
+"""`save_mode: "pretrained"`: the files of `save_pretrained`, which a worker runs with transformers.
 
 Nothing is traced, so any length holds. The proof tries whether rows may share a batch, and whether
 the written files answer as the model did.

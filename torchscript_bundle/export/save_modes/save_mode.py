@@ -21,13 +21,7 @@ from torchscript_bundle.serving.artifact import Output
 
 @dataclass(frozen=True)
 class Job:
-    """A model to export.
-
-    Attributes:
-        mode: the config's.
-        inputs: names of the module's arguments, in order.
-        mode_options: what the mode's serving code will read.
-    """
+    """A model to export; `inputs` names the module's arguments, serving reads `mode_options`."""
 
     config: SetupConfig
     source: Source
@@ -36,11 +30,7 @@ class Job:
     mode_options: dict[str, Any]
 
     def make_inputs(self, *, pairs: bool | None = None) -> InputMaker:
-        """Return the maker of inputs of any shape.
-
-        Args:
-            pairs: whether a row holds two texts; None for what every request to the mode holds.
-        """
+        """Return the maker of inputs, by default of pairs where every request holds a pair."""
         return InputMaker(
             self.source.tokenizer,
             self.inputs,
@@ -55,10 +45,7 @@ def prove_pairs(
     eager: torch.nn.Module,
     objection: Callable[[Sequence[Case]], str | None],
 ) -> Proof:
-    """Add to a proof whether rows may hold two texts, where requests may.
-
-    `objection` returns why cases of two texts do not hold, or None.
-    """
+    """Add to a proof whether rows may hold two texts; `objection` says why not, or None."""
     if job.mode.pairs != "offered":
         return replace(proof, pairs=job.mode.pairs == "always")
     return try_pairs(proof, eager, job.make_inputs(pairs=True), job.config.lengths, objection)
@@ -78,18 +65,7 @@ class SaveMode(Protocol):
         """Return what the save mode's loader reads (`Bundle.save_options`), ready for JSON."""
 
     def prove(self, job: Job) -> Proof:
-        """Find the strongest claim about shapes that holds.
-
-        Raises:
-            ExportError: none holds, or the model itself fails.
-        """
+        """Find the strongest claim about shapes that holds; ExportError if none does."""
 
     def save(self, job: Job, proof: Proof, folder: Path) -> Proof:
-        """Write the model's files into `folder`, load them again and compare.
-
-        Returns:
-            The proof with the results of the files.
-
-        Raises:
-            ExportError: they cannot be written or loaded, or answer differently.
-        """
+        """Write the model's files into `folder`, load and compare them, and return their proof."""

@@ -24,17 +24,14 @@ def attention_mask(
     context: torch.Tensor,
     length: torch.Tensor,
 ) -> torch.Tensor:
-    """`_prepare_attention_mask`.
+    """`_prepare_attention_mask`: return whether each token sees each other, `[batch, all, all]`.
 
     Args:
-        prompt_length: tokens that the model puts before each row.
-        input_ids: those tokens and the row, `[batch, all]`.
+        prompt_length: tokens that the model puts before each row; `all` counts them too.
+        input_ids: `[batch, all]`.
         span: which tokens may see each other, `[batch, all]`.
         context: 1 for a token that all others see, `[batch, all]`.
         length: tokens of each row, padded on the left, `[batch]`.
-
-    Returns:
-        Whether each token sees each other, `[batch, all, all]`.
     """
     positions = torch.arange(input_ids.shape[1], device=input_ids.device)
     earlier = positions <= positions[:, None]

@@ -25,14 +25,9 @@ def adapt(model: torch.nn.Module) -> None:
 
 
 def compress(self: Any, hidden_states: torch.Tensor) -> torch.Tensor:
-    """Return one entry for each whole window.
+    """Return one entry for each whole window, `[batch, 1, windows, head size]`.
 
-    Args:
-        self: a compressor, or an indexer.
-        hidden_states: `[batch, length, hidden]`.
-
-    Returns:
-        `[batch, 1, windows, head size]`.
+    `self` is a compressor or an indexer, `hidden_states` is `[batch, length, hidden]`.
     """
     batch, windows = hidden_states.shape[0], hidden_states.shape[1] // self.compress_rate
     kv, gate = (

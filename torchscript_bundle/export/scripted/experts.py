@@ -21,15 +21,10 @@ class Experts(torch.nn.Module):
         top_k_index: torch.Tensor,
         top_k_weights: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the weighted sum of the outputs of each token's experts.
+        """Return the weighted outputs of each token's experts, shaped as `hidden_states`.
 
-        Args:
-            hidden_states: `[..., hidden]`.
-            top_k_index: each token's experts, int64 `[tokens, top_k]`.
-            top_k_weights: their weights, `[tokens, top_k]`.
-
-        Returns:
-            Shaped as `hidden_states`.
+        `hidden_states` is `[..., hidden]`; `top_k_index`, int64, and `top_k_weights` are
+        `[tokens, top_k]`.
         """
         tokens = hidden_states.reshape(-1, hidden_states.shape[-1])
         output = torch.zeros_like(tokens)

@@ -15,10 +15,7 @@ R = TypeVar("R")
 
 
 def scripted(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function at its first call, so that an import stays quick.
-
-    A trace that calls it keeps its loops and branches.
-    """
+    """Compile a function at its first call, for quick imports; a trace keeps its control flow."""
 
     @functools.cache
     def compiled() -> Callable[P, R]:
@@ -34,17 +31,11 @@ def scripted(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def replace_function(name: str, make: Callable[[Any], Any]) -> Callable[[torch.nn.Module], None]:
-    """Return what makes every `forward` of a model call another function instead of `name`.
+    """Return an adapter that makes every `forward` of a model call another function than `name`.
 
-    Each such forward is rebuilt with globals in which `name` is the other function. The model's
-    file, its classes and other models are left alone.
-
-    Args:
-        name: a function in the file of the model's code, called there by that name.
-        make: returns the other function, given the original.
-
-    Returns:
-        Changes a model in place; raises LookupError if no forward calls the function.
+    Each such forward is rebuilt with other globals; the model's file, its classes and other models
+    are left alone. `make` returns the other function, given the original. The adapter changes a
+    model in place, and raises LookupError if no forward calls the function.
     """
 
     def adapt(model: torch.nn.Module) -> None:
@@ -59,11 +50,7 @@ def replace_function(name: str, make: Callable[[Any], Any]) -> Callable[[torch.n
 
 
 def modules_with(model: torch.nn.Module, attribute: str) -> list[Any]:
-    """Return the modules of a model that have an attribute.
-
-    Raises:
-        LookupError: none has.
-    """
+    """Return the modules of a model that have an attribute; LookupError if none has."""
     found = [module for module in model.modules() if hasattr(module, attribute)]
     if not found:
         raise LookupError(

@@ -1,7 +1,8 @@
 """The positions of Funnel-Transformer (https://arxiv.org/abs/2006.03236), appendix A.2.1.
 
-transformers lists them in Python: a trace holds those of its example. It also asks there whether a
-text is long enough to be pooled. Shorter ones either fail, here too, or give what pooling would.
+transformers lists positions in Python: a trace holds those of its example. transformers also tests
+in Python whether a text is long enough to be pooled. Shorter texts fail, here too, or give the same
+as if pooled.
 """
 
 from functools import partial
@@ -24,9 +25,8 @@ def position_embeds(
 ) -> list[list[torch.Tensor | None]]:
     """`FunnelAttentionStructure.get_position_embeds`, for attention by relative shifts.
 
-    Returns:
-        For each block, sinusoids of the distances within it, and from its pooled tokens to the
-        tokens before pooling (None in the first block), `[distances, d_model]`.
+    For each block, return sinusoids of the distances within it, and from its pooled tokens to the
+    tokens before pooling (None in the first block), `[distances, d_model]`.
     """
     half = config.d_model // 2
     frequencies = 1 / 10000 ** (torch.arange(half, device=device).to(dtype) / half)
@@ -71,13 +71,9 @@ def without_ends(positions: torch.Tensor) -> torch.Tensor:
 def relative(
     positions: torch.Tensor, pooled: torch.Tensor, stride: int, shift: int
 ) -> torch.Tensor:
-    """`relative_pos`: all distances, in descending order.
+    """`relative_pos`: all distances of keys `[keys]` to queries `[queries]`, in descending order.
 
-    Args:
-        positions: of keys, `[keys]`.
-        pooled: of queries, `[queries]`.
-        stride: distance from one query to the next.
-        shift: keys for each query.
+    `stride` is the distance from one query to the next, `shift` the keys for each query.
     """
     largest = int(pooled[0] - positions[0]) + shift * len(pooled) * stride
     smallest = int(pooled[0] - positions[-1])

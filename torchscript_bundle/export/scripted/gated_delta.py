@@ -24,19 +24,14 @@ def chunk_gated_delta_rule(
     use_qk_l2norm_in_kernel: bool = False,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """`torch_chunk_gated_delta_rule`.
+    """`torch_chunk_gated_delta_rule`; return the output, shaped as `value`, and the state or None.
 
     Args:
-        query: `[batch, length, key heads, key size]`.
-        key: shaped as `query`.
+        query, key: `[batch, length, key heads, key size]`.
         value: `[batch, length, value heads, value size]`.
         g: log decay of the state, `[batch, length, value heads]`.
         beta: update strength of each token, shaped as `g`.
         initial_state: `[batch, value heads, key size, value size]`.
-        use_qk_l2norm_in_kernel: normalise queries and keys.
-
-    Returns:
-        Shaped as `value`; and the state, or None.
     """
     length, copies = key.shape[1], value.shape[2] // key.shape[2]
     if copies != 1:
@@ -60,15 +55,10 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
 def _rule(
     chunked: list[torch.Tensor], initial_state: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the output and the final state.
+    """Return the output, `[batch, heads, chunks * chunk, value size]`, and the final state.
 
-    Args:
-        chunked: queries, keys and values, `[batch, heads, chunks, chunk, size]`, beta and decay,
-            the same without a size.
-        initial_state: `[batch, heads, key size, value size]`.
-
-    Returns:
-        `[batch, heads, chunks * chunk, value size]`, and that of the state.
+    `chunked` are queries, keys and values, `[batch, heads, chunks, chunk, size]`, beta and decay,
+    the same without a size. The state is `[batch, heads, key size, value size]`.
     """
     query, key, value, beta, decay = chunked
     beta = beta.unsqueeze(-1)

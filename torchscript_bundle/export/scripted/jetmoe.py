@@ -17,15 +17,12 @@ class Gating(torch.nn.Module):
         self.top_k = original.top_k
 
     def forward(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Choose `top_k` experts for each token; a choice is one token with one of its experts.
+        """Choose `top_k` experts for each token of `[tokens, input_size]`.
 
-        Args:
-            hidden_states: `[tokens, input_size]`.
-
-        Returns:
-            The choices ordered by expert, then the token and the weight of each,
-            `[tokens * top_k]`; the choices of each expert, `[num_experts]`, where the original has
-            a list; the router's logits, `[tokens, num_experts]`.
+        A choice is one token with one of its experts. Return the choices ordered by expert, the
+        token and the weight of each, `[tokens * top_k]`; the choices of each expert,
+        `[num_experts]`, where the original has a list; the router's logits,
+        `[tokens, num_experts]`.
         """
         logits = self.layer(hidden_states).float()
         top_logits, top_experts = logits.topk(self.top_k, dim=1)
@@ -44,14 +41,10 @@ class ParallelExperts(torch.nn.Module):
         self.weight = original.weight
 
     def forward(self, inputs: torch.Tensor, expert_size: torch.Tensor) -> torch.Tensor:
-        """Apply each expert's matrix to its part.
+        """Apply experts to their parts: `[choices, input_size]` -> `[choices, output_size]`.
 
-        Args:
-            inputs: ordered by expert, `[choices, input_size]`.
-            expert_size: rows of each expert, possibly 0, `[num_experts]`.
-
-        Returns:
-            `[choices, output_size]`.
+        `inputs` are ordered by expert; `expert_size` counts the rows of each, possibly 0,
+        `[num_experts]`.
         """
         sizes: list[int] = expert_size.tolist()
         outputs: list[torch.Tensor] = []

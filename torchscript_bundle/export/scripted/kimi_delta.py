@@ -25,19 +25,14 @@ def chunk_kimi_delta_attention(
     use_qk_l2norm_in_kernel: bool = False,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """`chunk_kimi_delta_attention`.
+    """`chunk_kimi_delta_attention`; return the output, shaped as `value`, and the state or None.
 
     Args:
-        query: `[batch, length, heads, key size]`.
-        key: shaped as `query`.
+        query, key: `[batch, length, heads, key size]`.
         value: `[batch, length, heads, value size]`.
         g: log decay of the state, shaped as `query`.
         beta: update strength of each token, `[batch, length, heads]`.
         initial_state: `[batch, heads, key size, value size]`.
-        use_qk_l2norm_in_kernel: normalise queries and keys.
-
-    Returns:
-        Shaped as `value`; and the state, or None.
     """
     length = key.shape[1]
     given = (query, key, value, beta[..., None], g)
@@ -59,15 +54,10 @@ def _unit(x: torch.Tensor) -> torch.Tensor:
 def _rule(
     chunked: list[torch.Tensor], initial_state: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the output and the final state.
+    """Return the output, `[batch, heads, chunks * chunk, value size]`, and the final state.
 
-    Args:
-        chunked: queries, keys, values, beta and decay, `[batch, heads, chunks, chunk, size]`; the
-            size of beta is 1.
-        initial_state: `[batch, heads, key size, value size]`.
-
-    Returns:
-        `[batch, heads, chunks * chunk, value size]`, and that of the state.
+    `chunked` are queries, keys, values, beta and decay, `[batch, heads, chunks, chunk, size]`; the
+    size of beta is 1. The state is `[batch, heads, key size, value size]`.
     """
     query, key, value, beta, decay = chunked
     query = query * query.shape[-1] ** -0.5

@@ -27,15 +27,11 @@ def lightning_attention(
     past_key_values: Any = None,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`MiniMaxLightningAttention.forward`.
+    """`MiniMaxLightningAttention.forward`, `[batch, length, hidden]`.
 
-    Args:
-        hidden_states: `[batch, length, hidden]`.
-        attention_mask: which tokens are not padding, `[batch, length]`.
-        past_key_values: a `MiniMaxCache`; with a state in it, the model's own forward runs.
-
-    Returns:
-        Shaped as `hidden_states`; and the state, `[batch, heads, head size, head size]`.
+    `attention_mask` marks the tokens that are not padding, `[batch, length]`. With a state in
+    `past_key_values`, a `MiniMaxCache`, the model's own forward runs. The returned state is
+    `[batch, heads, head size, head size]`.
     """
     cache = past_key_values
     if cache is not None and cache.get_linear_cache(self.layer_idx) is not None:
@@ -60,7 +56,7 @@ def lightning_attention(
 def scan(
     states: torch.Tensor, decays: list[torch.Tensor], block_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Carry the state from block to block, and add attention within each block.
+    """Carry the state, `[batch, heads, size, size]`, from block to block; attend within blocks.
 
     Args:
         states: queries, keys and values side by side, `[batch, heads, length, 3 * size]`.
@@ -68,9 +64,6 @@ def scan(
             token, and from each token to its end, `[heads, block, 1]`; from each token to each
             other, `[1, heads, block, block]`.
         block_size: tokens of a block; the last may have fewer.
-
-    Returns:
-        `[batch, heads, length, size]`; and the state, `[batch, heads, size, size]`.
     """
     slope, query_decay, key_decay, diagonal_decay = decays
     size = states.size(3) // 3

@@ -34,15 +34,10 @@ def in_whole_windows(
     attention_mask: torch.Tensor,
     **named: Any,
 ) -> Any:
-    """Call `forward` on texts padded to whole windows, and cut the output.
+    """Call `forward` on texts padded to whole windows, and cut its output.
 
-    Args:
-        forward: of a `LongformerModel` or a `LEDEncoder`.
-        window: tokens that each token sees.
-        pad_token_id: the padding.
-        input_ids: `[batch, length]`.
-        attention_mask: shaped as `input_ids`.
-        named: other arguments; masks and types are shaped as `input_ids`.
+    `forward` is that of a `LongformerModel` or a `LEDEncoder`. `input_ids`, `attention_mask` and
+    the named masks and types are `[batch, length]`.
     """
     length = input_ids.shape[1]
     sides = (0, -length % window)
@@ -81,18 +76,13 @@ class SelfAttention(torch.nn.Module):
         is_global_attn: bool,
         output_attentions: bool = False,
     ) -> tuple[torch.Tensor]:
-        """Return the attention output.
+        """Return the attention output, shaped as `hidden_states`.
 
         Args:
             hidden_states: whole blocks of tokens, `[batch, length, hidden]`.
             attention_mask: 0 for ordinary tokens, `[batch, length]`.
-            is_index_masked: whether a token is padding, shaped as `attention_mask`.
-            is_index_global_attn: whether it is global, shaped as `attention_mask`.
-            is_global_attn: unused.
-            output_attentions: unused.
-
-        Returns:
-            Shaped as `hidden_states`.
+            is_index_masked, is_index_global_attn: padding, global tokens, `[batch, length]`.
+            is_global_attn, output_attentions: unused.
         """
         query = self.split_heads(self.query(hidden_states) / self.scale)
         key = self.split_heads(self.key(hidden_states))
@@ -125,15 +115,9 @@ class SelfAttention(torch.nn.Module):
     def see_all(
         self, hidden_states: torch.Tensor, of_states: torch.Tensor, is_masked: torch.Tensor
     ) -> torch.Tensor:
-        """Return the outputs of global tokens.
+        """Return the outputs of global tokens, shaped as `of_states`.
 
-        Args:
-            hidden_states: `[batch, length, hidden]`.
-            of_states: their positions, repeated, `[batch, global tokens, hidden]`.
-            is_masked: `[batch, length]`.
-
-        Returns:
-            Shaped as `of_states`.
+        `of_states` holds the positions of these tokens, repeated, `[batch, global tokens, hidden]`.
         """
         chosen = hidden_states.gather(1, of_states)
         query = self.split_heads(self.query_global(chosen) / self.scale)
@@ -145,11 +129,7 @@ class SelfAttention(torch.nn.Module):
     def is_hidden(self, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return which neighbours are hidden from a token: distant, padding and global ones.
 
-        Args:
-            attention_mask: `[batch, length]`.
-
-        Returns:
-            `[batch, 1, blocks, block, 3 * block]`.
+        The result is `[batch, 1, blocks, block, 3 * block]`.
         """
         block = self.block
         is_ordinary = self.with_neighbours((attention_mask == 0)[:, None, :, None].float())

@@ -31,17 +31,13 @@ class Choice(torch.nn.Module):
         sin: torch.Tensor,
         visible: torch.Tensor,
     ) -> torch.Tensor:
-        """Choose the tokens that each query reads.
+        """Choose the tokens that each query reads; bool, shaped as `visible`.
 
         Args:
             queries: rotated, `[batch, queries, heads, size]`.
             keys: of each token, not rotated, `[batch, keys, size]`.
-            cos: of each key's position, `[batch, keys, rotated size]`.
-            sin: likewise.
+            cos, sin: of each key's position, `[batch, keys, rotated size]`.
             visible: which tokens a query may read, `[batch, 1, queries, keys]`, bool.
-
-        Returns:
-            Shaped as `visible`, bool.
         """
         chosen = torch.zeros_like(visible)
         for row in range(queries.shape[0]):
@@ -101,17 +97,12 @@ class Indexer(torch.nn.Module):
         attention_mask: torch.Tensor,
         past_key_values: Any,
     ) -> torch.Tensor:
-        """Choose the tokens that each query reads.
+        """Choose the tokens that each query reads; bool, shaped as `attention_mask`.
 
         Args:
             hidden_states: `[batch, queries, hidden]`.
             position_embeddings: cosine and sine for each key, `[batch, keys, size]`.
-            attention_mask: bool, or float with 0 for what may be read,
-                `[batch, 1, queries, keys]`.
-            past_key_values: a cache of transformers, or None.
-
-        Returns:
-            Shaped as `attention_mask`, bool.
+            attention_mask: bool, or float with 0 for readable keys, `[batch, 1, queries, keys]`.
         """
         length = hidden_states.shape[1]
         cos, sin = position_embeddings

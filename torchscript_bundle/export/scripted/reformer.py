@@ -1,8 +1,8 @@
 """Reformer (https://arxiv.org/abs/2001.04451), whose tokens attend to chunks of a text.
 
-transformers asks in Python whether a text fits into one chunk, whether it fills its chunks and
-whether a batch has padding, and draws the rotations of its hashes at every call. A trace keeps its
-example's answers. Here the questions are scripted, padding always has a bucket (the order of the
+transformers decides in Python whether a text fits into one chunk, whether it fills its chunks and
+whether a batch has padding, and draws the rotations of its hashes at every call; a trace keeps its
+example's answers. Here the decisions are scripted, padding always has a bucket (the order of the
 tokens is the same without padding), and the rotations are drawn once.
 """
 
@@ -20,8 +20,7 @@ from torchscript_bundle.export.scripted.functions import modules_with, scripted
 def adapt(model: torch.nn.Module) -> None:
     """Change a model in place, for inference in float32 without a cache.
 
-    Raises:
-        ExportError: its hashes are random, or depend on the first text.
+    ExportError: its hashes are random, or depend on the first text.
     """
     attentions = modules_with(model, "chunk_length")
     chunks = [each.chunk_length for each in attentions]
@@ -46,14 +45,9 @@ def fill_chunks(
     attention_mask: torch.Tensor,
     **rest: Any,
 ) -> Any:
-    """Call `ReformerModel.forward` on texts that fill their chunks.
+    """Call `ReformerModel.forward` on texts `[batch, length]` that fill their chunks.
 
-    Args:
-        forward: of the model.
-        shortest: chunk; a text within it is not padded.
-        filled: others are padded to a multiple of this.
-        input_ids: `[batch, length]`.
-        attention_mask: `[batch, length]`.
+    A text of up to `shortest` tokens is not padded; others are, to a multiple of `filled`.
     """
     ids, mask = filled_up(input_ids, shortest, filled), filled_up(attention_mask, shortest, filled)
     output = forward(ids, attention_mask=mask, **rest)
@@ -77,11 +71,7 @@ def axial_positions(self: Any, position_ids: torch.Tensor) -> torch.Tensor:
 
 
 def draw_rotations(attention: Any) -> torch.Tensor:
-    """Draw once what `_hash_vectors` draws at every call, `[heads, head size, hashes, rotations]`.
-
-    Raises:
-        ExportError: `hash_seed` or `num_buckets` is not set.
-    """
+    """Draw the rotations of `_hash_vectors` once, `[heads, head size, hashes, rotations]`."""
     if attention.hash_seed is None or attention.num_buckets is None:
         raise ExportError(
             "this Reformer hashes by chance, or by the length of the first text that it meets; set "
@@ -100,7 +90,7 @@ def draw_rotations(attention: Any) -> torch.Tensor:
 
 
 def factors(attention: Any) -> list[int]:
-    """Return the buckets of each part of a hash; a hash has their product."""
+    """Return the number of buckets of each part of a hash; their product is that of a hash."""
     buckets = attention.num_buckets
     return [buckets] if isinstance(buckets, int) else list(buckets)
 
@@ -145,19 +135,14 @@ def hashed(
     causal: bool,
     around: list[int],
 ) -> torch.Tensor:
-    """Return attention among tokens with similar hashes.
+    """Return attention among tokens with similar hashes, shaped as `value`.
 
     Args:
-        shared: queries; normalised, the keys, `[batch, heads, length, size]`.
-        value: shaped as `shared`.
+        shared, value: `[batch, heads, length, size]`; shared are queries and, normalised, keys.
         mask: true for a real token, `[batch, length]`.
-        rotations: as `draw_rotations` gives them.
-        factors: as `factors` gives them.
-        causal: whether a token sees those before it only.
+        rotations, factors: results of `draw_rotations` and `factors`.
+        causal: whether a token sees only those before it.
         around: length of a chunk, and chunks before and after it that its tokens see.
-
-    Returns:
-        Shaped as `value`.
     """
     order = sort(shared, mask, rotations, factors, around[0])
     positions = order % mask.shape[1]
@@ -184,8 +169,7 @@ def sort(
 ) -> torch.Tensor:
     """Order tokens by their hashes, one round of hashing after the other.
 
-    Returns:
-        Indices, `[batch, heads, rounds * length]`; one round if a chunk holds the text.
+    Return indices, `[batch, heads, rounds * length]`; one round if a chunk holds the text.
     """
     length = mask.size(1)
     if length <= chunk:
@@ -213,20 +197,13 @@ def attend(
     shy: bool,
     around: list[int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return attention within chunks and their neighbours.
+    """Attend within chunks and their neighbours; also return the log of each sum of weights.
 
     Args:
-        query: `[batch, heads, tokens, size]`.
-        key: shaped as `query`.
-        value: shaped as `query`.
+        query, key, value: `[batch, heads, tokens, size]`.
         positions: of those tokens in the text, `[batch, heads, tokens]`.
-        mask: as for `hashed`.
-        causal: as for `hashed`.
+        mask, causal, around: as for `hashed`; a text within a chunk has no neighbours.
         shy: a token sees itself only if it sees no other.
-        around: as for `hashed`; a text within a chunk has no neighbours.
-
-    Returns:
-        Shaped as `value`; and the log of each token's sum of weights, with size 1.
     """
     chunk, before, after = around[0], around[1], around[2]
     if mask.size(1) <= chunk:

@@ -23,17 +23,13 @@ def rnn_scan(
     recurrent_states: torch.Tensor | None,
     acc_dtype: torch.dtype = torch.float32,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`_rnn_scan`.
+    """`_rnn_scan`; return the states, and the one after the last token, `[batch, width]`.
 
     Args:
         hidden_states: `[batch, length, width]`.
         recurrent_gate: decay of each channel's state, shaped as `hidden_states`.
         reset: true where a text begins, `[batch or 1, length, 1]`.
         recurrent_states: state before the first token; zero if None, `[batch, width]`.
-        acc_dtype: of the state.
-
-    Returns:
-        Shaped as `hidden_states`; and the state after the last token, `[batch, width]`.
     """
     gate = (recurrent_gate * ~reset).type(acc_dtype)
     state = recurrent_states
@@ -46,15 +42,10 @@ def rnn_scan(
 def scan(
     inputs: torch.Tensor, gate: torch.Tensor, state: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run `state = gate * state + input`, token by token.
+    """Run `state = gate * state + input`, token by token; return each state and the last.
 
-    Args:
-        inputs: `[batch, length, width]`.
-        gate: in the state's dtype, shaped as `inputs`.
-        state: `[batch, width]`.
-
-    Returns:
-        Each state, `[batch, length, width]`, and the last, `[batch, width]`.
+    `inputs` and `gate`, in the state's dtype, are `[batch, length, width]`, `state`
+    `[batch, width]`.
     """
     states = torch.zeros_like(inputs)
     for index in range(inputs.size(1)):

@@ -44,18 +44,14 @@ def linear_attention(
     state: list[torch.Tensor] | tuple[torch.Tensor, ...] | None = None,
     return_state: bool = False,
 ) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
-    """`rwkv_linear_attention_cpu`, on any device.
+    """`rwkv_linear_attention_cpu` for any device; return output, shaped as `key`, and state.
 
     Args:
         time_decay: logarithm of how fast each channel forgets, `[hidden]`.
         time_first: bonus of the current token's exponent, `[hidden]`.
-        key: `[batch, length, hidden]`.
-        value: shaped as `key`.
+        key, value: `[batch, length, hidden]`.
         state: numerator, denominator and largest exponent, `[batch, hidden]` each.
         return_state: return the state even if none was given.
-
-    Returns:
-        Shaped as `key`; and the state.
     """
     if state is None:
         zero = torch.zeros_like(key[:, 0], dtype=torch.float32)
@@ -77,17 +73,8 @@ def wkv(
     """Average the values so far by the exponential of their keys, token by token.
 
     The sums are scaled by the exponential of the largest exponent so far, as in the paper's
-    appendix on numerical stability.
-
-    Args:
-        decay: what is added to the exponents at each token, `[hidden]`.
-        time_first: `[hidden]`.
-        key: `[batch, length, hidden]`.
-        value: shaped as `key`.
-        state: as in `linear_attention`.
-
-    Returns:
-        Shaped as `key`; and the state.
+    appendix on numerical stability. Each token adds `decay` to the exponents, `[hidden]`; other
+    arguments and results are those of `linear_attention`.
     """
     numerator, denominator, largest = state[0], state[1], state[2]
     output = torch.zeros_like(key)

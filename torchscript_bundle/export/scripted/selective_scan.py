@@ -36,17 +36,12 @@ def selective_scan(
     """`mamba_selective_scan` without its kernels, whose options (`**_`) are ignored.
 
     Args:
-        hidden_states: `[batch, inner, length]`.
+        hidden_states, z: input and gate, `[batch, inner, length]`.
         dt: steps of time, before bias and softplus, shaped as `hidden_states`.
         A: `[inner, state]`.
-        B: `[batch, state, length]`.
-        C: shaped as `B`.
-        D: skip connection, `[inner]`.
-        z: gate, shaped as `hidden_states`.
-        delta_bias: `[inner]`.
-
-    Returns:
-        Shaped as `hidden_states`; and the state, `[batch, inner, state]`.
+        B, C: `[batch, state, length]`.
+        D, delta_bias: skip connection, bias of `dt`, `[inner]`.
+        return_last_state: return the state too, `[batch, inner, state]`.
     """
     if delta_bias is not None:
         dt = dt + delta_bias.to(dt.dtype)[..., None]
@@ -69,13 +64,8 @@ def scan(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Run `state = decay * state + input`, read out with `C`, token by token.
 
-    Args:
-        decay: `[batch, inner, length, state]`.
-        inputs: shaped as `decay`.
-        C: `[batch, length, state]`.
-
-    Returns:
-        What was read, `[batch, inner, length]`, and the last state, `[batch, inner, state]`.
+    `decay` and `inputs` are `[batch, inner, length, state]`, `C` is `[batch, length, state]`.
+    Return the output, `[batch, inner, length]`, and the last state, `[batch, inner, state]`.
     """
     state = torch.zeros_like(inputs[:, :, 0], dtype=C.dtype)
     outputs: list[torch.Tensor] = []

@@ -40,21 +40,17 @@ def mlstm(
     chunk_size: int,
     eps: float,
 ) -> Any:
-    """`wrap_chunkwise_arbitrary_sequence_length`.
+    """`wrap_chunkwise_arbitrary_sequence_length`; initial states are zero if None.
 
     Args:
-        query: `[batch, heads, length, key size]`.
-        key: shaped as `query`.
+        query, key: `[batch, heads, length, key size]`.
         value: `[batch, heads, length, value size]`.
         igate: input gates, before the exponential, `[batch, heads, length]`.
         fgate: forget gates, before the sigmoid, shaped as `igate`.
-        c_initial: first memory; zero if None, `[batch, heads, key size, value size]`.
-        n_initial: first normalizer; zero if None, `[batch, heads, key size]`.
-        m_initial: first largest exponent; zero if None, `[batch, heads, 1]`.
+        c_initial: memory, `[batch, heads, key size, value size]`.
+        n_initial: normalizer, `[batch, heads, key size]`.
+        m_initial: largest exponent, `[batch, heads, 1]`.
         kernel: `mlstm_chunkwise_native_autograd`, calling `states`.
-
-    Returns:
-        Shaped as `value`; and memory, normalizer and largest exponent after the last token.
     """
     length = key.shape[2]
     missing = (chunk_size - length % chunk_size) % chunk_size
@@ -87,17 +83,12 @@ def states(
     """`mlstm_chunkwise_recurrent_fw_C`: the states before each chunk and after the last.
 
     Args:
-        matK: keys, `[batch, heads, chunks * chunk, key size]`.
-        matV: values, `[batch, heads, chunks * chunk, value size]`.
+        matK, matV: keys, values, `[batch, heads, chunks * chunk, key size or value size]`.
         vecB: log forget gates, summed from each chunk's start, `[batch, heads, chunks, chunk]`.
         vecI: input gates, before the exponential, shaped as `vecB`.
-        matC_initial: as `c_initial` of `mlstm`.
-        vecN_initial: as `n_initial`.
-        scaMinter_initial: as `m_initial`.
 
-    Returns:
-        Memories `[batch, heads, (chunks + 1) * key size, value size]`, normalizers
-        `[batch, heads, (chunks + 1) * key size]`, largest exponents `[batch, heads, chunks + 1]`.
+    Return memories `[batch, heads, (chunks + 1) * key size, value size]`, normalizers
+    `[batch, heads, (chunks + 1) * key size]`, largest exponents `[batch, heads, chunks + 1]`.
     """
     keys = matK.unflatten(2, vecB.shape[2:])
     values = matV.unflatten(2, vecB.shape[2:])
@@ -123,17 +114,15 @@ def scan(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Carry memory and normalizer, divided by the exponential of `largest`, between chunks.
 
+    The results are those of `states`.
+
     Args:
-        keys: `[batch, heads, chunks, chunk, key size]`.
-        values: `[batch, heads, chunks, chunk, value size]`.
+        keys, values: `[batch, heads, chunks, chunk, key size or value size]`.
         total: log decay over a chunk, `[batch, heads, chunks]`.
         gates: log weight of each token at its chunk's end, `[batch, heads, chunks, chunk]`.
         memory: `[batch, heads, key size, value size]`.
         normalizer: `[batch, heads, key size]`.
         largest: `[batch, heads]`.
-
-    Returns:
-        As `states`.
     """
     memories, normalizers, exponents = [memory], [normalizer], [largest]
     highest = gates.amax(-1)

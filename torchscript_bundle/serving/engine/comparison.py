@@ -18,9 +18,6 @@ class UnavailableError(Exception):
     """Why a faster executor cannot be had here. The message is for the log."""
 
 
-#: The name under which `onednn/` raises it.
-NotPackedError = UnavailableError
-
 #: Largest difference from float32, relative to an output's largest value, by dtype.
 TOLERANCES = {
     getattr(torch, name): precision.tolerance

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.serving.engine.comparison import GRAPH_ERRORS, NotPackedError
+from torchscript_bundle.serving.engine.comparison import GRAPH_ERRORS, UnavailableError
 from torchscript_bundle.serving.engine.onednn import ir
 from torchscript_bundle.serving.errors import last_line
 
@@ -89,12 +89,12 @@ def run_examples(name: str, method: Method, examples: Sequence[Arguments]) -> li
     """Return a method's outputs on copies of the arguments, since it may write into a cache.
 
     Raises:
-        NotPackedError: it fails.
+        UnavailableError: it fails.
     """
     try:
         return [method(*_copy(arguments)) for arguments in examples]
     except GRAPH_ERRORS as error:
-        raise NotPackedError(f"{name} fails on an example: {last_line(error)}") from error
+        raise UnavailableError(f"{name} fails on an example: {last_line(error)}") from error
 
 
 def _copy(value: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from torchscript_bundle.serving.engine.comparison import NotPackedError
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 from torchscript_bundle.serving.engine.onednn import ir
 from torchscript_bundle.serving.engine.torchscript import accept_deprecation
 
@@ -15,16 +15,16 @@ CALLS = ("prim::CallFunction", "prim::CallMethod")
 
 
 def require_cpu(module: torch.jit.ScriptModule) -> None:
-    """Raise NotPackedError unless all of a module is on the CPU."""
+    """Raise UnavailableError unless all of a module is on the CPU."""
     if any(tensor.device.type != "cpu" for tensor in module.state_dict().values()):
-        raise NotPackedError("it is not on the CPU")
+        raise UnavailableError("it is not on the CPU")
 
 
 def frozen_graphs(module: torch.jit.ScriptModule, names: Sequence[str]) -> dict[str, ir.Graph]:
     """Return each method's inlined graph, with the module's own weights as constants.
 
     Raises:
-        NotPackedError: the module is not on the CPU, or a method reads what may change.
+        UnavailableError: the module is not on the CPU, or a method reads what may change.
     """
     require_cpu(module)
     others = [name for name in names if name != "forward"]
@@ -36,7 +36,7 @@ def frozen_graphs(module: torch.jit.ScriptModule, names: Sequence[str]) -> dict[
         torch._C._jit_pass_inline(inlined)
         graphs[name] = graph = detached(inlined)
         if next(iter(graph.inputs())).uses():
-            raise NotPackedError(f"{name} holds attributes that may change")
+            raise UnavailableError(f"{name} holds attributes that may change")
         graph.eraseInput(0)
     return graphs
 
@@ -51,7 +51,7 @@ def detached(graph: ir.Graph) -> ir.Graph:
     copied as they are: constants stay equal to the last bit, and tensors share their memory.
 
     Raises:
-        NotPackedError: it calls functions or methods.
+        UnavailableError: it calls functions or methods.
     """
     copy = torch._C.Graph()
     _copy_block(graph, copy, copy, {})
@@ -70,7 +70,7 @@ def _copy_block(
         values[given.unique()] = _typed_like(add_input(), given)
     for node in source.nodes():
         if node.kind() in CALLS:
-            raise NotPackedError(f"it calls a function by {node.kind()}, which cannot be inlined")
+            raise UnavailableError(f"it calls a function by {node.kind()}, which cannot be inlined")
         inputs = [values[given.unique()] for given in node.inputs()]
         created = copy.insertNode(copy.create(node.kind(), inputs, node.outputsSize()))
         created.copyAttributes(node)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from torchscript_bundle.serving.engine.comparison import NotPackedError
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 
 #: Operators that come with builds of torch for x86 and few others.
 OPERATORS = ("mkldnn::_linear_pointwise", "mkldnn::_reorder_linear_weight")
@@ -23,10 +23,10 @@ def has_bfloat16() -> bool:
 
 
 def require_operators(names: Sequence[str]) -> None:
-    """Raise NotPackedError unless this build of torch has the operators."""
+    """Raise UnavailableError unless this build of torch has the operators."""
     missing = [name for name in names if not torch._C._jit_get_schemas_for_operator(name)]
     if missing:
-        raise NotPackedError(f"this torch has no {', '.join(missing)}")
+        raise UnavailableError(f"this torch has no {', '.join(missing)}")
 
 
 def key_of(weights: Sequence[torch.Tensor]) -> tuple[object, ...]:
@@ -43,7 +43,7 @@ class PackedWeights:
     """Packs weights of linear layers in float32 or bfloat16.
 
     Raises:
-        NotPackedError: this build of torch, or this CPU, cannot.
+        UnavailableError: this build of torch, or this CPU, cannot.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -51,9 +51,9 @@ class PackedWeights:
         self._packed: dict[object, tuple[Sequence[torch.Tensor], torch.Tensor]] = {}
         require_operators(OPERATORS)
         if not torch.backends.mkldnn.is_available():
-            raise NotPackedError("this torch is built without oneDNN")
+            raise UnavailableError("this torch is built without oneDNN")
         if dtype == torch.bfloat16 and not has_bfloat16():
-            raise NotPackedError("this CPU has no bfloat16 instructions that oneDNN uses")
+            raise UnavailableError("this CPU has no bfloat16 instructions that oneDNN uses")
 
     def pack(self, weights: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return one packed weight for several `[out, in]` that read the same input."""

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
+from torchscript_bundle.serving.artifact import INT8, PRECISIONS
 from torchscript_bundle.serving.engine.comparison import (
     GRAPH_ERRORS,
     TOLERANCES,
-    NotPackedError,
+    UnavailableError,
     difference,
 )
 from torchscript_bundle.serving.engine.onednn import ir
@@ -50,8 +51,6 @@ REWRITES: dict[torch.dtype, tuple[Rewrite, ...]] = {
     torch.bfloat16: (run_in_bfloat16,),
 }
 
-#: Tolerance of int8. It catches errors; export measures on real texts whether labels stay the same.
-INT8_TOLERANCE = 0.5
 #: Tolerance of merged batches. Another order of summation may round to the next bfloat16 or int8.
 MERGED_TOLERANCE = 5e-2
 
@@ -63,7 +62,7 @@ class WeightKind:
     Attributes:
         name: for the log.
         tolerance: for outputs.
-        rewrites: makes the rewrites, which share weights between graphs; raises NotPackedError if
+        rewrites: makes the rewrites, which share weights between graphs; raises UnavailableError if
             torch or the CPU cannot compute with such weights.
     """
 
@@ -149,7 +148,7 @@ def pack_int8(
         # torch warns once in a process that quint8 will go. Without it there is no such operator,
         # and the module runs as it was saved.
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
-        kind = WeightKind("int8", INT8_TOLERANCE, rewrites)
+        kind = WeightKind(INT8, PRECISIONS[INT8].tolerance, rewrites)
         return _pack(module, {calibration.method: examples}, kind, counts)
 
 
@@ -166,11 +165,11 @@ class Reference:
     tolerance: float
 
     def check(self, method: Method) -> list[Any]:
-        """Return a packed method's outputs; raise NotPackedError where they differ too much."""
+        """Return a packed method's outputs; raise UnavailableError where they differ too much."""
         actual = run_examples(f"packed, {self.name}", method, self.examples)
         found = difference(list(self.expected), actual)
         if not found <= self.tolerance:
-            raise NotPackedError(
+            raise UnavailableError(
                 f"packed, {self.name} differs by {found:.1e} of the outputs' scale, more than "
                 f"{self.tolerance:.0e}"
             )
@@ -213,12 +212,12 @@ def _pack(
         attempt = _Attempt(graphs, references, rewrites, assume_same_shape=True)
         try:
             packed = attempt.pack(counts)
-        except NotPackedError as first:
+        except UnavailableError as first:
             try:
                 packed = replace(attempt, assume_same_shape=False).pack(counts)
-            except NotPackedError:
+            except UnavailableError:
                 raise first from None
-    except NotPackedError as error:
+    except UnavailableError as error:
         logger.warning("the module runs as it was saved: %s", error)
         return Packed(methods, str(error))
     took = time.perf_counter() - started
@@ -242,7 +241,7 @@ class _Attempt:
             outputs = {name: self.references[name].check(each) for name, each in methods.items()}
         except GRAPH_ERRORS as error:
             # torch has no one class for what its compiler and its operators refuse.
-            raise NotPackedError(last_line(error)) from error
+            raise UnavailableError(last_line(error)) from error
         linears = sum(each.linears for each in edited)
         return Packed(methods, None, self._merge(counts, outputs), linears)
 
@@ -252,7 +251,7 @@ class _Attempt:
             rewrite(edited)
             torch._C._jit_pass_dce(graph)
         if not edited.linears:
-            raise NotPackedError(f"{name} has no linear layer in float32")
+            raise UnavailableError(f"{name} has no linear layer in float32")
         return edited
 
     def _merge(self, counts: Sequence[int], outputs: Mapping[str, Any]) -> dict[int, Method]:
@@ -266,6 +265,6 @@ class _Attempt:
                 method = self._rewrite(reference.name, graph, merged=True).compile()
                 reference.check(method)
                 merged[count] = method
-        except (NotPackedError, *GRAPH_ERRORS) as error:
+        except (UnavailableError, *GRAPH_ERRORS) as error:
             logger.warning("each batch is a pass of its own: %s", last_line(error))
         return merged

@@ -13,7 +13,7 @@ import torch
 from tests.cpu import needs_int8
 from tests.serving.engine.onednn.helpers import load, reload_traced, vectors
 from tests.serving.engine.onednn.models import Feedforward
-from torchscript_bundle.serving.engine.comparison import NotPackedError
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 from torchscript_bundle.serving.engine.onednn import Calibration, calibrate, pack_int8
 
 
@@ -93,11 +93,11 @@ def test_module_with_other_layers(tmp_path: Path) -> None:
 
 
 def test_no_samples(tmp_path: Path) -> None:
-    with pytest.raises(NotPackedError, match="at least one sample"):
+    with pytest.raises(UnavailableError, match="at least one sample"):
         calibrate(feedforward(tmp_path), [])
 
 
 def test_module_on_another_device(tmp_path: Path) -> None:
     feedforward(tmp_path)
-    with pytest.raises(NotPackedError, match="not on the CPU"):
+    with pytest.raises(UnavailableError, match="not on the CPU"):
         calibrate(load(tmp_path / "module.pt", "meta"), samples())

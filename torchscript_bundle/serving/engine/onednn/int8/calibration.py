@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.serving.engine.comparison import NotPackedError
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 from torchscript_bundle.serving.engine.onednn.edited_graph import Arguments
 from torchscript_bundle.serving.engine.onednn.int8.observers import Observer, observe
 from torchscript_bundle.serving.engine.onednn.int8.smoothing import range_of, smoothquant_scales
@@ -117,10 +117,10 @@ def calibrate(
         method: name of the method that takes them.
 
     Raises:
-        NotPackedError: the module cannot be observed.
+        UnavailableError: the module cannot be observed.
     """
     if not inputs:
-        raise NotPackedError("calibration needs at least one sample")
+        raise UnavailableError("calibration needs at least one sample")
     with torch.no_grad():
         observers = observe(module, inputs, method)
         by_input: dict[int, list[Observer]] = {}

@@ -78,7 +78,7 @@ def observe(
     """Run inputs through a method; return the observers of its linear layers, in their order.
 
     Raises:
-        NotPackedError: the module cannot be observed.
+        UnavailableError: the module cannot be observed.
     """
     graph = frozen_graphs(module, [method])[method]
     find_layers(graph)

@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from torchscript_bundle.serving.engine.comparison import NotPackedError
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 from torchscript_bundle.serving.engine.onednn import ir
 from torchscript_bundle.serving.engine.onednn.edited_graph import EditedGraph
 from torchscript_bundle.serving.engine.onednn.find.linears import packable_linears, weight_of
@@ -66,11 +66,11 @@ def quantise_linears(
     """Replace linear layers that are calibrated and large enough.
 
     Raises:
-        NotPackedError: there is none, or the calibration is of another graph.
+        UnavailableError: there is none, or the calibration is of another graph.
     """
     ranges = _ranges(edited.graph, calibration)
     if not ranges:
-        raise NotPackedError(f"{edited.name} has no linear layer that is worth int8")
+        raise UnavailableError(f"{edited.name} has no linear layer that is worth int8")
     insert_layer = partial(_insert_layer, edited, weights, ranges)
     replace_linears(edited, list(ranges), insert_layer, fuse_binaries=False)
     torch._C._jit_pass_dce(edited.graph)
@@ -81,14 +81,14 @@ def _ranges(graph: ir.Graph, calibration: Calibration) -> dict[ir.Node, LayerRan
     """Match a graph's linear layers with calibrated ones; leave out what int8 does not speed up."""
     nodes, layers = packable_linears(graph), calibration.layers
     if len(nodes) != len(layers):
-        raise NotPackedError(
+        raise UnavailableError(
             f"the calibration is of {len(layers)} linear layers, and the module has {len(nodes)}: "
             "calibrate it again"
         )
     ranges = {}
     for number, (node, layer) in enumerate(zip(nodes, layers, strict=True)):
         if not layer.is_of(weight_of(node)):
-            raise NotPackedError(
+            raise UnavailableError(
                 f"linear layer {number} is not the one that was calibrated: calibrate it again"
             )
         if layer.low is not None and layer.high is not None and layer.outputs >= FEWEST_OUTPUTS:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from torchscript_bundle.serving.engine.comparison import NotPackedError
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 from torchscript_bundle.serving.engine.onednn.packed_weights import (
     concatenate,
     key_of,
@@ -61,17 +61,17 @@ class QuantisedWeights:
     """Quantises weights of linear layers, each once for all graphs.
 
     Raises:
-        NotPackedError: this build of torch, or this CPU, cannot.
+        UnavailableError: this build of torch, or this CPU, cannot.
     """
 
     def __init__(self) -> None:
         self._quantised: dict[object, tuple[Sequence[torch.Tensor], QuantisedWeight]] = {}
         require_operators(OPERATORS)
         if "onednn" not in torch.backends.quantized.supported_engines:
-            raise NotPackedError("this torch is built without oneDNN's int8 operators")
+            raise UnavailableError("this torch is built without oneDNN's int8 operators")
         if not has_int8():
             # Without them, sums of two products overflow 16 bits, and outputs are wrong.
-            raise NotPackedError("this CPU has no int8 instructions (VNNI)")
+            raise UnavailableError("this CPU has no int8 instructions (VNNI)")
 
     def quantise(
         self, weights: Sequence[torch.Tensor], divisors: list[float] | None

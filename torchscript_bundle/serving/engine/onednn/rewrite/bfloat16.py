@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from torchscript_bundle.serving.engine.comparison import NotPackedError
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 from torchscript_bundle.serving.engine.onednn import ir
 from torchscript_bundle.serving.engine.onednn.edited_graph import EditedGraph
 from torchscript_bundle.serving.engine.onednn.rewrite.attention_products import (
@@ -57,7 +57,7 @@ def run_in_bfloat16(edited: EditedGraph) -> None:
     """Insert the casts that a graph over packed bfloat16 weights needs.
 
     Raises:
-        NotPackedError: an operator writes into a tensor that is now bfloat16.
+        UnavailableError: an operator writes into a tensor that is now bfloat16.
     """
     nodes = list(ir.all_nodes(edited.graph))
     lowering = _Lowering(edited.graph, any(map(ir.writes, nodes)))
@@ -124,7 +124,7 @@ class _Lowering:
             if value.unique() not in self.lowered or (node.kind(), at) == CASTING:
                 continue
             if ir.writes(node) or value.type().kind() != "TensorType":
-                raise NotPackedError(f"{node.kind()} takes torch.bfloat16 in a way not known")
+                raise UnavailableError(f"{node.kind()} takes torch.bfloat16 in a way not known")
             node.replaceInput(at, self._cast(value, torch.float32, node))
 
     def _cast(self, value: ir.Value, dtype: torch.dtype, reader: ir.Node) -> ir.Value:

@@ -13,7 +13,7 @@ from functools import partial
 
 import torch
 
-from torchscript_bundle.serving.engine.comparison import NotPackedError
+from torchscript_bundle.serving.engine.comparison import UnavailableError
 from torchscript_bundle.serving.engine.onednn import ir
 from torchscript_bundle.serving.engine.onednn.find.linears import is_packable, packable_linears
 from torchscript_bundle.serving.engine.onednn.rewrite.linear_fusion import ACTIVATIONS, BINARIES
@@ -58,11 +58,11 @@ def merge_batches(graph: ir.Graph, count: int, *, assume_same_shape: bool) -> ir
         assume_same_shape: take the operands of a sum or product to have the same number of rows.
 
     Raises:
-        NotPackedError: a linear layer runs in a loop or branch, or an operator may write into what
-            batches have in common.
+        UnavailableError: a linear layer runs in a loop or branch, or an operator may write into a
+            tensor that batches share.
     """
     if len(packable_linears(graph)) != sum(map(is_packable, graph.nodes())):
-        raise NotPackedError("a linear layer runs in a loop or branch")
+        raise UnavailableError("a linear layer runs in a loop or branch")
     return _Merger(torch._C.Graph(), count, assume_same_shape).run(graph)
 
 
@@ -119,7 +119,7 @@ class _Merger:
         elif is_packable(node) or self._works_on_rows(node):
             self.merged[node.output().unique()] = self._run_once(node)
         elif self.merged and any(map(ir.writes, (node, *ir.nodes_inside(node)))):
-            raise NotPackedError(f"{node.kind()} may write into what batches share")
+            raise UnavailableError(f"{node.kind()} may write into what batches share")
         else:
             for batch in range(self.count):
                 outputs = self._clone(node, partial(self._value, batch)).outputs()
