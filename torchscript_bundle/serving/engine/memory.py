@@ -24,7 +24,7 @@ def limit_caches() -> None:
 def release_memory() -> None:
     """Return unused pages to the system, such as those of freed dense weights.
 
-    Once a large block was freed, glibc keeps blocks up to 32 MB on its heap (mallopt(3),
+    After freeing a large block, glibc keeps blocks up to 32 MB on its heap (mallopt(3),
     M_MMAP_THRESHOLD), where freed weights would stay between packed ones.
     """
     gc.collect()

@@ -1,4 +1,4 @@
-"""How long forward passes take on this machine at present, learned from those that ran."""
+"""The pace of forward passes on this machine at present, learned from those that ran."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 #: Cost of starting a pass, in tokens: that of BERT-base on a CPU.
 START = 10
-#: How much of the estimate a pass of `FULL_WEIGHT` tokens renews; smaller ones renew less. About
-#: ten passes make it forget a machine that was busy with something else.
+#: The part of the estimate that a pass of `FULL_WEIGHT` tokens renews; smaller ones renew less.
+#: About ten passes make it forget that the machine was busy.
 RENEWED, FULL_WEIGHT = 0.2, 1000
 
 #: How often a pass is timed when a worker starts, unless that takes so many seconds.
@@ -18,7 +18,7 @@ TIMES, ENOUGH_SECONDS = 5, 0.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long rows take at the present pace, and at the best so far: on an idle machine."""
+    """The seconds of rows at the present pace, and at the best so far: on an idle machine."""
 
     seconds: float
     least_seconds: float

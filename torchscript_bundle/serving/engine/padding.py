@@ -16,7 +16,7 @@ Outputs = tuple[torch.Tensor, ...]
 
 @dataclass(frozen=True)
 class Tokens:
-    """How many tokens forward passes took in, and how many of them were no padding."""
+    """The tokens of forward passes, and how many of them were no padding."""
 
     computed: int = 0
     real: int = 0
@@ -53,7 +53,7 @@ def pad_batch(
 ) -> tuple[torch.Tensor, ...]:
     """Return the module's arguments in the order of `bundle.inputs`, each int64 `[batch, length]`.
 
-    The default length is the shortest that the module takes and that holds all rows.
+    The default length is the module's shortest that holds all rows.
     """
     size = length or padded_length(max(map(len, rows)), bundle)
     padding = bundle.padding
@@ -66,18 +66,14 @@ def pad_batch(
 
 
 def pad(values: Sequence[int], length: int, fill: int, side: str) -> list[int]:
-    """Return the values, filled up to `length` on one side ("left" or "right")."""
+    """Fill values up to `length` on one side ("left" or "right")."""
     gap = [fill] * (length - len(values))
     return [*gap, *values] if side == "left" else [*values, *gap]
 
 
 @dataclass(frozen=True)
 class Collator:
-    """Collates rows into batches for one module, and separates its outputs.
-
-    Attributes:
-        narrow: selects what to keep of a row's outputs.
-    """
+    """Collates rows for one module, and separates its outputs, which `narrow` reduces."""
 
     bundle: Bundle
     device: torch.device

@@ -14,8 +14,7 @@ from torchscript_bundle.serving.errors import last_line
 
 logger = logging.getLogger(__name__)
 
-#: TorchScript's profiling executor compiles on the first calls at any shape, and is fast from the
-#: third on.
+#: TorchScript's profiling executor compiles on the first calls, and is fast from the third on.
 WARM_UP_CALLS = 3
 #: Takes the arguments that `Bundle.inputs` names, returns the outputs that `Bundle.outputs` names.
 Forward = Callable[..., tuple[torch.Tensor, ...]]

@@ -1,4 +1,4 @@
-"""Replace linear layers, and what follows each, by single operators over packed weights.
+"""Replace each linear layer, with its next operator, by one operator over packed weights.
 
 `replace_linears` serves float and int8 weights alike; `pack_linears` inserts oneDNN's float layers.
 """
@@ -49,7 +49,7 @@ BINARIES = {"aten::add": "add", "aten::mul": "mul"}
 
 @dataclass(frozen=True)
 class Fusion:
-    """What an operator computes after the linear layer.
+    """The computation after a linear layer that its operator takes over.
 
     Attributes:
         last: the node whose output the operator gives.
