@@ -112,10 +112,7 @@ class Admission:
 
 
 class Room:
-    """The time of one call, which began at `started`.
-
-    `seconds` are for large requests; a request of up to `small` seconds counts as small.
-    """
+    """The time of one call from `started`: `seconds` for requests of more than `small` seconds."""
 
     def __init__(self, admission: Admission, started: float, seconds: float, small: float) -> None:
         self._admission = admission

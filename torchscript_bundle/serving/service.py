@@ -63,10 +63,7 @@ class Tokenized:
 
 
 class Service:
-    """Answers batches of requests from an artifact's folder or an unpacked archive.
-
-    `model_name` is the name in URLs.
-    """
+    """Answers batches of requests from an archive; `model_name` is the name in URLs."""
 
     def __init__(self, folder: Path, device: torch.device, model_name: str = "") -> None:
         bundle = Bundle.load(folder)
@@ -124,10 +121,7 @@ class Service:
         ]
 
     def begin(self, requests: Sequence[HttpRequest]) -> list[HttpResponse | Explanation]:
-        """Answer the predictions of one call; a bad or large one never touches its neighbours.
-
-        A request for an explanation gets the work that is left to do.
-        """
+        """Answer predictions and begin explanations; a bad or large request harms no other."""
         room = self._admission.open(len(requests))
         decoded = self._read(requests, room)
         ready = {at: item for at, item in decoded.items() if isinstance(item, Tokenized)}

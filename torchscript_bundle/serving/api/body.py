@@ -106,7 +106,6 @@ def _decode_binary(body: bytes, json_size: str) -> object:
 
 
 def _parse_json(text: str, reason: str = "is declared as JSON") -> object:
-    """Parse JSON; `reason` says in errors why the body should be JSON."""
     try:
         return json.loads(
             text, parse_constant=_reject_constant, object_pairs_hook=_object_of_distinct_keys

@@ -1,7 +1,4 @@
-"""Fields of requests: each states its name, bounds, check and JSON Schema once.
-
-Requests are read, and the OpenAPI document is made, with the fields that a mode declares.
-"""
+"""Fields of requests: each states its name, bounds, check and JSON Schema once."""
 
 from __future__ import annotations
 
@@ -189,7 +186,7 @@ class Choices(Field):
 class Texts(Field):
     """A list of up to `most` texts of up to `longest` characters.
 
-    In errors: the name of `each` text, the status of `too_many`, and `otherwise`, another form.
+    Errors name `each` text and offer `otherwise`; too many texts get the status `too_many`.
     """
 
     each: str

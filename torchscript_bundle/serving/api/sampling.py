@@ -205,10 +205,7 @@ def usable_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
 def make_settings(
     values: Mapping[str, Any], defaults: Mapping[str, Any], *, keep_stop: bool = True
 ) -> Settings:
-    """Make the settings of a request from its checked `values` and the model's `defaults`.
-
-    None in `values` means that the request left it out; names outside the table are ignored.
-    """
+    """Make settings of a request's checked `values` (None: left out) and the model's `defaults`."""
     given = {name: value for name in PARAMETERS if (value := values[name]) is not None}
     chosen: dict[str, Any] = {"seed": random.getrandbits(32), **defaults, **given}
     if "do_sample" not in given:

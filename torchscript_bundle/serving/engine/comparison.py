@@ -69,10 +69,7 @@ ROWS = 3
 
 
 def comparison_rows(bundle: Bundle, max_rows: int, text: Row) -> list[list[Row]]:
-    """Return batches of one row and of several, at all traced lengths or at a short and a longer.
-
-    Rows are a tokenized word, stretched.
-    """
+    """Stretch a word to batches of one row and of several, at all traced lengths or at two."""
     lengths = list(bundle.traced_lengths)
     if bundle.dynamic_length:
         shortest = max(bundle.min_length, len(text))

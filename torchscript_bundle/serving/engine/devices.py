@@ -15,10 +15,7 @@ from torchscript_bundle.serving.errors import ArtifactError
 
 
 def choose_device(gpu_id: int | None, *, cuda_available: bool) -> torch.device:
-    """Return the GPU that TorchServe assigned to this worker, else the CPU.
-
-    An unusable GPU raises ArtifactError: a silent change to the CPU would only be slow.
-    """
+    """Return the assigned GPU, else the CPU; ArtifactError is better than a silently slow CPU."""
     if gpu_id is None:
         return torch.device("cpu")
     if not cuda_available:
@@ -36,10 +33,7 @@ def make_current(device: torch.device) -> None:
 
 
 def retarget(module: torch.jit.ScriptModule, device: torch.device) -> None:
-    """Point every device constant of a loaded module and its children at `device`.
-
-    Call it before the first run, while nothing is compiled.
-    """
+    """Point all device constants of a loaded module at `device`, before anything is compiled."""
     for node in device_constants(module):
         node.s_("value", str(device))
 

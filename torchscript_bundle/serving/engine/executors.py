@@ -1,4 +1,4 @@
-"""The executor protocol: it runs batches, on whatever computes them."""
+"""The executor protocol: the common interface of everything that runs batches."""
 
 from __future__ import annotations
 
@@ -76,16 +76,12 @@ class ModuleExecutor(Executor):
         return results
 
     def _call(self, inputs: Sequence[Outputs]) -> Sequence[Outputs]:
-        """Return the outputs of each batch of one pass."""
         [arguments] = inputs
         return [self.forward(*arguments)]
 
 
 class PackedExecutor(ModuleExecutor):
-    """Calls packed functions, which replace the module and may merge batches.
-
-    Packing has compiled them and compared them with the module.
-    """
+    """Calls packed functions, already compiled and compared, which may merge batches."""
 
     warm_up_calls = 1
     holds_module = False

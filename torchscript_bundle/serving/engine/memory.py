@@ -13,10 +13,7 @@ CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "32"}
 
 
 def limit_caches() -> None:
-    """Bound these caches, unless the environment says otherwise.
-
-    Call it before the first operator of oneDNN, which reads the environment.
-    """
+    """Bound these caches by default, before the first operator of oneDNN reads the environment."""
     for name, size in CACHES.items():
         os.environ.setdefault(name, size)
 

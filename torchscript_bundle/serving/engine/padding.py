@@ -51,10 +51,7 @@ def padded_length(length: int, bundle: Bundle) -> int:
 def pad_batch(
     rows: Sequence[Row], bundle: Bundle, length: int | None = None
 ) -> tuple[torch.Tensor, ...]:
-    """Return the module's arguments in the order of `bundle.inputs`, each int64 `[batch, length]`.
-
-    The default length is the module's shortest that holds all rows.
-    """
+    """Return `bundle.inputs`, each int64 `[batch, length]`, by default at the shortest length."""
     size = length or padded_length(max(map(len, rows)), bundle)
     padding = bundle.padding
     columns = {

@@ -28,10 +28,7 @@ Pass = list[Batch]
 
 
 def useful_merge_counts(bundle: Bundle, max_rows: int) -> tuple[int, ...]:
-    """Return how many batches are worth merging into one pass.
-
-    None where all rows make one batch, or where each length has a trace of its own.
-    """
+    """Return useful batch counts: none if all rows make one batch, or each length has a trace."""
     mixed = bundle.dynamic_length and bundle.min_length < bundle.max_length
     one_trace = bundle.dynamic_length or len(bundle.traced_lengths) == 1
     several = one_trace and (mixed or not bundle.dynamic_batch)
@@ -87,7 +84,6 @@ def _split(indices: Batch, ends: Sequence[int]) -> list[Batch]:
 
 
 def _merge(batches: Sequence[Batch], max_rows: int, merge_counts: Sequence[int]) -> list[Pass]:
-    """Merge as many batches in a pass as it takes."""
     passes: list[Pass] = []
     at = 0
     while at < len(batches):
@@ -156,8 +152,5 @@ def cut_pass(lengths: Sequence[int], costs: PassCosts, merge_counts: Sequence[in
 
 
 def price(costs: PassCosts, rows: int, length: int) -> float:
-    """Return the cost of a pass plus PADDING_PRICE for each of its tokens.
-
-    All cuts have the same real tokens, so they differ by the price of padding.
-    """
+    """Return a pass's cost plus PADDING_PRICE per token: cuts differ only in their padding."""
     return costs.of(rows, length) + PADDING_PRICE * rows * length

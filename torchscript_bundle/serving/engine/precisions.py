@@ -1,7 +1,7 @@
 """Build the executor of a module on this machine: in the artifact's precision, or in float32.
 
-Every artifact was proven in float32. A worker that lacks its lower precision is only slower, and
-says so; any other precision than export tried could be silently wrong.
+Every artifact was proven in float32. A worker that lacks the artifact's lower precision is only
+slower, and says so; a precision that export has not tried could be silently wrong.
 """
 
 from __future__ import annotations
@@ -45,10 +45,7 @@ class Running:
 
 @dataclass(frozen=True)
 class LoadedModule:
-    """The artifact's module as saved, and the means to build its executor.
-
-    A stretched word, `text`, compares outputs.
-    """
+    """The artifact's module as saved; a stretched word, `text`, compares executors with it."""
 
     folder: Path
     module: Any
@@ -91,7 +88,6 @@ def _packed(loaded: LoadedModule, packed: Packed, precision: str) -> ModuleExecu
 
 
 def _halve(loaded: LoadedModule, precision: str) -> ModuleExecutor:
-    """Run under autocast."""
     dtype, whole = getattr(torch, precision), loaded.collator.bundle.explanations
     half = HalfModule(loaded.module, loaded.examples, dtype, cast_weights=not whole)
     return ModuleExecutor(loaded.collator, half, precision)

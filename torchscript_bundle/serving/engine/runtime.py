@@ -35,10 +35,7 @@ LENGTHS, ROWS = (16, 128), 8
 
 
 class Runtime:
-    """Runs rows through the module of an artifact's folder, at most `max_rows` in one pass.
-
-    `narrow` selects what to keep of a row's outputs; by default all.
-    """
+    """Runs rows, at most `max_rows` in one pass; `narrow` selects what to keep of outputs."""
 
     def __init__(
         self,
@@ -74,10 +71,7 @@ class Runtime:
         return Running(self.executor.precision, self.executor.reason)
 
     def prepare(self, text: Row, *, pack_weights: bool) -> None:
-        """Build the fastest executor, and warm it up on a stretched word.
-
-        Padding alone would not do: some models look for a token that every real text has.
-        """
+        """Build the fastest executor; warm it up on a word, as some models need a real token."""
         # A name for the LoadedModule would keep the module from being freed.
         self.executor = build_executor(
             LoadedModule(self._folder, self._module, self._collator, self._max_rows, text),
@@ -90,10 +84,7 @@ class Runtime:
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> list[Outputs]:
-        """Return the outputs of each row, in order, on the host, without padding.
-
-        A row gets the outputs that it gets alone, whatever shares its pass.
-        """
+        """Return each row's outputs on the host, without padding: the same that it gets alone."""
         passes = plan_passes(
             [len(row) for row in rows],
             self._bundle,
@@ -147,7 +138,6 @@ class Runtime:
         return [padded_length(len(row), self._bundle) for row in rows]
 
     def _warm_up(self, text: Row) -> None:
-        """Compile the module, and measure the costs of passes."""
         started = time.perf_counter()
         executor = self.executor
         # A merged-batch function ran every comparison shape while packing; one is enough.

@@ -22,10 +22,7 @@ Forward = Callable[..., tuple[torch.Tensor, ...]]
 
 @contextmanager
 def accept_deprecation() -> Iterator[None]:
-    """Hide the DeprecationWarning that torch 2.13 gives at every `torch.jit` call, and no other.
-
-    Where artifacts are made, `jit/deprecation.py` does the same and logs it once.
-    """
+    """Hide torch 2.13's DeprecationWarning of every `torch.jit` call; export logs it once."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
         yield

@@ -57,7 +57,6 @@ class Attributor:
         self._pace.saw(padded_length(len(longest), self._bundle), took)
 
     def _time(self, rows: Sequence[Row]) -> float:
-        """Return the seconds of a forward and backward pass."""
         started = time.monotonic()
         inputs = self._tensors(rows)
         leaf = self._module.embed(inputs[self._bundle.inputs.index("input_ids")]).detach()
@@ -84,7 +83,6 @@ class Attributor:
         return [found[at] for at in range(len(targets))]
 
     def _rows(self, length: int) -> int:
-        """Return the most rows of this length in a pass."""
         fitting = self._pace.tokens(PASS_SECONDS) / padded_length(length, self._bundle)
         return int(max(1, min(fitting, self._max_rows)))
 

@@ -70,7 +70,6 @@ class Explainer:
         return Wanted(items, targets, own["n_steps"], own["format"] == HTML_FORMAT)
 
     def _target(self, item: object, parameters: Mapping[str, object]) -> dict[str, Any]:
-        """Read an item's target: its own, or the request's."""
         names = self.form.target
         own = {key: item[key] for key in names if key in item} if isinstance(item, dict) else {}
         twice = own.keys() & parameters.keys()
@@ -89,10 +88,7 @@ class Explainer:
         computed: Sequence[Sequence[Sequence[Computed]]],
         wanted: Wanted,
     ) -> Explanation:
-        """Find the targets of a request's answers; 422 for one that a text does not have.
-
-        `queries` has one for each item, `computed` the rows of each text of each item.
-        """
+        """Find the targets of answers; `computed` has the rows of each text of each item."""
         pairs = list(zip(queries, computed, strict=True))
         targets = [
             self._mode.targets(*pair, target)

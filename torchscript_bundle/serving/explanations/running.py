@@ -58,10 +58,7 @@ class ExplanationThread:
 
 
 class RunningExplanations:
-    """The explanations in progress, by the names of their requests.
-
-    At most `most`, estimated at `seconds` together; one may really take `deadline` seconds.
-    """
+    """At most `most` explanations, estimated at `seconds` together; each ends at its `deadline`."""
 
     def __init__(self, most: int, *, seconds: float, deadline: float) -> None:
         self._most = most

@@ -114,7 +114,7 @@ class PromptReader:
     def start(self, text: str, settings: Settings, *, special_tokens: bool = True) -> Answer:
         """Begin the answer to a text; 422 for one without tokens, 413 for one that is too long.
 
-        Without `special_tokens` the tokenizer adds none, as a chat template has already.
+        Use `special_tokens=False` after a chat template, which has added them.
         """
         prompt = list(self._tokenizer.encode(text, add_special_tokens=special_tokens).ids)
         if not prompt:

@@ -193,7 +193,6 @@ class GenerationService:
         return stream
 
     def _with_prompt(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Render a request's messages to a text."""
         if TEXT.name in payload:
             raise RequestError(422, f"send {MESSAGES} or {TEXT.name}, not both")
         if self._template is None:

@@ -92,7 +92,6 @@ def _texts(module: Any, prompt: Sequence[int], rows: int, *, padded: bool) -> tu
 
 
 def _next(module: Any, ids: Tensor, mask: Tensor) -> Arguments:
-    """Return the arguments of the core's `step` after a text."""
     logits, cache = module.prefill(ids, mask, NEW)
     tokens = logits.argmax(1)
     cache = module.extend(tokens, cache)

@@ -92,7 +92,6 @@ class NextBatch:
         return True
 
     def _begin(self, answer: Answer, places: int) -> bool:
-        """Return whether there are memory and time to read an answer's prompt."""
         factor = BEGUN_SMALL if places <= SMALL * self._limits.tokens else BEGUN
         if self._begun_tokens + places > factor * self._limits.tokens:
             return False

@@ -29,10 +29,7 @@ NOT_FINITE = RequestError(
 
 @dataclass
 class Prefilled:
-    """Answers whose prompts were read together, and their cache.
-
-    `logits` and `seen`, the tokens that a row already has, are `[batch, vocabulary]`.
-    """
+    """Answers read together; `logits` and `seen` (a row's tokens) are `[batch, vocabulary]`."""
 
     answers: Sequence[Answer]
     logits: Tensor
@@ -186,10 +183,7 @@ class RunningBatch:
         return logits.masked_fill(~good.unsqueeze(1), 0.0)
 
     def _with_forced_tokens(self, logits: Tensor) -> Tensor:
-        """Set all logits but those of forced tokens to minus infinity, as transformers does.
-
-        Every sampling step leaves such a row with its one token.
-        """
+        """Set all but a row's forced token to -inf, so that sampling keeps it (as transformers)."""
         first, last = self._module.first_id, self._module.last_id
         forced = {}
         for row, answer in enumerate(self.answers):

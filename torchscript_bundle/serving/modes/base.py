@@ -32,12 +32,9 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Query:
-    """One item of a request, decoded.
+    """One decoded item; `encode` gets the outputs of `texts` in order.
 
-    Attributes:
-        texts: inputs of the model; `encode` gets their outputs in this order.
-        parameters: the rest that the mode needs for the answer.
-        stride: tokens that consecutive windows of a long text share.
+    `parameters` are the rest that the mode needs; windows of a long text share `stride` tokens.
     """
 
     texts: Sequence[TextInput]
@@ -121,8 +118,8 @@ class ForwardMode(Mode):
     def _check_leaves_room(self, text: str, most: int, what: str) -> None:
         """Refuse with 413 an uncut text of more than `most` tokens; `what` names it in the message.
 
-        The tokenizer makes all windows of the other text, each with the whole uncut text, before
-        anyone can count them: with room for one token each, they would fill the memory.
+        The tokenizer makes all windows of the other text, each with the whole uncut text, before we
+        can count them: with room for one token of the other text, they would fill the memory.
         """
         try:
             count = len(self._tokenizer.encode(text, add_special_tokens=False).ids)

@@ -1,7 +1,6 @@
 """Reranking: a query and passages -> the passages' indices and scores, best first.
 
-Answers are those of sentence_transformers' CrossEncoder.rank and text-embeddings-inference's
-/rerank.
+Answers are those of CrossEncoder.rank (sentence_transformers) and of text-embeddings-inference.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Messages -> a prompt, by the model's own chat template (transformers' `apply_chat_template`).
-
-Imported only where an artifact has a template.
-"""
+"""Messages -> a prompt, by the model's own chat template (transformers' `apply_chat_template`)."""
 
 from __future__ import annotations
 
@@ -80,10 +77,7 @@ class ChatTemplate:
         )
 
     def _find_left_out(self, roles: tuple[str, ...]) -> tuple[int, ...]:
-        """Return the indices of messages that the template does not write, by their roles.
-
-        Renders made-up words as texts. A template that fails on those tells nothing.
-        """
+        """Render made-up words to find messages that are not written; none if that fails."""
         words = [f"zq{at}x" for at in range(len(roles))]
         messages = [
             {"role": role, "content": word} for role, word in zip(roles, words, strict=True)

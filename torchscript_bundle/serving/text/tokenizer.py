@@ -159,10 +159,7 @@ class TextEncoder:
             )
 
     def _check_windows(self, encoding: Encoding, stride: int) -> None:
-        """Refuse too many windows before they are made, and windows without new tokens.
-
-        The windows of `encoding` do not overlap yet.
-        """
+        """Refuse too many windows, or ones without new tokens, before they are made to overlap."""
         owner = 0 if self._truncation.strategy == "only_first" else encoding.n_sequences - 1
         sizes = [each.sequence_ids.count(owner) for each in (encoding, *encoding.overflowing)]
         room = sizes[0]

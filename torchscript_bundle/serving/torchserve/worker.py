@@ -44,10 +44,7 @@ class BatchWorker:
 def load_worker(
     folder: Path, device: torch.device, model_name: str
 ) -> BatchWorker | ContinuousWorker:
-    """Load, check and warm up an unpacked archive; its mode decides the kind of worker.
-
-    `model_name` is the model's name in URLs.
-    """
+    """Load, check and warm up an unpacked archive; its mode decides the kind of worker."""
     limit_caches()
     make_current(device)
     bundle = Bundle.load(folder)

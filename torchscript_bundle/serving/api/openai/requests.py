@@ -60,10 +60,7 @@ NOT_HERE = "this server has no {name}; leave it out"
 
 @dataclass(frozen=True)
 class Completion:
-    """A parsed request: `prompts` or `messages`, and the settings of each answer.
-
-    `usage` asks for the token counts at the end of a stream.
-    """
+    """A parsed request: `prompts` or `messages`; `usage` asks for token counts in a stream."""
 
     prompts: list[str]
     messages: list[dict[str, str]]

@@ -18,10 +18,7 @@ LENGTH = 4
 
 
 def join(payload: object, tail: bytes) -> object:
-    """Move the texts of the tail into the `data` of the inputs.
-
-    The tail holds the elements of each input with a `binary_data_size`, in the order of the inputs.
-    """
+    """Move the tail's texts, in order, into the `data` of inputs with a `binary_data_size`."""
     inputs = payload.get("inputs") if isinstance(payload, dict) else None
     if not isinstance(payload, dict) or not isinstance(inputs, list):
         raise _wrong_size()

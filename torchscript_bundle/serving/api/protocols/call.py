@@ -49,14 +49,7 @@ class Call:
 
 @dataclass(frozen=True)
 class ProtocolSchemas:
-    """A protocol in the OpenAPI document.
-
-    Attributes:
-        name: prefix of the names of its schemas.
-        reply: refers to `Answer`, the answer to one item.
-        examples: requests by their descriptions.
-        parts: further schemas that these refer to.
-    """
+    """A protocol's OpenAPI part; `name` prefixes its schemas, and `reply` refers to `Answer`."""
 
     name: str
     request: JsonSchema
@@ -109,10 +102,7 @@ def read_parameters(
 
 
 def target_keys(fields: RequestFields) -> set[str]:
-    """Return the keys of an item that say what to explain and are not part of its text.
-
-    They may also stand beside a wrapped text: `{"data": "...", "target": 1}`.
-    """
+    """Return an item's keys that say what to explain, as in `{"data": "...", "target": 1}`."""
     return {
         key
         for key, field in fields.item_keys.items()

@@ -1,7 +1,6 @@
 """The protocol of the TorchServe example and of Hugging Face's inference endpoints.
 
-A request is a text, an object or a list of either, alone or under `inputs` or `data` beside
-`parameters`.
+A text, an object or a list of either; alone, or under `inputs` or `data` beside `parameters`.
 """
 
 from __future__ import annotations
@@ -107,8 +106,8 @@ class Native(RequestProtocol):
 class InferenceClient(RequestProtocol):
     """Requests of huggingface_hub's InferenceClient: native ones, but with answers that it parses.
 
-    For some tasks Hugging Face's endpoints answer otherwise than its pipelines do, which the native
-    protocol follows; the mode adapts the call.
+    The native protocol follows Hugging Face's pipelines. For some tasks its endpoints answer
+    differently: the mode adapts the call.
     Source: https://github.com/huggingface/huggingface_hub/tree/main/src/huggingface_hub/inference
     """
 

@@ -42,7 +42,7 @@ NO_CONTENTS = (
 )
 #: Name of the reply's only output.
 OUTPUT = "answers"
-#: Clients allow a binary reply with these; the reply is JSON all the same, and says so itself.
+#: Clients send these to allow a binary reply; the reply is JSON nevertheless, as it shows itself.
 #: Source: the protocol's binary tensor data extension.
 BINARY_REPLY = "binary_data_output"
 BINARY_OUTPUT = "binary_data"

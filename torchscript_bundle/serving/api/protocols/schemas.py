@@ -54,10 +54,7 @@ def item(fields: RequestFields) -> JsonSchema:
 
 
 def requires(fields: Fields, more: Sequence[JsonSchema] = ()) -> JsonSchema:
-    """Return the part of an object's schema with its required keys and `more` conditions.
-
-    Of several keys for one field exactly one is required.
-    """
+    """Return the required keys of an object, exactly one for each field, and `more` conditions."""
     required = {field.name: field.names for field in fields.values() if field.required}
     aliased = [
         {"oneOf": [{"required": [key]} for key in keys]}

@@ -71,10 +71,7 @@ def bucket(value: int, buckets: Sequence[int]) -> int | None:
 
 @dataclass(frozen=True)
 class BucketCosts(PassCosts):
-    """Costs of passes that run in buckets; several rows beyond `limit` have no finite cost.
-
-    `shape` maps rows and length of a batch to those of its bucket.
-    """
+    """Costs in the buckets of `shape`; several rows beyond `limit` have no finite cost."""
 
     measured: CostModel
     shape: Callable[[int, int], Shape]

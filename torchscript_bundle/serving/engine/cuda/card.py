@@ -30,10 +30,7 @@ class Card:
         self._pool = torch.cuda.graph_pool_handle()
 
     def host(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Allocate page-locked host memory, not filled, for asynchronous copies.
-
-        torch reuses such memory only once copies from and to it are done.
-        """
+        """Allocate page-locked host memory; torch reuses it only after all copies from and to it."""
         return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
 
     def wait(self) -> None:
@@ -80,10 +77,7 @@ class Card:
         return graph.replay
 
     def _warm_up(self, body: Callable[[], None]) -> None:
-        """Run on the side stream; raise RuntimeError if that waits for the GPU.
-
-        Finding that out by a failed capture is less safe.
-        """
+        """Run on the side stream, where waiting for the GPU fails more safely than in a capture."""
         current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
         before = torch.cuda.get_sync_debug_mode()

@@ -61,10 +61,7 @@ class CardExecutor(Executor):
 
     @torch.inference_mode()
     def tune(self, text: Row) -> list[Shape]:
-        """Limit passes to the free memory, and capture graphs.
-
-        ArtifactError: an attempt at a graph has left the card unable to compute.
-        """
+        """Limit passes to the free memory, and capture graphs."""
         needed = self._bytes_per_token(text)
         self._limit = TokenLimit.of_memory(self._card.free(), needed)
         if os.environ.get(CUDA_GRAPHS) != "0":

@@ -29,10 +29,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Graph:
-    """The CUDA graph of one shape: from int64 `[arguments, rows, length]` to outputs.
-
-    All graphs write to the same memory: read outputs at once.
-    """
+    """A shape's graph: int64 `[arguments, rows, length]` -> outputs, valid until any graph runs."""
 
     inputs: torch.Tensor
     outputs: Outputs
@@ -121,7 +118,6 @@ def _capture_all(
 
 
 def _buffer(card: Card, tensors: Collection[torch.Tensor]) -> torch.Tensor:
-    """Allocate memory on the card that holds any of these tensors of one dtype."""
     size, dtype = max(each.numel() for each in tensors), next(iter(tensors)).dtype
     return torch.zeros(size, dtype=dtype, device=card.device)
 

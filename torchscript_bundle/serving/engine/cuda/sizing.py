@@ -1,4 +1,4 @@
-"""The tokens that fit into a pass on this card, and the way out where they do not."""
+"""The tokens that fit into a pass on this card, and the retry where they do not."""
 
 from __future__ import annotations
 

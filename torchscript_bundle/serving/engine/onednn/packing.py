@@ -149,10 +149,7 @@ def pack_int8(
 
 @dataclass(frozen=True)
 class Reference:
-    """Expected outputs of a method on examples, which its packed function must reproduce.
-
-    `tolerance` is relative to an output's largest value.
-    """
+    """Expected outputs of a method; `tolerance` is relative to an output's largest value."""
 
     name: str
     examples: Sequence[Arguments]
@@ -171,10 +168,7 @@ class Reference:
         return actual
 
     def merged(self, count: int, alone: Sequence[Any]) -> Reference:
-        """Return the reference of merged batches: the packed method's outputs `alone`.
-
-        It takes examples in turn, without the largest, which takes longer than all others.
-        """
+        """Expect the outputs `alone` of merged batches; leave out the largest, slowest example."""
         order = sorted(range(len(self.examples)), key=lambda at: -self.examples[at][0].numel())
         smaller = order[1:] or order
         chosen = [smaller[at % len(smaller)] for at in range(count)]

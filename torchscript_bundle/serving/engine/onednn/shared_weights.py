@@ -139,10 +139,7 @@ def _rebuild(block: Block, base: torch.Tensor, offset: int) -> torch.Tensor:
 
 
 def _opaque(block: Block, address: int) -> torch.Tensor:
-    """Return a tensor in oneDNN's layout over given memory, as compiled models make theirs.
-
-    Source: torch/csrc/inductor/aoti_torch/c/shim.h.
-    """
+    """Make a tensor in oneDNN's layout as torch/csrc/inductor/aoti_torch/c/shim.h describes."""
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
     numbers = ctypes.c_int64 * (dimensions := block.tensor.dim())
     handle = ctypes.c_void_p()

@@ -1,6 +1,6 @@
 """Find activation functions that a model spells out, and write each as one operator.
 
-However it was spelled, a chain of elementwise operators is compared with known functions on a grid.
+A grid of numbers compares each chain of elementwise operators with the known functions.
 """
 
 from __future__ import annotations

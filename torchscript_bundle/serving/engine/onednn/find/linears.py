@@ -111,7 +111,6 @@ def _restores(view: ir.Node, output: ir.Value, original: ir.Value, weight: torch
 
 
 def _items(value: ir.Value) -> list[ir.Value]:
-    """Return the members of a list that is built in the graph."""
     return list(value.node().inputs()) if value.node().kind() == "prim::ListConstruct" else []
 
 

@@ -62,10 +62,7 @@ OUTPUT_SCALE, OUTPUT_ZERO_POINT, OUTPUT_DTYPE = 7, 8, 9
 def quantise_linears(
     edited: EditedGraph, weights: QuantisedWeights, calibration: Calibration
 ) -> None:
-    """Replace linear layers that are calibrated and large enough.
-
-    UnavailableError: there is none, or the calibration is of another graph.
-    """
+    """Replace calibrated, large linear layers; refuse the calibration of another graph."""
     ranges = _ranges(edited.graph, calibration)
     if not ranges:
         raise UnavailableError(f"{edited.name} has no linear layer that is worth int8")

@@ -54,10 +54,7 @@ ANY_DTYPE = {"aten::size", "aten::dim", "aten::len"}
 
 
 def run_in_bfloat16(edited: EditedGraph) -> None:
-    """Insert the casts that a graph over packed bfloat16 weights needs.
-
-    UnavailableError: an operator writes into a tensor that is now bfloat16.
-    """
+    """Insert the casts that a graph needs; refuse one that writes into a tensor now bfloat16."""
     nodes = list(ir.all_nodes(edited.graph))
     lowering = _Lowering(edited.graph, any(map(ir.writes, nodes)))
     lowering.run(nodes)
@@ -66,13 +63,9 @@ def run_in_bfloat16(edited: EditedGraph) -> None:
 
 @dataclass
 class _Lowering:
-    """One walk over a graph.
+    """One walk over a graph; `lowered` are the values that are bfloat16 now.
 
-    Attributes:
-        in_place: some operator writes into a tensor, so that an early cast may be out of date.
-        lowered: values that are bfloat16 now.
-        casts: value and dtype -> the value in that dtype.
-        attentions: attention nodes that run in bfloat16.
+    `in_place`: some operator writes into a tensor, so that an early cast may be out of date.
     """
 
     graph: ir.Graph

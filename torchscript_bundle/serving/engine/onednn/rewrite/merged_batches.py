@@ -135,7 +135,6 @@ class _Merger:
         return not others and node.kind() in ACTIVATIONS
 
     def _run_once(self, node: ir.Node) -> _MergedRows:
-        """Write an operator once for all batches."""
         read = []
 
         def rows_of(value: ir.Value) -> ir.Value:
@@ -150,7 +149,6 @@ class _Merger:
         return replace(read[0], rows=rows)
 
     def _merge(self, value: ir.Value) -> _MergedRows:
-        """Concatenate the rows of all batches."""
         parts = [self._value(batch, value) for batch in range(self.count)]
         flat = [self._insert(_FLAT, part) for part in parts]
         ends = [ir.insert_constant(self.graph, self.graph.return_node(), 0)]
