@@ -30,7 +30,7 @@ class Card:
         self._pool = torch.cuda.graph_pool_handle()
 
     def host(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Allocate page-locked host memory; torch reuses it only after all copies from and to it."""
+        """Allocate page-locked host memory; torch reuses it only once copies from and to it end."""
         return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
 
     def wait(self) -> None:
