@@ -70,7 +70,7 @@ class Admission:
         self.seconds_per_byte = 0.0
 
     def open(self, requests: int) -> Room:
-        """Begin a call of so many requests."""
+        """Begin a call with this number of requests."""
         now = time.monotonic()
         backlog = requests >= self._batch_size > 1
         seconds = 0.0 if backlog and now < self._rested else self._call_seconds
@@ -95,7 +95,7 @@ class Admission:
         )
 
     def deadline(self, started: float, admitted: float) -> float:
-        """Return the end of a call that began at `started` with so many seconds of work."""
+        """Return the deadline of a call from its start and its seconds of admitted work."""
         allowed = OVERRUN * max(self._call_seconds, admitted, LEAST_SECONDS)
         return started + min(allowed, self._longest)
 

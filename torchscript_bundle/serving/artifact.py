@@ -37,9 +37,9 @@ MODEL_FILES = {"torchscript": MODULE_FILE, "pretrained": f"{PRETRAINED_FOLDER}/c
 MOST_EXPLANATIONS = 8
 #: Most open requests of a generative model, per row of a batch.
 REQUESTS_PER_ROW = 8
-#: Requests that such a worker is given beyond those, so that it can refuse them.
+#: Further requests for such a worker to refuse.
 REFUSED_AT_ONCE = 100
-#: Keys that older artifacts of this format lack, with the values that stand for them.
+#: Keys that older artifacts of this format lack -> their values there.
 ADDED: dict[str, object] = {"pairs": None}
 
 REMAKE = "make the artifact again with download_Transformer_models.py"

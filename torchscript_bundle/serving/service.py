@@ -223,7 +223,7 @@ class Service:
     def _predict_apart(
         self, ready: Sequence[Tokenized], deadline: float
     ) -> Sequence[list[Outputs] | HttpResponse]:
-        """Run requests together; where that fails, run each alone, so that it fails alone."""
+        """Run requests together; where that fails, run each alone to isolate the failure."""
         together = guard(self._predict, ready, deadline)
         if not isinstance(together, HttpResponse):
             return together

@@ -149,7 +149,7 @@ class Boolean(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Field):
-    """One of some strings; none are left where a model lacks what others have."""
+    """One of some strings; without `choices`, the model lacks the field."""
 
     choices: Sequence[str]
 

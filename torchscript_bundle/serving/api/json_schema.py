@@ -1,4 +1,4 @@
-"""JSON Schemas (draft 2020-12, that of OpenAPI 3.1): the parts that others are made of."""
+"""The building blocks of JSON Schemas (draft 2020-12, as in OpenAPI 3.1)."""
 
 from __future__ import annotations
 

@@ -42,5 +42,5 @@ def check_text(value: object, what: str = "the text") -> str:
 
 
 def type_name(value: object) -> str:
-    """Return what JSON calls the type of a value."""
+    """Return JSON's name of a value's type."""
     return JSON_TYPES.get(type(value).__name__, "of another type")

@@ -38,7 +38,7 @@ FORM = "multipart/form-data"
 #: The schemas of our own errors, and of those of TorchServe around us.
 OURS, THEIRS = "Error", "TorchServeError"
 
-#: Status -> what it means, and the schemas of its errors.
+#: Status -> its meaning, and the schemas of its errors.
 FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     400: ("No body, not UTF-8, not JSON; or no key, a wrong or an expired one.", (OURS, THEIRS)),
     404: ("No such model.", (OURS, THEIRS)),
@@ -90,7 +90,7 @@ def describe_api(
             "version": VERSION,
             "description": "Every address takes every form of request.",
             "x-mode": bundle.mode,
-            # TorchServe drops what is null from a description.
+            # TorchServe drops nulls from a description.
             "x-source": {key: value for key, value in bundle.source.items() if value is not None},
             "x-versions": bundle.versions,
         },

@@ -1,4 +1,4 @@
-"""Keep a worker's memory to what its weights need."""
+"""Keep a worker's memory close to that of its weights."""
 
 from __future__ import annotations
 

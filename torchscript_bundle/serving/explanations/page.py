@@ -77,7 +77,7 @@ def _explanation(target: Target, found: Attribution) -> str:
 
 
 def _coloured(text: str, words: Sequence[Span], strongest: float) -> str:
-    """Colour the words of a text, and what truncation cut off grey."""
+    """Colour the words of a text, and its truncated parts grey."""
     whole = _at_letters(text, words)
     first = min((start for start, _, _ in whole), default=0)
     last = max((end for _, end, _ in whole), default=0)

@@ -41,7 +41,7 @@ class GenerationPace:
         self._used_length = FadingMean()
 
     def _size(self, rows: int) -> int:
-        """Return the key of steps with so many rows, or of the next fewer that were measured."""
+        """Return the key of steps with this number of rows, or of the next lower measured one."""
         return max((size for size in self._steps if size <= rows.bit_length()), default=0)
 
     def _step_seconds(self, rows: int) -> float:

@@ -17,8 +17,8 @@ ROUND_SECONDS = 5.0
 LONGEST_TURN, SHORTEST_TURN = 1.0, 0.1
 #: The time for prompts between two steps (seconds), unless one alone takes longer.
 READING_SECONDS = 0.5
-#: Then the running answers go on for this part of the time that reading took, and only prompts of
-#: fewer seconds are read. A larger part would leave rows empty where many prompts wait.
+#: Then the running answers go on for this part of the reading time, with only prompts of up to the
+#: second number of seconds. A larger part would leave rows empty where many prompts wait.
 WRITING_SHARE, SHORT_READING_SECONDS = 1 / 3, 0.05
 #: Tokens that all answers with a cache, running and paused, may reach, per token of the batch.
 BEGUN = 2.0

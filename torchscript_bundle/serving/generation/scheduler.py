@@ -76,7 +76,7 @@ class Scheduler:
         return sum(self._places(answer)) <= self._limits.tokens
 
     def add(self, answers: Sequence[Answer], *, streamed: bool = False) -> None:
-        """Queue a request; 413 if it alone takes too long, 503 if others are before it."""
+        """Queue a request; 413 if it alone takes too long, 503 if too much is queued before it."""
         self._check_time(answers, streamed=streamed)
         deadline = time.monotonic() + self._patience
         self._queue.add(QueuedRequest(list(answers), streamed, deadline))

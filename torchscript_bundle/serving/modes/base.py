@@ -99,7 +99,7 @@ class ForwardMode(Mode):
         """Refuse an item by its tokens, with 413 or 422; a text has a row for each window."""
 
     def select_outputs(self, row: Row, outputs: Outputs) -> Outputs:
-        """Copy what `encode` needs of a row's outputs, so that the rest is freed."""
+        """Copy the part of a row's outputs that `encode` needs; the rest is freed."""
         return outputs
 
     @abstractmethod

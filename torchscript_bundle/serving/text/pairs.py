@@ -16,7 +16,7 @@ class Runs(Protocol):
     """Runs rows, as `serving.engine.runtime.Runtime` does."""
 
     def run(self, rows: Sequence[Row]) -> object:
-        """Return outputs, or raise what the module raises."""
+        """Return outputs, or raise the module's error."""
 
 
 def takes_pairs(bundle: Bundle, encoder: TextEncoder, runtime: Runs, *, on_cpu: bool) -> bool:

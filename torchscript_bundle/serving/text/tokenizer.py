@@ -12,8 +12,8 @@ from tokenizers import Encoding, Tokenizer
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 
-#: Most tokens of a pair that tokenizers may keep, a kilobyte each. It also keeps what it cuts off:
-#: where both texts are cut, every combination of their pieces.
+#: Most tokens of a pair that tokenizers may keep, a kilobyte each. It also keeps cut-off pieces:
+#: where both texts are cut, every combination of them.
 MOST_KEPT = 2**16
 #: The same for all pairs of a request.
 MOST_KEPT_TOGETHER = 2**18

@@ -17,7 +17,7 @@ COMPUTED_TOKENS, PADDING_TOKENS = "ComputedTokens", "PaddingTokens"
 SEQUENCE = "ts_request_sequence"
 #: Header with the size of the JSON before binary tensors.
 JSON_SIZE = "inference-header-content-length"
-#: TorchServe's entry for what follows the model and its version in the URL.
+#: TorchServe's entry for the part of the URL after the model and its version.
 PATH = "url_path"
 #: How huggingface_hub names itself in the User-Agent header.
 HUGGINGFACE_HUB = "hf_hub/"

@@ -24,8 +24,8 @@ class Card:
     def __init__(self, device: torch.device) -> None:
         make_current(device)
         self.device = device
-        # Graphs share memory, which takes one stream and one pool for all captures. They may be
-        # replayed in any order: no two run at once, and none needs what another left.
+        # One stream and one pool for all captures let graphs share memory. They may be replayed in
+        # any order: no two run at once, and none reads the results of another.
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
@@ -67,7 +67,7 @@ class Card:
         """
         graph = torch.cuda.CUDAGraph()
         try:
-            # A capture that fails leaves its stream the current one; leaving this block ends that.
+            # A failed capture leaves its stream the current one; this block restores the stream.
             with torch.cuda.stream(torch.cuda.current_stream(self.device)):
                 self._warm_up(body)
                 with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):

@@ -77,7 +77,7 @@ class CardExecutor(Executor):
             needed / 1024,
             self._limit.tokens,
         )
-        # A pass that keeps the card busy shows what tokens cost.
+        # A pass that keeps the card busy shows the cost of tokens.
         length = min(max(128, self._bundle.min_length), self._bundle.max_length)
         return [(self._limit.rows(length, self._max_rows), length)]
 

@@ -29,7 +29,7 @@ class TokenLimit:
 
     @staticmethod
     def of_memory(free: int, bytes_per_token: float) -> TokenLimit:
-        """Return the limit for so many free bytes."""
+        """Return the limit for this free memory (bytes)."""
         return TokenLimit(int(FRACTION * free / max(bytes_per_token, 1.0)))
 
     def rows(self, length: int, most: int) -> int:
@@ -37,7 +37,7 @@ class TokenLimit:
         return max(1, min(most, self.tokens // length))
 
     def lower(self, tokens: int) -> None:
-        """Keep later passes below one of so many tokens, which did not fit."""
+        """Keep later passes below this number of tokens, which did not fit."""
         self.tokens = min(self.tokens, max(1, tokens // 2))
         logger.warning(
             "out of the card's memory with %d tokens in a pass; from now on at most %d",

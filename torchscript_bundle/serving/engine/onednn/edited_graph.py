@@ -1,4 +1,4 @@
-"""A method's graph while it is rewritten, and the function that runs it."""
+"""A method's graph during its rewriting, and the function that runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn a loaded module's methods into graphs that can be edited and that outlive the module."""
+"""Turn a loaded module's methods into editable graphs that outlive the module."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 Rewrite = Callable[[EditedGraph], None]
 
-#: dtype of packed weights -> what rewrites a graph after its linear layers, in order.
+#: dtype of packed weights -> the rewrites after that of linear layers, in order.
 REWRITES: dict[torch.dtype, tuple[Rewrite, ...]] = {
     torch.float32: (repeat_few_rows,),
     torch.bfloat16: (run_in_bfloat16,),

@@ -49,7 +49,7 @@ class LayerRange:
         return cls(inputs, outputs, mark, *range_of(observer, scales), divisors)
 
     def is_of(self, weight: torch.Tensor) -> bool:
-        """Tell whether this is the range of a layer with such a weight `[out, in]`, float32."""
+        """Tell whether this range belongs to a layer with this weight `[out, in]`, float32."""
         sizes = (self.outputs, self.inputs)
         return sizes == tuple(weight.shape) and self.fingerprint == fingerprint(weight)
 

@@ -45,7 +45,7 @@ FOLLOWERS: dict[str, tuple[int, ...]] = {
     ATTENTION: (0, 1, 2),
     **dict.fromkeys((*COMPUTING, *MOVING), (0,)),
 }
-#: An operator and the argument that it casts to the dtype of the tensor that it writes.
+#: An operator and the argument that it casts to the dtype of its output.
 CASTING = ("aten::copy_", 1)
 #: A list of bfloat16 tensors stays one if it is only concatenated.
 LIST = "prim::ListConstruct"
