@@ -22,7 +22,7 @@ FIRST_KEY = re.compile(r"""(?:\[\s*)?\{\s*["'\u2018-\u201f](\w{1,40})["'\u2018-\
 #: The first and the last characters of a list of strings, in JSON or as Python prints it.
 LIST_HEAD = re.compile(r"""\[\s*["']""")
 LIST_TAIL = re.compile(r"""["']\s*,?\s*\]\Z""")
-#: Characters at each end of a text in which these are searched.
+#: Characters at each end of a text that are searched for these.
 HEAD = 200
 #: A Python tuple as the last member of an object, and the most characters that it takes.
 TUPLE = re.compile(r'("target"\s*:\s*)\(\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,?\s*\)(\s*\}\s*)\Z')

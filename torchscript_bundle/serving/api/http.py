@@ -44,7 +44,7 @@ class HttpRequest:
 
     @property
     def size(self) -> int:
-        """Count the bytes of all fields."""
+        """The bytes of all fields."""
         return sum(map(len, self.fields.values()))
 
 
