@@ -144,7 +144,7 @@ class RunningBatch:
         return Prefilled(answers, logits, cache, seen)
 
     def step(self, joining: Sequence[Prefilled]) -> None:
-        """Generate the next token of each answer; an error of the module leaves the rows unusable."""
+        """Generate the next token of each answer; if the module raises, its rows are unusable."""
         logits = []
         if self.answers:
             ahead, self._cache = self._module.step(self._tokens, self._cache)

@@ -133,7 +133,7 @@ def _capture(
     arguments = inputs.unbind(0)
 
     def body() -> None:
-        # The module's outputs lie in memory that graphs share.
+        # Copy the module's outputs: they lie in memory that graphs share.
         for result, given in zip(results, forward(*arguments), strict=True):
             result.copy_(given)
 

@@ -229,7 +229,7 @@ class _Attempt:
             methods = {each.name: each.compile() for each in edited}
             outputs = {name: self.references[name].check(each) for name, each in methods.items()}
         except GRAPH_ERRORS as error:
-            # Its compiler and its operators raise different classes.
+            # torch's compiler and its operators raise several classes.
             raise UnavailableError(last_line(error)) from error
         linears = sum(each.linears for each in edited)
         return Packed(methods, None, self._merge(counts, outputs), linears)
