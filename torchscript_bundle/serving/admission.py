@@ -1,11 +1,9 @@
 """Admit the requests of a worker's call, so that none holds up its neighbours for long.
 
-TorchServe hands a worker up to `batch_size` requests at a time and takes nothing back before all of
-them are answered. So the time of a call is bounded: requests that do not fit are refused at once,
-with the time after which to send them again.
-
-A full call shows that more requests wait in TorchServe's queue, unseen. Large requests then run at
-most half of the time, so that the queue moves while they come in numbers.
+TorchServe gives a worker up to `batch_size` requests at a time and takes no answer before all are
+ready. So the time of a call is bounded: requests that do not fit get a 503 at once, with the time
+after which to send them again. A full call shows that more requests wait in TorchServe's queue:
+then large requests run at most half of the time, so that the queue moves.
 """
 
 from __future__ import annotations
@@ -19,9 +17,9 @@ from dataclasses import dataclass, field
 from torchscript_bundle.serving.engine.pace import Estimate
 from torchscript_bundle.serving.errors import RequestError
 
-#: A call is ended when it has taken its estimated time so many times over.
+#: A call ends after this multiple of its estimated time.
 OVERRUN = 1.5
-#: Shorter estimates count as this (seconds): a hiccup of the machine is no overload.
+#: The shortest estimate (seconds): a hiccup of the machine is no overload.
 LEAST_SECONDS = 2.0
 #: The part of a call's time that reading its requests (parsing, tokenizing) may take.
 READING = 0.25
@@ -37,7 +35,7 @@ OVERDUE = (
 
 @dataclass(frozen=True)
 class Work:
-    """The number of rows of one request, and how long they take."""
+    """The rows of one request, and their estimated time."""
 
     rows: int
     estimate: Estimate
@@ -47,10 +45,8 @@ class Work:
 class Admitted:
     """The decision about the requests of a call.
 
-    Attributes:
-        groups: keys of the requests to compute. Requests of one group share passes: all small ones,
-            which come first, then each large one alone.
-        deadline: `time.monotonic()` after which no further pass is begun.
+    `groups` has the keys of requests that share passes: all small ones first, then each large one
+    alone. No pass begins after `deadline` (`time.monotonic`).
     """
 
     groups: list[list[int]] = field(default_factory=list)
@@ -59,12 +55,10 @@ class Admitted:
 
 
 class Admission:
-    """Bounds the time of a worker's calls; requests of one row are always admitted.
+    """Bounds the time of a worker's calls; always admits requests of one row.
 
-    Args:
-        call_seconds: most seconds of passes in a call.
-        batch_size: requests of a full call.
-        longest: most seconds of a call whose passes are slower than estimated.
+    `call_seconds` bounds the passes of a call, and `longest` those that are slower than estimated;
+    `batch_size` requests make a full call.
     """
 
     def __init__(self, call_seconds: float, batch_size: int, longest: float) -> None:
@@ -72,18 +66,18 @@ class Admission:
         self._batch_size = batch_size
         self._longest = longest
         self._rested = 0.0
-        #: Of reading bodies lately, at most.
+        #: The slowest recent reading of a body.
         self.seconds_per_byte = 0.0
 
     def open(self, requests: int) -> Room:
-        """Begin a call of so many requests."""
+        """Begin a call with this number of requests."""
         now = time.monotonic()
         backlog = requests >= self._batch_size > 1
         seconds = 0.0 if backlog and now < self._rested else self._call_seconds
         return Room(self, now, seconds, self._call_seconds / self._batch_size)
 
     def close(self, room: Room) -> None:
-        """End a call; in full calls, large requests pause for as long as those of it took."""
+        """End a call; in full calls, large requests pause for as long as those of this one took."""
         if room.large_from is not None:
             now = time.monotonic()
             self._rested = now + (now - room.large_from)
@@ -101,31 +95,24 @@ class Admission:
         )
 
     def deadline(self, started: float, admitted: float) -> float:
-        """Return when a call that began at `started` with so many seconds of work is ended."""
+        """Return the deadline of a call from its start and its seconds of admitted work."""
         allowed = OVERRUN * max(self._call_seconds, admitted, LEAST_SECONDS)
         return started + min(allowed, self._longest)
 
     def has_read(self, size: int, seconds: float) -> None:
-        """Learn from a body that was read."""
+        """Learn from the reading of a body."""
         found = seconds / max(size, LEAST_SIZE)
         self.seconds_per_byte = max(found, DECAY * self.seconds_per_byte)
 
     def later(self, send: str = BUSY) -> RequestError:
-        """Return a 503 that tells a client what to send again, and when."""
+        """Return a 503 that tells a client when to send a request again."""
         seconds = math.ceil(self._call_seconds)
         said = f"{send} again in {seconds} seconds, or fewer texts at a time"
         return RequestError(503, said, retry_after=seconds)
 
 
 class Room:
-    """The time of one call.
-
-    Args:
-        admission: bounds it.
-        started: `time.monotonic()` when it began.
-        seconds: for large requests.
-        small: most seconds of a request that counts as small.
-    """
+    """The time of one call from `started`: `seconds` for requests of more than `small` seconds."""
 
     def __init__(self, admission: Admission, started: float, seconds: float, small: float) -> None:
         self._admission = admission
@@ -139,9 +126,8 @@ class Room:
     def reading(self, size: int) -> Iterator[None]:
         """Time the reading (parsing, tokenizing) of a body of so many bytes.
 
-        Raises:
-            RequestError: 503 where reading would take more than its part of the call. One such
-                body is read in a call, unless large requests have to pause.
+        A body that exceeds the call's time for reading gets a 503, apart from one in each call
+        while large requests need not pause.
         """
         started = time.monotonic()
         left = READING * max(self._seconds, self._small) - (started - self._started)
@@ -179,9 +165,9 @@ class Room:
         return admitted
 
     def _fits(self, seconds: float, taken: float, *, first: bool) -> bool:
-        """Return whether a large request fits into the time that is left.
+        """Return whether a large request fits into the rest of the time.
 
-        Where any may run, the first one fits: an idle machine would have time for it, and the
+        The first one always fits where any may run: an idle machine has time for it, and the
         deadline holds in any case.
         """
         return self._seconds > 0 and (first or taken + seconds <= self._seconds)

@@ -1,7 +1,7 @@
-"""The artifact's contract: what export writes and serving reads, stated once.
+"""The artifact's contract between export and serving.
 
 An artifact is a folder (or an unpacked archive) with the files named below. `bundle.json` describes
-the others and holds their sha256, so that a worker refuses files that were changed or mixed up.
+the others and holds their sha256, so that a worker refuses changed or mixed-up files.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ BUNDLE_FILE = "bundle.json"
 MODULE_FILE = "traced_model.pt"
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "setup_config.json"
-#: Of an archive: its OpenAPI document.
+#: An archive's OpenAPI document.
 API_FILE = "openapi.json"
-#: Of an archive: request bodies to try it with, a JSON list of texts.
+#: An archive's request bodies to try it with, a JSON list of texts.
 SAMPLES_FILE = "samples.json"
-#: Ranges of the inputs of linear layers, of an artifact that is served in int8.
+#: Ranges of the inputs of linear layers, for int8.
 CALIBRATION_FILE = "calibration.json"
-#: Output of `save_pretrained`, in a folder so that a model's file shadows neither one of ours nor,
-#: as Python code, a package of the worker's.
+#: Output of `save_pretrained`: in a folder, a model's file shadows neither ours nor, as Python
+#: code, a package of the worker.
 PRETRAINED_FOLDER = "pretrained_model"
 #: Save mode -> the file that every such artifact has.
 MODEL_FILES = {"torchscript": MODULE_FILE, "pretrained": f"{PRETRAINED_FOLDER}/config.json"}
@@ -35,11 +35,11 @@ MODEL_FILES = {"torchscript": MODULE_FILE, "pretrained": f"{PRETRAINED_FOLDER}/c
 
 #: Most explanations that a worker has at once, beside the requests of a batch.
 MOST_EXPLANATIONS = 8
-#: Of a model that writes: most requests that are open at once, per row of a batch.
+#: Most open requests of a generative model, per row of a batch.
 REQUESTS_PER_ROW = 8
-#: Requests that such a worker is given beyond those, so that it can refuse them.
+#: Further requests for such a worker to refuse.
 REFUSED_AT_ONCE = 100
-#: Keys that older artifacts of this format lack, with the values that stand for them.
+#: Keys that older artifacts of this format lack -> their values there.
 ADDED: dict[str, object] = {"pairs": None}
 
 REMAKE = "make the artifact again with download_Transformer_models.py"
@@ -47,13 +47,13 @@ REMAKE = "make the artifact again with download_Transformer_models.py"
 
 @dataclass(frozen=True)
 class Precision:
-    """A precision that workers may compute in; `engine/precisions.py` has what builds it.
+    """A precision that workers may compute in; `engine/precisions.py` has its builders.
 
     Attributes:
         devices: kinds of device that have it; the quality gate tries it there.
         tolerance: largest difference from float32, relative to an output's largest value. It
-            catches errors; whether a model's answers bear the precision is the gate's question.
-        graph_tolerance: the same of a CUDA graph and the module that was captured.
+            catches errors; the gate decides whether a model's answers bear the precision.
+        graph_tolerance: the same of a CUDA graph and the captured module.
         calibrated: whether it needs `CALIBRATION_FILE`.
     """
 
@@ -63,11 +63,11 @@ class Precision:
     calibrated: bool = False
 
 
-#: The precision of saved weights, which workers compute in where they cannot in another.
+#: The precision of saved weights, and of workers that cannot compute in another.
 FLOAT32 = "float32"
 INT8 = "int8"
-#: Every precision. In float32, sums are only ordered otherwise; float16 has 11 significant bits,
-#: bfloat16 8, and a deep model adds up what is lost in each layer.
+#: Every precision. float32 only orders sums otherwise; float16 has 11 significant bits, bfloat16 8,
+#: and a deep model adds up the loss of each layer.
 PRECISIONS = {
     FLOAT32: Precision(("cpu", "cuda"), tolerance=1e-5, graph_tolerance=1e-5),
     "bfloat16": Precision(("cpu", "cuda"), tolerance=1e-1, graph_tolerance=5e-2),
@@ -85,7 +85,7 @@ def lower_precisions(device: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Padding:
-    """How a row that is shorter than its batch is padded."""
+    """The padding of a row that is shorter than its batch."""
 
     side: Literal["left", "right"]
     token_id: int
@@ -94,12 +94,7 @@ class Padding:
 
 @dataclass(frozen=True)
 class Output:
-    """One member of the tuple that `forward` returns, `[batch, ...]`.
-
-    Attributes:
-        name: such as `logits`.
-        per_token: it is `[batch, length, ...]`, padding included.
-    """
+    """A member of `forward`'s tuple: `[batch, ...]`, or `[batch, length, ...]` if `per_token`."""
 
     name: str
     per_token: bool = False
@@ -113,9 +108,8 @@ class Bundle:
         mode: the task, a key of `serving.modes.MODES`.
         inputs: names of `forward`'s arguments in order, each int64 `[batch, length]`.
         labels: label of each class, by index.
-        mode_options: facts that only this mode's code reads.
-        save_mode: how the model is kept, a key of `MODEL_FILES`.
-        save_options: facts that only this save mode's loader reads.
+        mode_options, save_options: facts that only this mode's code or save mode's loader reads.
+        save_mode: a key of `MODEL_FILES`.
         min_length: shortest verified length (tokens); shorter rows are padded to it.
         max_length: longest row (tokens), special tokens included.
         traced_lengths: lengths that `forward` accepts if `dynamic_length` is false, ascending.
@@ -131,10 +125,8 @@ class Bundle:
         special_ids: ids of the tokenizer's special tokens by role.
         versions: of the packages that made the artifact.
         source: model name and revision (a commit, or None for a local folder).
-        sha256: digest of each other file of the artifact, by its path in the folder.
-        sizes: bytes of the same files.
-        verification: the report of the proof, for people.
-        quality: how a lower precision than float32 compared with it, for people; else empty.
+        sha256, sizes: digest and bytes of each other file, by its path in the folder.
+        verification, quality: reports for people of the proof, and of a precision below float32.
     """
 
     format_version: int

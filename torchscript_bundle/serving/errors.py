@@ -23,10 +23,8 @@ REASONS = {
 class RequestError(Exception):
     """A request that cannot be served; others in its batch are not affected.
 
-    Args:
-        status: a key of `REASONS`.
-        message: one sentence for the client that says what to send instead.
-        retry_after: seconds after which the same request may be served, if ever.
+    `status` is a key of `REASONS`, `message` one sentence for the client that says what to send
+    instead, and `retry_after` the seconds after which the same request may succeed, if ever.
     """
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
@@ -48,6 +46,6 @@ def last_line(error: Exception) -> str:
 
 
 def log_failure(doing: str, error: Exception) -> None:
-    """Log what failed and where, without the message, which may quote the client's text."""
+    """Log the place of a failure without the message, which may quote the client's text."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("%s while %s\n%s", type(error).__name__, doing, frames)

@@ -1,4 +1,4 @@
-"""The verbs that carry requests through a model that answers in one pass."""
+"""The service of models that answer in one forward pass."""
 
 from __future__ import annotations
 
@@ -46,12 +46,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tokenized:
-    """A request that is ready for the model.
+    """A request that is ready for the model, with rows for each text of each item.
 
-    Attributes:
-        queries: each item as the mode understood it.
-        rows: for each text of each item, its rows.
-        wanted: how to explain its answers; None for a prediction.
+    `wanted` is the explanation to make; None for a prediction.
     """
 
     call: Call
@@ -61,21 +58,12 @@ class Tokenized:
 
     @property
     def flat(self) -> list[Row]:
-        """Return all rows, in order."""
+        """All rows, in order."""
         return [row for texts in self.rows for windows in texts for row in windows]
 
 
 class Service:
-    """Answers batches of requests from one artifact.
-
-    Args:
-        folder: the artifact's folder, or the unpacked archive.
-        device: where the module runs.
-        model_name: as in URLs.
-
-    Raises:
-        ArtifactError: the artifact cannot be served; the message names the file and the fix.
-    """
+    """Answers batches of requests from an archive; `model_name` is the name in URLs."""
 
     def __init__(self, folder: Path, device: torch.device, model_name: str = "") -> None:
         bundle = Bundle.load(folder)
@@ -117,11 +105,11 @@ class Service:
         return self._runtime.running
 
     def tokenize(self, request: HttpRequest) -> Tokenized | HttpResponse:
-        """Return a request ready for the model; the response to a bad one."""
+        """Make a request ready for the model, or return the response to a bad one."""
         return guard(self._decode, request)
 
     def compute(self, ready: Sequence[Tokenized]) -> list[list[Outputs]]:
-        """Return the outputs of each row of each request, as answers are made of them."""
+        """Return the outputs of each row of each request, for the mode to encode."""
         outputs = iter(self._runtime.run([row for item in ready for row in item.flat]))
         return [[next(outputs) for _ in item.flat] for item in ready]
 
@@ -133,10 +121,7 @@ class Service:
         ]
 
     def begin(self, requests: Sequence[HttpRequest]) -> list[HttpResponse | Explanation]:
-        """Answer the predictions of one call; a bad or large one never touches its neighbours.
-
-        A request to be explained gets what is left to do, all others their response, in order.
-        """
+        """Answer predictions and begin explanations; a bad or large request harms no other."""
         room = self._admission.open(len(requests))
         decoded = self._read(requests, room)
         ready = {at: item for at, item in decoded.items() if isinstance(item, Tokenized)}
@@ -160,7 +145,7 @@ class Service:
     def _read(
         self, requests: Sequence[HttpRequest], room: Room
     ) -> dict[int, Tokenized | HttpResponse]:
-        """Decode the requests of a call, short bodies first, while there is time for reading."""
+        """Decode short bodies first, while there is time for reading."""
 
         def read(request: HttpRequest) -> Tokenized | HttpResponse:
             with room.reading(request.size):
@@ -170,12 +155,12 @@ class Service:
         return {at: guard(read, requests[at]) for at in order}
 
     def share_weights(self, folder: Path) -> None:
-        """Hold packed weights in memory once for all workers that are given this folder."""
+        """Hold packed weights in memory once for all workers with this folder."""
         self._runtime.executor.share_weights(folder)
 
     @property
     def tokens(self) -> Tokens:
-        """The tokens that passes for predictions took in so far."""
+        """The tokens of all passes for predictions so far."""
         return self._runtime.tokens
 
     def _decode(self, request: HttpRequest) -> Tokenized | HttpResponse:
@@ -194,7 +179,7 @@ class Service:
             query, rows = self._decode_item(item, call, wanted, at)
             tokenized.queries.append(query)
             tokenized.rows.append(rows)
-            # Checked item by item: the rows of a far too large request would fill the memory.
+            # Check item by item: the rows of a far too large request would fill the memory.
             if len(tokenized.flat) > self._max_texts:
                 raise RequestError(
                     413,
@@ -238,7 +223,7 @@ class Service:
     def _predict_apart(
         self, ready: Sequence[Tokenized], deadline: float
     ) -> Sequence[list[Outputs] | HttpResponse]:
-        """Run requests together; where that fails, run each alone, so that it fails alone."""
+        """Run requests together; where that fails, run each alone to isolate the failure."""
         together = guard(self._predict, ready, deadline)
         if not isinstance(together, HttpResponse):
             return together
@@ -248,7 +233,7 @@ class Service:
     def _predict(
         self, ready: Sequence[Tokenized], deadline: float
     ) -> list[list[Outputs] | HttpResponse]:
-        """Run the rows of requests in common passes; a request that was not done gets a 503."""
+        """Run the rows of requests in common passes; an unfinished request gets a 503."""
         rows = [row for item in ready for row in item.flat]
         outputs = iter(self._runtime.run_until(rows, deadline))
         results: list[list[Outputs] | HttpResponse] = []
@@ -285,5 +270,5 @@ class Service:
         return bounded(json_response(200, item.call.reply(answers)))
 
     def describe(self) -> dict[str, Any]:
-        """Return what this archive serves and how to ask for it, for a describe call."""
+        """Return the answer to a describe call."""
         return describe_bundle(self._folder, self._model_name, self._bundle, self.running)

@@ -16,13 +16,13 @@ JSON_TYPES = ("application/json", "application/x-json", "text/json", "text/x-jso
 UNTYPED = ("", "application/octet-stream")
 SEND_TEXT = 'send the text as text/plain, or JSON such as {"text": "..."} as application/json'
 
-#: The beginning of an object, or of a list of them, up to its first key: in JSON, as Python prints
-#: dictionaries, or with the quotes of a word processor.
+#: The beginning of an object, or of a list of objects, up to its first key. The quotes may be those
+#: of JSON, of Python or of a word processor.
 FIRST_KEY = re.compile(r"""(?:\[\s*)?\{\s*["'\u2018-\u201f](\w{1,40})["'\u2018-\u201f]\s*:""")
 #: The first and the last characters of a list of strings, in JSON or as Python prints it.
 LIST_HEAD = re.compile(r"""\[\s*["']""")
 LIST_TAIL = re.compile(r"""["']\s*,?\s*\]\Z""")
-#: Characters of a text that are searched for these.
+#: Characters at each end of a text that are searched for these.
 HEAD = 200
 #: A Python tuple as the last member of an object, and the most characters that it takes.
 TUPLE = re.compile(r'("target"\s*:\s*)\(\s*(\d{1,9})\s*,\s*(\d{1,9})\s*,?\s*\)(\s*\}\s*)\Z')
@@ -30,22 +30,14 @@ TUPLE_SIZE = 100
 
 
 def decode_body(request: HttpRequest, keys: Collection[str]) -> object:
-    """Return what a request carries: a text, or the value of its JSON.
+    """Return the text of a request, or the value of its JSON.
 
-    A form carries its text in the field `data`. A body without a content type (`curl -T file`) is
-    JSON if it parses as a JSON object or list, and a text otherwise, as the TorchServe example took
-    both. So is the one entry of gRPC's input map, which has no content types.
+    A form carries its text in the field `data`. A body without a content type (`curl -T file`), or
+    the one entry of gRPC's input map, is JSON if it parses as a JSON object or list, and a text
+    otherwise, as in the TorchServe example.
 
-    A text that begins like an object with one of the model's own keys is refused: it is a request
-    that was declared as text or is not quite JSON, and its braces and keys would be read as words.
-
-    Args:
-        request: as it came.
-        keys: those that an object for this model may begin with.
-
-    Raises:
-        RequestError: 400 empty, not UTF-8, not JSON although so declared, or a text that begins
-            like a request; 415 another media type; 422 an object with the same key twice.
+    A text that begins like an object with one of the model's own `keys` gets a 400: it is a request
+    declared as text, or not quite JSON, and the model would read its braces and keys as words.
     """
     name = _field_name(request)
     if request.json_size:
@@ -63,7 +55,6 @@ def decode_body(request: HttpRequest, keys: Collection[str]) -> object:
 
 
 def _field_name(request: HttpRequest) -> str:
-    """Return the name of the field that holds the text or the JSON."""
     if request.client == "grpc":
         # Other entries would be ignored in silence.
         if len(request.fields) != 1 or not request.fields.keys() <= {"data", "body"}:
@@ -105,7 +96,6 @@ def _decode_utf8(body: bytes) -> str:
 
 
 def _decode_binary(body: bytes, json_size: str) -> object:
-    """Return the value of an Open Inference request with binary tensors after its JSON."""
     digits = json_size.isascii() and json_size.isdigit() and len(json_size) <= 10
     size = int(json_size) if digits else -1
     if not 0 <= size <= len(body):
@@ -116,7 +106,6 @@ def _decode_binary(body: bytes, json_size: str) -> object:
 
 
 def _parse_json(text: str, reason: str = "is declared as JSON") -> object:
-    """Return the value of JSON; `reason` says in errors why the body should be JSON."""
     try:
         return json.loads(
             text, parse_constant=_reject_constant, object_pairs_hook=_object_of_distinct_keys
@@ -135,7 +124,7 @@ def _reject_constant(name: str) -> NoReturn:
 
 
 def _object_of_distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Refuse a key that is there twice: readers differ in which value counts."""
+    """Refuse a repeated key: parsers differ in which value counts."""
     value = dict(pairs)
     if len(value) < len(pairs):
         raise RequestError(422, "an object has the same key twice; send it once")
@@ -143,7 +132,6 @@ def _object_of_distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, objec
 
 
 def _parse_json_container(text: str, keys: Collection[str]) -> object:
-    """Return the value of a JSON object or list, otherwise the text itself."""
     text = tuple_to_list(text)
     key = _first_key(text)
     if key in keys:
@@ -161,10 +149,10 @@ def _parse_json_container(text: str, keys: Collection[str]) -> object:
 
 
 def tuple_to_list(text: str) -> str:
-    """Replace a tuple that is the last member, as in a sample of the TorchServe example, by a list.
+    """Replace a tuple as the last member, as in a sample of the TorchServe example, by a list.
 
-    JSON is never changed: in JSON these characters could only stand in a string, and a string ends
-    with a quote.
+    This never changes JSON: there these characters could only stand in a string, which ends with a
+    quote.
     """
     head, tail = text[:-TUPLE_SIZE], text[-TUPLE_SIZE:]
     return head + TUPLE.sub(r"\1[\2,\3]\4", tail)
@@ -182,6 +170,5 @@ def _check_is_text(text: str, keys: Collection[str]) -> str:
 
 
 def _first_key(text: str) -> str | None:
-    """Return the first key of the object that a text begins like; None if it begins otherwise."""
     found = FIRST_KEY.match(text.lstrip()[:HEAD])
     return found[1] if found else None

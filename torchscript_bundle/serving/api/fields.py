@@ -1,7 +1,4 @@
-"""Fields of requests: each states its name, bounds, check and JSON Schema once.
-
-A mode declares its fields; requests are read with them, and the OpenAPI document is made of them.
-"""
+"""Fields of requests: each states its name, bounds, check and JSON Schema once."""
 
 from __future__ import annotations
 
@@ -26,10 +23,7 @@ LISTED = 20
 
 @dataclass(frozen=True)
 class Field(ABC):
-    """A member of an item, or a parameter.
-
-    `default` is its value where a request leaves it out; `aliases` are other keys for it.
-    """
+    """A member of an item, or a parameter; `aliases` are other keys for it."""
 
     name: str
     description: str
@@ -49,11 +43,11 @@ class Field(ABC):
 
     @abstractmethod
     def check(self, value: object) -> Any:
-        """Return the value if it is valid; raise RequestError that says what to send."""
+        """Return a valid value; raise RequestError that says what to send instead."""
 
     @abstractmethod
     def bounds(self) -> JsonSchema:
-        """Return what JSON Schema can say of the values that `check` accepts."""
+        """Return the part of what `check` accepts that JSON Schema can express."""
 
     def schema(self) -> JsonSchema:
         """Return the field's schema with its description and default."""
@@ -65,10 +59,8 @@ class Field(ABC):
 class Text(Field):
     """A text that is not blank, of up to `most` characters.
 
-    Attributes:
-        pattern: a regular expression that is found in it, the same in Python and JSON Schema.
-        must: what the pattern demands, for the error.
-        called: what errors call it, if not by its name.
+    `pattern` is searched in it and means the same in Python and JSON Schema; in errors, `must` says
+    what it demands, and `called` replaces the name.
     """
 
     most: int | None = None
@@ -157,7 +149,7 @@ class Boolean(Field):
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Field):
-    """One of some strings; none are left where a model lacks what others have."""
+    """One of some strings; without `choices`, the model lacks the field."""
 
     choices: Sequence[str]
 
@@ -194,8 +186,7 @@ class Choices(Field):
 class Texts(Field):
     """A list of up to `most` texts of up to `longest` characters.
 
-    For errors: `each` is what one of them is called, `too_many` the status of a longer list, and
-    `otherwise` what else may be sent.
+    Errors name `each` text and offer `otherwise`; too many texts get the status `too_many`.
     """
 
     each: str
@@ -244,20 +235,12 @@ def named(*fields: Field) -> dict[str, Field]:
 
 
 def read_values(fields: Mapping[str, Field], given: Mapping[str, object]) -> dict[str, Any]:
-    """Return the value of each field by its name; the keys given are known to be right.
-
-    Raises:
-        RequestError: a value is wrong, missing, or sent under two keys.
-    """
+    """Return each field's value by its name; refuse wrong, missing and repeated ones."""
     return {field.name: _read(field, given) for field in fields.values()}
 
 
 def read_item(fields: Mapping[str, Field], item: object) -> dict[str, Any]:
-    """Return the values of an item: an object, or a text alone where there is a field `text`.
-
-    Raises:
-        RequestError: also for another type, an unknown key, or a missing one.
-    """
+    """Return the values of an item: an object, or a text alone where there is a field `text`."""
     if not isinstance(item, dict) and TEXT.name in fields:
         item = {TEXT.name: item}
     needed = {field.name: field for field in fields.values() if field.required}
@@ -273,12 +256,12 @@ def read_item(fields: Mapping[str, Field], item: object) -> dict[str, Any]:
 
 
 def without_unread(fields: Mapping[str, Field], given: Mapping[str, object]) -> dict[str, object]:
-    """Return the members that are read here."""
+    """Leave out members that only another address reads."""
     return {key: value for key, value in given.items() if not isinstance(fields.get(key), Unread)}
 
 
 def listed(choices: Sequence[str]) -> str:
-    """Return choices for an error: the first ones, where they are many."""
+    """Join choices for an error: only the first ones where they are many."""
     return ", ".join(choices[:LISTED]) + (", ..." if len(choices) > LISTED else "")
 
 

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def no_explanations() -> RequestError:
-    """Return the error for an explanation that the archive cannot give."""
+    """Make the error for an explanation from an archive that holds none."""
     return RequestError(
         404, "this archive holds no explanations; POST the text to /predictions instead"
     )
@@ -41,7 +41,7 @@ def check_count(count: int, most: int) -> None:
 
 @contextmanager
 def naming_item(at: int, call: Call) -> Iterator[None]:
-    """Add to an error which item of a list it is about."""
+    """Name the item of a list in an error about it."""
     try:
         yield
     except RequestError as error:
@@ -63,7 +63,7 @@ def guard(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | HttpRe
 
 
 def refusal(error: RequestError) -> HttpResponse:
-    """Return the response to a refused request."""
+    """Make the response to a refused request."""
     return json_response(error.status, {"error": error.message}, retry_headers(error))
 
 

@@ -19,21 +19,19 @@ EVENTS = "text/event-stream; charset=utf-8"
 #: deploy/config.properties says the same number.
 MAX_RESPONSE_SIZE = 6_553_500
 
-#: The clients that are read or answered differently: any over HTTP, the InferenceClient of
-#: huggingface_hub over HTTP, either of TorchServe's gRPC services, and a call of
-#: StreamPredictions2, which TorchServe has refused before the handler sees it.
+#: The clients with requests or answers of their own form. "http" is any other; "huggingface_hub" is
+#: its InferenceClient; "refused_grpc" is StreamPredictions2, which TorchServe itself refuses.
 Client = Literal["http", "huggingface_hub", "grpc", "open_inference_grpc", "refused_grpc"]
 
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """What a client sent.
+    """A request, as the client sent it.
 
     Attributes:
         fields: form fields by name, or the whole body under `"body"`; over gRPC the input map.
-        content_types: content type of each field, where one was sent.
         json_size: bytes of the JSON before binary tensors, as the client wrote it; else "".
-        path: what follows the model and its version in the URL.
+        path: the part of the URL after the model and its version.
     """
 
     fields: dict[str, bytes]
@@ -46,13 +44,13 @@ class HttpRequest:
 
     @property
     def size(self) -> int:
-        """Bytes of all fields together."""
+        """The bytes of all fields."""
         return sum(map(len, self.fields.values()))
 
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """What the client gets; `headers` are ASCII without line breaks."""
+    """A response; `headers` are ASCII without line breaks."""
 
     status: int
     content_type: str
@@ -68,16 +66,15 @@ def retry_headers(error: RequestError) -> dict[str, str]:
 def json_response(
     status: int, value: Any, headers: Mapping[str, str] | None = None
 ) -> HttpResponse:
-    """Return a response with a value as JSON in UTF-8; raise ValueError for NaN and infinity."""
+    """Make a JSON response in UTF-8; raise ValueError for NaN and infinity."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return HttpResponse(status, JSON, text.encode("utf-8"), headers or {})
 
 
 def prefers_plain_text(accept: str) -> bool:
-    """Return whether an Accept header ranks text/plain above application/json.
+    """Return whether an Accept header ranks text/plain above application/json (RFC 9110, 12.5.1).
 
-    `*/*`, an empty or a malformed header mean JSON, which says everything.
-    Source: RFC 9110, section 12.5.1.
+    `*/*`, an empty or a malformed header mean JSON, the complete form.
     """
     quality: dict[str, float] = {}
     for entry in accept.lower().split(","):

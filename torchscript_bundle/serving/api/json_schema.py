@@ -1,4 +1,4 @@
-"""JSON Schemas (draft 2020-12, that of OpenAPI 3.1): the parts that others are made of."""
+"""The building blocks of JSON Schemas (draft 2020-12, as in OpenAPI 3.1)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MOST_WORDS = 100
 
 
 def words(known: Iterable[str]) -> JsonSchema:
-    """Return the schema of one of some strings; of any string, where they are too many to list."""
+    """Return the schema of one of some strings, or of any string where they are too many."""
     distinct = list(dict.fromkeys(known))
     return {"type": "string", "enum": distinct} if len(distinct) <= MOST_WORDS else STRING
 
 
 def either(*schemas: JsonSchema) -> JsonSchema:
-    """Return the schema of what any of these accepts."""
+    """Return the schema of anything that one of these accepts."""
     return {"anyOf": list(schemas)}
 
 

@@ -1,4 +1,4 @@
-"""The table of generation parameters, and the settings that one answer is generated with.
+"""The table of generation parameters, and the settings of one generated answer.
 
 To add a parameter, add a field to `Settings` and its step to `jit.generation.sampler.Sampler`.
 """
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 MOST_STOPS = 4
 LONGEST_STOP = 200
-#: A lower temperature is taken for 0, which takes the best token each time.
+#: A lower temperature counts as 0, which takes the best token each time.
 LEAST_TEMPERATURE = 1e-5
 
 
@@ -61,10 +61,9 @@ class Parameter:
 
     Attributes:
         field: name, bounds and description, as transformers' clients send it.
-        dtype: of the `[batch]` tensor that `Generator.sample` takes under this name; None if it
-            takes none.
-        implies_sampling: whether a request that gives it is sampled unless it says otherwise.
-        openai: attributes of `field` that OpenAI's API has otherwise; None if it has no such field.
+        dtype: of the `[batch]` tensor of this name for `Generator.sample`; None if it takes none.
+        implies_sampling: whether a request with it is sampled unless it says otherwise.
+        openai: attributes of `field` that differ in OpenAI's API; None if it has no such field.
     """
 
     field: fields.Field
@@ -74,17 +73,16 @@ class Parameter:
 
 
 def _parameter(neutral: object, field: fields.Field, **rest: Any) -> Any:
-    """Declare a field of `Settings` as a parameter whose default is its neutral value."""
+    """Declare a field of `Settings` as a parameter with its neutral value as default."""
     return dataclasses.field(default=neutral, metadata={"parameter": Parameter(field, **rest)})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How one answer is generated; every default is neutral. The fields are the table.
+    """How one answer is generated: the table of parameters. Every default is neutral.
 
-    Attributes:
-        max_new_tokens: None for the artifact's default, or less where the prompt leaves less room.
-        keep_stop: whether the answer includes the stop string that ended it.
+    `max_new_tokens` None means the artifact's default, or less where the prompt leaves less room;
+    `keep_stop` includes the stop string in the answer that it ends.
     """
 
     max_new_tokens: int | None = _parameter(
@@ -97,8 +95,8 @@ class Settings:
         fields.Boolean("do_sample", "Draw the tokens; else the best one is taken each time."),
         dtype=torch.bool,
     )
-    # Logits are divided by the temperature, and divided or multiplied by the penalty. Within these
-    # bounds no model's logits become infinite in float32.
+    # The temperature divides logits, and the penalty divides or multiplies them. These bounds keep
+    # every model's logits finite in float32.
     temperature: float = _parameter(
         1.0,
         fields.Number(
@@ -176,7 +174,7 @@ def sampling_fields(most_new: int) -> dict[str, fields.Field]:
 
 
 def openai_fields(most_new: int) -> dict[str, fields.Field]:
-    """Return the fields of OpenAI's API, each by the name of its parameter here."""
+    """Return the fields of OpenAI's API by the names of their parameters here."""
     known: dict[str, Any] = sampling_fields(most_new)
     return {
         name: replace(known[name], **each.openai)
@@ -186,7 +184,7 @@ def openai_fields(most_new: int) -> dict[str, fields.Field]:
 
 
 def wrong_defaults(defaults: Mapping[str, Any]) -> dict[str, str]:
-    """Return a sentence for each of a model's own settings that no request could send."""
+    """Return an error for each default of the model that no request could send."""
     wrong = {}
     for name, neutral in NEUTRAL.items():
         try:
@@ -197,7 +195,7 @@ def wrong_defaults(defaults: Mapping[str, Any]) -> dict[str, str]:
 
 
 def usable_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a model's own settings, neutral where an older archive has wrong ones or none."""
+    """Return the model's defaults, neutral where an older archive has wrong ones or none."""
     wrong = wrong_defaults(defaults)
     for name, sentence in wrong.items():
         logger.warning("the model's own settings: %s; taken as %s", sentence, NEUTRAL[name])
@@ -207,13 +205,7 @@ def usable_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
 def make_settings(
     values: Mapping[str, Any], defaults: Mapping[str, Any], *, keep_stop: bool = True
 ) -> Settings:
-    """Return the settings of a request.
-
-    Args:
-        values: checked, by the names of the table; None for what the request left out. Other names
-            are ignored.
-        defaults: the model's own settings, by the names of `COLUMNS`.
-    """
+    """Make settings of a request's checked `values` (None: left out) and the model's `defaults`."""
     given = {name: value for name in PARAMETERS if (value := values[name]) is not None}
     chosen: dict[str, Any] = {"seed": random.getrandbits(32), **defaults, **given}
     if "do_sample" not in given:

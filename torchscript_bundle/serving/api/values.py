@@ -19,12 +19,7 @@ JSON_TYPES = {
 
 
 def check_keys(value: dict[str, object], known: Iterable[str], where: str = "") -> None:
-    """Refuse keys that would otherwise be ignored in silence.
-
-    Raises:
-        RequestError: 422 that lists the known keys. It does not repeat the unknown one, which may
-            be of any length.
-    """
+    """Refuse unknown keys; the error does not repeat them, as they may be very long."""
     names = tuple(known)
     if not value.keys() <= set(names):
         listed = ", ".join(f'"{where}{name}"' for name in names) or "none"
@@ -32,11 +27,7 @@ def check_keys(value: dict[str, object], known: Iterable[str], where: str = "") 
 
 
 def check_text(value: object, what: str = "the text") -> str:
-    """Return a value that is a text and not blank.
-
-    Raises:
-        RequestError: 422 for another type, white space only, or half a character.
-    """
+    """Return a text that is not blank and has no half surrogate pair; refuse others."""
     if not isinstance(value, str):
         raise RequestError(422, f"{what} is {type_name(value)}; send a string")
     if not value.strip():
@@ -51,5 +42,5 @@ def check_text(value: object, what: str = "the text") -> str:
 
 
 def type_name(value: object) -> str:
-    """Return what JSON calls the type of a value."""
+    """Return JSON's name of a value's type."""
     return JSON_TYPES.get(type(value).__name__, "of another type")

@@ -1,1 +1,1 @@
-"""What an archive says of itself: its OpenAPI document and its facts."""
+"""An archive's description: its OpenAPI document and its facts."""

@@ -18,7 +18,7 @@ DESCRIBED = ("mode", "save_mode", "labels", "max_length", "precision", "versions
 def describe_bundle(
     folder: Path, model_name: str, bundle: Bundle, running: Running, **live: object
 ) -> dict[str, Any]:
-    """Return the answer to a describe call; `live` is what else the service tells of itself."""
+    """Return the answer to a describe call; `live` are further facts of the service."""
     facts = asdict(bundle)
     return {
         **{name: facts[name] for name in DESCRIBED},
@@ -29,10 +29,7 @@ def describe_bundle(
 
 
 def load_api(folder: Path, model_name: str) -> dict[str, Any]:
-    """Return the OpenAPI document that an archive holds, for the name it was registered under.
-
-    The folder of an artifact holds none: there it is made.
-    """
+    """Return an archive's OpenAPI document for the registered name, or make that of a folder."""
     path = folder / API_FILE
     if not path.exists():
         return describe_folder(folder, model_name)

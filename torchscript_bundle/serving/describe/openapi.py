@@ -1,7 +1,4 @@
-"""An artifact -> its OpenAPI 3.1 document: what may be sent to it, and what it answers.
-
-Source: https://spec.openapis.org/oas/v3.1.1.html
-"""
+"""An artifact -> its OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.1.html)."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ FORM = "multipart/form-data"
 #: The schemas of our own errors, and of those of TorchServe around us.
 OURS, THEIRS = "Error", "TorchServeError"
 
-#: Status -> what it means, and the schemas of its errors.
+#: Status -> its meaning, and the schemas of its errors.
 FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     400: ("No body, not UTF-8, not JSON; or no key, a wrong or an expired one.", (OURS, THEIRS)),
     404: ("No such model.", (OURS, THEIRS)),
@@ -65,7 +62,7 @@ ADDRESSES = {
 
 
 def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
-    """Return the OpenAPI document of an artifact that no worker has loaded."""
+    """Make the OpenAPI document of an artifact that no worker has loaded."""
     bundle = Bundle.load(folder)
     try:
         mode = load_mode(bundle)
@@ -78,7 +75,7 @@ def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
 def describe_api(
     bundle: Bundle, mode: Mode, model_name: str, options: ServingOptions
 ) -> dict[str, Any]:
-    """Return the OpenAPI document of a model whose mode has its tokenizer, if it reads one."""
+    """Make the OpenAPI document of a model; the mode has its tokenizer, if it reads one."""
     parts = [_predictions(mode, options)]
     if bundle.explanations and mode.target_parameters:
         parts.append(_explanations(mode, options))
@@ -93,7 +90,7 @@ def describe_api(
             "version": VERSION,
             "description": "Every address takes every form of request.",
             "x-mode": bundle.mode,
-            # TorchServe drops what is null from a description.
+            # TorchServe drops nulls from a description.
             "x-source": {key: value for key, value in bundle.source.items() if value is not None},
             "x-versions": bundle.versions,
         },
@@ -114,7 +111,7 @@ def describe_api(
 
 
 def with_name(api: dict[str, Any], model_name: str) -> dict[str, Any]:
-    """Return a document with the name under which the model is registered, and its addresses."""
+    """Set the registered name of the model in a document, and its addresses."""
     paths = {
         ADDRESSES[item["post"]["operationId"]].format(model_name): item
         for item in api["paths"].values()
@@ -145,7 +142,6 @@ def _predictions(mode: Mode, options: ServingOptions) -> _Part:
 
 
 def _add_stream(part: _Part, mode: Mode, event_schema: JsonSchema) -> None:
-    """Add events to the answers and, where the model takes them, messages to the requests."""
     part.schemas["Event"] = event_schema
     part.answers["Answer"]["content"][STREAM] = {
         "schema": {**STRING, "description": "Where stream is true; the data of each is an Event."},
@@ -173,10 +169,10 @@ def _part(
     other_type: str,
     options: ServingOptions,
 ) -> _Part:
-    """Return the part for predictions or explanations.
+    """Make the part for predictions or explanations.
 
-    `prefix` begins the names of its components, `answer` is the schema of the answer to one item,
-    and `other_type` the media type of answers that are not JSON.
+    `prefix` begins the names of its components; `answer` is the schema of one item's answer, and
+    `other_type` the media type of answers that are not JSON.
     """
     most = options.max_client_batch
     described = [each.describe(fields, most) for each in DOCUMENTED]
@@ -201,7 +197,7 @@ def _part(
 
 
 def _prefixed(components: dict[str, JsonSchema], prefix: str) -> dict[str, JsonSchema]:
-    """Return the same schemas by other names, so that two sets of them fit into one document."""
+    """Rename schemas, so that two sets of them fit into one document."""
     text = json.dumps(components)
     for name in components:
         text = text.replace(json.dumps(ref(name)), json.dumps(ref(prefix + name)))

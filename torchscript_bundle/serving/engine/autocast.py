@@ -22,13 +22,9 @@ from torchscript_bundle.serving.errors import last_line
 class HalfModule:
     """Runs a module in float16 or bfloat16 under autocast, with float32 outputs.
 
-    Args:
-        module: loaded, in eval mode, on one device.
-        examples: arguments to compare outputs on, with padding and without.
-        cast_weights: keep the matrices in `dtype` only; explanations need them in float32.
-
-    Raises:
-        UnavailableError: it fails, or an output is too far from float32; the module is unchanged.
+    `examples`, with padding and without, compare its outputs with float32: where one is too far
+    off, UnavailableError leaves the module unchanged. `cast_weights` keeps the matrices in `dtype`
+    only; explanations need them in float32.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Compare a faster executor with the module as saved: on which rows, and how."""
+"""Compare a faster executor with the module as saved: the rows, and the measure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torchscript_bundle.serving.artifact import PRECISIONS, Bundle
 from torchscript_bundle.serving.text.tokenizer import Row
 
-#: Errors of a graph that runs: TorchScript turns nearly any error into a RuntimeError, and `raise`
-#: and `assert` of the model into a torch.jit.Error, which is no RuntimeError.
+#: Errors of a running graph: TorchScript turns nearly any error into a RuntimeError, but `raise`
+#: and `assert` of the model into a torch.jit.Error.
 GRAPH_ERRORS = (RuntimeError, torch.jit.Error, MemoryError)
 
 
 class UnavailableError(Exception):
-    """Why a faster executor cannot be had here. The message is for the log."""
+    """This machine cannot have a faster executor; the message is for the log."""
 
 
 #: Largest difference from float32, relative to an output's largest value, by dtype.
@@ -69,10 +69,7 @@ ROWS = 3
 
 
 def comparison_rows(bundle: Bundle, max_rows: int, text: Row) -> list[list[Row]]:
-    """Return batches of one row and of several, at all traced lengths or at a short and a longer.
-
-    Rows are a tokenized word, stretched.
-    """
+    """Stretch a word to batches of one row and of several, at all traced lengths or at two."""
     lengths = list(bundle.traced_lengths)
     if bundle.dynamic_length:
         shortest = max(bundle.min_length, len(text))
@@ -85,6 +82,6 @@ def comparison_rows(bundle: Bundle, max_rows: int, text: Row) -> list[list[Row]]
 
 
 def _mixed(bundle: Bundle, text: Row, length: int, rows: int) -> list[Row]:
-    """Return rows of which all but the first will be padded, unless padding changes answers."""
+    """Unless padding changes answers, all rows but the first are shorter."""
     shorter = length if bundle.reads_padding else max(1, length // 2)
     return [text.stretched(length), *[text.stretched(shorter)] * (rows - 1)]

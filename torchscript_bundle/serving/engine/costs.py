@@ -9,20 +9,19 @@ from functools import reduce
 
 import torch
 
-#: Upper bound on the cost of a pass, in tokens: more than was ever measured (a small model on a
-#: large GPU).
+#: Upper bound on the cost of a pass, in tokens: above any measured (a small model on a large GPU).
 MOST_CALL = 4096.0
-#: Upper bound on what each other token of its row adds to a token's cost.
+#: Upper bound of `CostModel.pair`.
 MOST_PAIR = 0.05
-#: Passes that took the same time but for this (root mean square, relative) show a machine on which
-#: tokens cost next to nothing; if they differ more, and not by their tokens, something else ran.
+#: If passes differ by less than this (root mean square, relative), tokens cost next to nothing; if
+#: they differ more, and not by their tokens, something else ran.
 FLAT = 0.2
 #: A further term has to lower the sum of squared relative errors by more than this.
 GAIN = 1e-6
 
 
 class PassCosts(ABC):
-    """The costs of forward passes, in tokens, and what fits into one."""
+    """The costs of forward passes, in tokens, and the rows that fit into one."""
 
     @abstractmethod
     def of(self, rows: int, length: int) -> float:
@@ -33,7 +32,7 @@ class PassCosts(ABC):
         return length
 
     def rows(self, length: int, most: int) -> int:
-        """Return how many rows of a length fit into a pass, at most `most`, at least 1."""
+        """Return how many rows of a length fit into a pass, from 1 to `most`."""
         return most
 
     def step(self, rows: int, most: int) -> int:
@@ -54,10 +53,8 @@ class Sample:
 class CostModel(PassCosts):
     """The time of a forward pass relative to that of one token.
 
-    Attributes:
-        call: cost of any pass: reading the weights, starting the operators. The default is that of
-            BERT-base on a CPU.
-        pair: what attention adds to a token for each token of its row.
+    `call` is the cost of any pass: reading the weights, starting the operators; its default is that
+    of BERT-base on a CPU. `pair` is what attention adds to a token for each token of its row.
     """
 
     call: float = 10.0
@@ -68,10 +65,10 @@ class CostModel(PassCosts):
 
     @staticmethod
     def fit(samples: Sequence[Sample]) -> CostModel:
-        """Fit a model by non-negative least squares of relative errors, with as few terms as do.
+        """Fit the fewest terms by non-negative least squares of relative errors.
 
         Where all passes took about the same time, tokens cost next to nothing and `call` is at its
-        bound; where times differ but not by tokens, the default model is returned.
+        bound; where times differ but not by tokens, return the default model.
         """
         # Terms: seconds of any pass, of a token, of a pair of tokens of one row.
         fits = [_solve(samples, terms) for terms in ((0,), (1,), (0, 1), (1, 2), (0, 1, 2))]
@@ -96,7 +93,7 @@ class _Fit:
 
 
 def _solve(samples: Sequence[Sample], terms: Sequence[int]) -> _Fit:
-    """Fit some of the terms, the others being 0; the error is infinite if one is negative."""
+    """Fit some of the terms, the others being 0; a negative one makes the error infinite."""
     rows = [[1, each.rows * each.length, each.rows * each.length**2] for each in samples]
     seconds = torch.tensor([each.seconds for each in samples], dtype=torch.float64)
     matrix = torch.tensor(rows, dtype=torch.float64)[:, list(terms)] / seconds[:, None]

@@ -1,8 +1,8 @@
 """A worker's device, and the device constants of a trace.
 
 A trace keeps the device of every tensor that the model made (masks, positions) as a constant, and
-`torch.jit.load(map_location=...)` moves weights only. Unless constants are moved too, a module that
-was traced on the CPU mixes devices on a GPU, and one traced on `cuda:0` fails on `cuda:1`.
+`torch.jit.load(map_location=...)` moves weights only. Unless constants are moved too, a module
+traced on the CPU mixes devices on a GPU, and one traced on `cuda:0` fails on `cuda:1`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ from torchscript_bundle.serving.errors import ArtifactError
 
 
 def choose_device(gpu_id: int | None, *, cuda_available: bool) -> torch.device:
-    """Return the GPU that TorchServe assigned to this worker, else the CPU.
-
-    Raises:
-        ArtifactError: torch cannot use the assigned GPU; the CPU would be slow in silence.
-    """
+    """Return the assigned GPU, else the CPU; ArtifactError is better than a silently slow CPU."""
     if gpu_id is None:
         return torch.device("cpu")
     if not cuda_available:
@@ -31,16 +27,13 @@ def choose_device(gpu_id: int | None, *, cuda_available: bool) -> torch.device:
 
 
 def make_current(device: torch.device) -> None:
-    """Make a worker's GPU the current one; else it would hold some memory of the first GPU too."""
+    """Make a worker's GPU the current one; else it would also hold memory of the first GPU."""
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
 
 
 def retarget(module: torch.jit.ScriptModule, device: torch.device) -> None:
-    """Point every device constant of a loaded module, children included, at `device`.
-
-    Call it before the first run, while nothing is compiled.
-    """
+    """Point all device constants of a loaded module at `device`, before anything is compiled."""
     for node in device_constants(module):
         node.s_("value", str(device))
 

@@ -49,7 +49,7 @@ class EagerModel:
     def forward_embeddings(
         self, embeddings: torch.Tensor, *tensors: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """Return the outputs of texts that are given as embeddings beside their ids and masks."""
+        """Return the outputs of embedded texts, with their ids and masks."""
         handle = self._embeddings().register_forward_hook(lambda *_: embeddings)
         try:
             return self(*tensors)
@@ -62,11 +62,7 @@ class EagerModel:
 
 
 def load(folder: Path, bundle: Bundle, device: torch.device) -> EagerModel:
-    """Build the artifact's model in float32, from its own files alone.
-
-    Raises:
-        ArtifactError: transformers is missing, of another major version, or cannot build the model.
-    """
+    """Build the artifact's model in float32, from its own files alone."""
     place = folder / PRETRAINED_FOLDER
     _check_no_others(place, folder, bundle)
     transformers = _import_transformers(bundle)
@@ -99,7 +95,7 @@ def _check_no_others(place: Path, folder: Path, bundle: Bundle) -> None:
 
 
 def _import_transformers(bundle: Bundle) -> Any:
-    """Return the installed transformers if its major version is the one that made the artifact."""
+    """Import transformers if its major version is the one that made the artifact."""
     made_by = _made_by(bundle)
     install = f"install it: {sys.executable} -m pip install transformers=={made_by}"
     needs = f'this archive (save_mode "pretrained") needs transformers {made_by}'

@@ -1,4 +1,4 @@
-"""The executor protocol: what runs batches, whatever computes them."""
+"""The executor protocol: the common interface of everything that runs batches."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ class Executor(ABC):
     """Runs planned passes of rows.
 
     Attributes:
-        precision: what it computes in.
-        reason: why that is not the artifact's precision; None if it is.
+        reason: why `precision` is not the artifact's; None if it is.
         merge_counts: numbers of batches that one pass may have besides one, ascending.
         warm_up_calls: how many calls at the first shape compile it.
         holds_module: whether it needs the module as saved.
-        tokens: how many it took in so far.
+        tokens: the total so far.
     """
 
     precision = FLOAT32
@@ -44,7 +43,7 @@ class Executor(ABC):
         """Return the outputs of each row, in the order of the passes, on the host."""
 
     def pass_costs(self, measured: CostModel) -> PassCosts:
-        """Return what passes of this executor cost, and what fits into one."""
+        """Return the costs of this executor's passes, and the rows that fit into one."""
         return measured
 
     def tune(self, text: Row) -> list[tuple[int, int]]:
@@ -52,12 +51,12 @@ class Executor(ABC):
         return []
 
     def share_weights(self, folder: Path) -> None:
-        """Hold packed weights in memory once for all workers that are given this folder."""
+        """Hold packed weights in memory once for all workers with this folder."""
         return None
 
 
 class ModuleExecutor(Executor):
-    """Calls a module, or a function that stands in for it, once per pass."""
+    """Calls a module, or a function in its place, once per pass."""
 
     warm_up_calls = WARM_UP_CALLS
 
@@ -77,16 +76,12 @@ class ModuleExecutor(Executor):
         return results
 
     def _call(self, inputs: Sequence[Outputs]) -> Sequence[Outputs]:
-        """Return the outputs of each batch of one pass."""
         [arguments] = inputs
         return [self.forward(*arguments)]
 
 
 class PackedExecutor(ModuleExecutor):
-    """Calls packed functions, which replace the module and may merge batches.
-
-    They were compiled, and compared with the module, when they were packed.
-    """
+    """Calls packed functions, already compiled and compared, which may merge batches."""
 
     warm_up_calls = 1
     holds_module = False

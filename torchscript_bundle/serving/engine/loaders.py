@@ -15,11 +15,7 @@ from torchscript_bundle.serving.errors import ArtifactError
 
 
 def load_torchscript(folder: Path, bundle: Bundle, device: torch.device) -> torch.jit.ScriptModule:
-    """Load the artifact's ScriptModule onto a device.
-
-    Raises:
-        ArtifactError: the installed torch cannot load it.
-    """
+    """Load the artifact's ScriptModule onto a device."""
     path = folder / MODULE_FILE
     try:
         with accept_deprecation():

@@ -1,4 +1,4 @@
-"""Keep a worker's memory to what its weights need."""
+"""Keep a worker's memory close to that of its weights."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "32"}
 
 
 def limit_caches() -> None:
-    """Bound these caches, unless the environment says otherwise.
-
-    Call it before the first operator of oneDNN, which reads the environment.
-    """
+    """Bound these caches by default, before the first operator of oneDNN reads the environment."""
     for name, size in CACHES.items():
         os.environ.setdefault(name, size)
 
@@ -24,7 +21,7 @@ def limit_caches() -> None:
 def release_memory() -> None:
     """Return unused pages to the system, such as those of freed dense weights.
 
-    Once a large block was freed, glibc keeps blocks up to 32 MB on its heap (mallopt(3),
+    After freeing a large block, glibc keeps blocks up to 32 MB on its heap (mallopt(3),
     M_MMAP_THRESHOLD), where freed weights would stay between packed ones.
     """
     gc.collect()

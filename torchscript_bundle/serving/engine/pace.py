@@ -1,4 +1,4 @@
-"""How long forward passes take on this machine at present, learned from those that ran."""
+"""The pace of forward passes on this machine at present, learned from those that ran."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 #: Cost of starting a pass, in tokens: that of BERT-base on a CPU.
 START = 10
-#: How much of the estimate a pass of `FULL_WEIGHT` tokens renews; smaller ones renew less. About
-#: ten passes make it forget a machine that was busy with something else.
+#: The part of the estimate that a pass of `FULL_WEIGHT` tokens renews; smaller ones renew less.
+#: About ten passes make it forget that the machine was busy.
 RENEWED, FULL_WEIGHT = 0.2, 1000
 
-#: How often a pass is timed when a worker starts, unless that takes so many seconds.
+#: How often a starting worker times a pass, and the seconds after which it stops.
 TIMES, ENOUGH_SECONDS = 5, 0.5
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long rows take at the present pace, and at the best so far: on an idle machine."""
+    """The seconds of rows at the present pace, and at the best so far: on an idle machine."""
 
     seconds: float
     least_seconds: float
@@ -52,7 +52,7 @@ class Pace:
         self._best = float("inf")
 
     def saw(self, tokens: int, seconds: float) -> None:
-        """Learn from a pass over so many tokens, padding included."""
+        """Learn from a pass over this number of tokens, padding included."""
         is_first = self._best == float("inf")
         renewed = 1.0 if is_first else RENEWED * min(1.0, tokens / FULL_WEIGHT)
         self._token_seconds.add(seconds / (START + tokens), renewed, keep=1 - renewed)
@@ -69,7 +69,7 @@ class Pace:
         return Estimate(now * units, min(now, self._best) * units)
 
     def tokens(self, seconds: float) -> float:
-        """Return how many tokens fit in a pass of so many seconds, at the present pace."""
+        """Return how many tokens fit in a pass of this duration, at the present pace."""
         token_seconds = self._token_seconds.value
         return seconds / token_seconds - START if token_seconds else float("inf")
 

@@ -16,7 +16,7 @@ Outputs = tuple[torch.Tensor, ...]
 
 @dataclass(frozen=True)
 class Tokens:
-    """How many tokens forward passes took in, and how many of them were no padding."""
+    """The tokens of forward passes, and how many of them were no padding."""
 
     computed: int = 0
     real: int = 0
@@ -51,10 +51,7 @@ def padded_length(length: int, bundle: Bundle) -> int:
 def pad_batch(
     rows: Sequence[Row], bundle: Bundle, length: int | None = None
 ) -> tuple[torch.Tensor, ...]:
-    """Return the module's arguments in the order of `bundle.inputs`, each int64 `[batch, length]`.
-
-    The default length is the shortest that the module takes and that holds all rows.
-    """
+    """Return `bundle.inputs`, each int64 `[batch, length]`, by default at the shortest length."""
     size = length or padded_length(max(map(len, rows)), bundle)
     padding = bundle.padding
     columns = {
@@ -66,18 +63,14 @@ def pad_batch(
 
 
 def pad(values: Sequence[int], length: int, fill: int, side: str) -> list[int]:
-    """Return the values, filled up to `length` on one side ("left" or "right")."""
+    """Fill values up to `length` on one side ("left" or "right")."""
     gap = [fill] * (length - len(values))
     return [*gap, *values] if side == "left" else [*values, *gap]
 
 
 @dataclass(frozen=True)
 class Collator:
-    """Collates rows into batches for one module, and separates its outputs.
-
-    Attributes:
-        narrow: selects what to keep of a row's outputs.
-    """
+    """Collates rows for one module, and separates its outputs, which `narrow` reduces."""
 
     bundle: Bundle
     device: torch.device

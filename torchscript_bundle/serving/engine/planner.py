@@ -1,8 +1,7 @@
 """The planner: rows of different lengths -> batches and passes, at the least cost.
 
-Rows are sorted by length, so that short texts never pay for a long one, and cut by dynamic
-programming: the best cut of the first rows is extended row by row. What a pass costs, and what fits
-into one, is an argument.
+It sorts rows by length, so that short texts never pay for a long one, and cuts them by dynamic
+programming: the best cut of the first rows is extended row by row.
 """
 
 from __future__ import annotations
@@ -29,10 +28,7 @@ Pass = list[Batch]
 
 
 def useful_merge_counts(bundle: Bundle, max_rows: int) -> tuple[int, ...]:
-    """Return how many batches are worth merging into one pass.
-
-    None where all rows make one batch, or where each length has a trace of its own.
-    """
+    """Return useful batch counts: none if all rows make one batch, or each length has a trace."""
     mixed = bundle.dynamic_length and bundle.min_length < bundle.max_length
     one_trace = bundle.dynamic_length or len(bundle.traced_lengths) == 1
     several = one_trace and (mixed or not bundle.dynamic_batch)
@@ -46,14 +42,9 @@ def plan_passes(
     costs: PassCosts = USUAL,
     merge_counts: Sequence[int] = (),
 ) -> list[Pass]:
-    """Split rows into passes of merged batches, each batch padded to its longest row.
+    """Split rows of these lengths (tokens) into passes, each batch padded to its longest row.
 
-    Args:
-        lengths: tokens of each row.
-        bundle: describes what the module takes.
-        max_rows: most rows of a pass.
-        costs: of a pass.
-        merge_counts: numbers of batches that a pass may have besides one, ascending.
+    `merge_counts`, ascending, are the numbers of batches that a pass may have besides one.
     """
     if not (merge_counts and bundle.dynamic_batch and bundle.mixes_lengths):
         batches = plan_batches(lengths, bundle, max_rows, costs)
@@ -93,7 +84,6 @@ def _split(indices: Batch, ends: Sequence[int]) -> list[Batch]:
 
 
 def _merge(batches: Sequence[Batch], max_rows: int, merge_counts: Sequence[int]) -> list[Pass]:
-    """Merge batches as they are, as many in a pass as it takes."""
     passes: list[Pass] = []
     at = 0
     while at < len(batches):
@@ -144,7 +134,7 @@ def cut_pass(lengths: Sequence[int], costs: PassCosts, merge_counts: Sequence[in
         for start in range(total)
     ]
     allowed = [count for count in (1, *merge_counts) if count <= total]
-    # For each number of batches: the least cost of the first rows, and where their last one starts.
+    # By number of batches: the least cost of the first rows, and the start of their last batch.
     least: list[dict[int, float]] = [{0: 0.0}]
     starts: list[dict[int, int]] = [{}]
     for _ in range(allowed[-1]):
@@ -162,8 +152,5 @@ def cut_pass(lengths: Sequence[int], costs: PassCosts, merge_counts: Sequence[in
 
 
 def price(costs: PassCosts, rows: int, length: int) -> float:
-    """Return the planner's objective: the cost of a pass plus PADDING_PRICE for each of its tokens.
-
-    All cuts have the same real tokens, so that they differ by the price of padding.
-    """
+    """Return a pass's cost plus PADDING_PRICE per token: cuts differ only in their padding."""
     return costs.of(rows, length) + PADDING_PRICE * rows * length

@@ -1,7 +1,7 @@
 """Build the executor of a module on this machine: in the artifact's precision, or in float32.
 
-Every artifact was proven in float32. A worker that cannot do its lower precision is only slower,
-and says so; in another one than was tried at export it could be wrong in silence.
+Every artifact was proven in float32. A worker that lacks the artifact's lower precision is only
+slower, and says so; a precision that export has not tried could be silently wrong.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Running:
-    """The precision that a worker computes in, and why it is not the artifact's; None if it is."""
+    """A worker's precision, and the reason if it is not the artifact's."""
 
     precision: str = FLOAT32
     reason: str | None = None
@@ -45,10 +45,7 @@ class Running:
 
 @dataclass(frozen=True)
 class LoadedModule:
-    """The artifact's module as saved, and what it takes to build an executor of it.
-
-    Outputs are compared on a stretched word, `text`.
-    """
+    """The artifact's module as saved; a stretched word, `text`, compares executors with it."""
 
     folder: Path
     module: Any
@@ -69,14 +66,12 @@ class LoadedModule:
 
 
 def _pack(loaded: LoadedModule, precision: str) -> ModuleExecutor:
-    """Pack weights for oneDNN, in float32 or bfloat16."""
     dtype = getattr(torch, precision)
     packed = pack(loaded.module, loaded.examples, dtype, loaded.merge_counts)
     return _packed(loaded, packed, precision)
 
 
 def _pack_int8(loaded: LoadedModule, precision: str) -> ModuleExecutor:
-    """Pack weights for oneDNN in int8, in the ranges of the artifact's calibration."""
     path = loaded.folder / CALIBRATION_FILE
     try:
         calibration = Calibration.from_dict(read_json_object(path))
@@ -93,7 +88,6 @@ def _packed(loaded: LoadedModule, packed: Packed, precision: str) -> ModuleExecu
 
 
 def _halve(loaded: LoadedModule, precision: str) -> ModuleExecutor:
-    """Run under autocast."""
     dtype, whole = getattr(torch, precision), loaded.collator.bundle.explanations
     half = HalfModule(loaded.module, loaded.examples, dtype, cast_weights=not whole)
     return ModuleExecutor(loaded.collator, half, precision)
@@ -117,14 +111,8 @@ BUILDERS: dict[str, dict[str, Callable[[LoadedModule, str], ModuleExecutor]]] = 
 def build_executor(loaded: LoadedModule, *, pack_weights: bool) -> Executor:
     """Build the fastest executor that is right here; on a GPU, one that captures CUDA graphs.
 
-    It runs in float32, with a warning, where the artifact's precision cannot be had.
-
-    Args:
-        loaded: the artifact's module.
-        pack_weights: rewrite the module, in the artifact's precision; else it runs as saved.
-
-    Raises:
-        ArtifactError: the artifact lacks what its precision needs on any machine.
+    `pack_weights` rewrites the module, in the artifact's precision or, with a warning, in float32;
+    else it runs as saved. ArtifactError: the artifact itself lacks what its precision needs.
     """
     bundle, device = loaded.collator.bundle, loaded.collator.device
     scripted = bundle.save_mode == "torchscript"

@@ -26,25 +26,16 @@ logger = logging.getLogger(__name__)
 
 #: How often each sample is timed, once it has run.
 TIMED_CALLS = 2
-#: How long passes may run before the clock is looked at again (seconds).
+#: The time of passes between two looks at the clock (seconds).
 SLICE_SECONDS = 0.5
-#: Longest row that is timed when a worker starts. Attention makes tokens of longer ones dearer
-#: still, which passes will tell.
+#: Longest row to time at the start. Tokens of longer ones cost more, as later passes show.
 LONGEST_TIMED = 512
-#: Lengths and rows of the samples: enough tokens to see what each costs, few enough to start soon.
+#: Lengths and rows of the samples: enough tokens to measure the costs, few enough to start soon.
 LENGTHS, ROWS = (16, 128), 8
 
 
 class Runtime:
-    """Runs rows through the module of an artifact's folder.
-
-    Args:
-        max_rows: most rows in one forward pass.
-        narrow: selects what to keep of a row's outputs; by default all.
-
-    Raises:
-        ArtifactError: the module cannot be loaded by what is installed.
-    """
+    """Runs rows, at most `max_rows` in one pass; `narrow` selects what to keep of outputs."""
 
     def __init__(
         self,
@@ -66,7 +57,7 @@ class Runtime:
 
     @property
     def tokens(self) -> Tokens:
-        """The tokens that passes took in since the warm-up."""
+        """The tokens of all passes since the warm-up."""
         return self.executor.tokens
 
     @property
@@ -80,11 +71,8 @@ class Runtime:
         return Running(self.executor.precision, self.executor.reason)
 
     def prepare(self, text: Row, *, pack_weights: bool) -> None:
-        """Build the fastest executor, see `build_executor`, and warm it up on a stretched word.
-
-        Padding alone would not do: some models look for a token that every real text has.
-        """
-        # The LoadedModule has no name here: it would keep the module from being freed.
+        """Build the fastest executor; warm it up on a word, as some models need a real token."""
+        # A name for the LoadedModule would keep the module from being freed.
         self.executor = build_executor(
             LoadedModule(self._folder, self._module, self._collator, self._max_rows, text),
             pack_weights=pack_weights,
@@ -96,10 +84,7 @@ class Runtime:
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row]) -> list[Outputs]:
-        """Return the outputs of each row, in order, on the host, without padding.
-
-        A row gets the outputs that it gets alone, whatever shares its pass.
-        """
+        """Return each row's outputs on the host, without padding: the same that it gets alone."""
         passes = plan_passes(
             [len(row) for row in rows],
             self._bundle,
@@ -146,14 +131,13 @@ class Runtime:
         yield run
 
     def estimate(self, rows: Sequence[Row]) -> Estimate:
-        """Return how long rows take on this machine, now and at best."""
+        """Estimate the seconds of rows on this machine, now and at best."""
         return self._pace.estimate(self._padded(rows))
 
     def _padded(self, rows: Sequence[Row]) -> list[int]:
         return [padded_length(len(row), self._bundle) for row in rows]
 
     def _warm_up(self, text: Row) -> None:
-        """Run what compiles the module, and samples that show what passes cost."""
         started = time.perf_counter()
         executor = self.executor
         # A merged-batch function ran every comparison shape while packing; one is enough.
@@ -188,14 +172,13 @@ class Runtime:
         )
 
     def _time_longest(self, text: Row) -> None:
-        """Learn the pace of this machine from the fastest of several passes of one long row."""
+        """Learn this machine's pace from the fastest of several passes of one long row."""
         row = text.stretched(min(self._bundle.max_length, LONGEST_TIMED))
         took = fastest(lambda: self._time([row]))
         self._pace = Pace()
         self._pace.saw(padded_length(len(row), self._bundle), took)
 
     def _time(self, rows: Sequence[Row]) -> float:
-        """Return the seconds of one pass over rows of one length."""
         started = time.perf_counter()
         self.run(rows)
         return time.perf_counter() - started
@@ -204,8 +187,8 @@ class Runtime:
 def warm_up_shapes(bundle: Bundle, max_rows: int) -> list[tuple[int, int]]:
     """Return the shapes, `(batch, length)`, to run before the first request.
 
-    They are few, since after the first calls at one shape any other is as fast as it will be; costs
-    are fitted to them: few tokens, more of them in several rows, and more in one row.
+    After the first calls at one shape any other is fast; the costs need few tokens, more of them in
+    several rows, and more in one row.
     """
     lengths = sorted({min(max(length, bundle.min_length), bundle.max_length) for length in LENGTHS})
     if not bundle.dynamic_length:

@@ -14,8 +14,7 @@ from torchscript_bundle.serving.errors import last_line
 
 logger = logging.getLogger(__name__)
 
-#: TorchScript's profiling executor compiles on the first calls at any shape, and is fast from the
-#: third on.
+#: TorchScript's profiling executor compiles on the first calls, and is fast from the third on.
 WARM_UP_CALLS = 3
 #: Takes the arguments that `Bundle.inputs` names, returns the outputs that `Bundle.outputs` names.
 Forward = Callable[..., tuple[torch.Tensor, ...]]
@@ -23,10 +22,7 @@ Forward = Callable[..., tuple[torch.Tensor, ...]]
 
 @contextmanager
 def accept_deprecation() -> Iterator[None]:
-    """Hide the DeprecationWarning that torch 2.13 gives at every `torch.jit` call, and no other.
-
-    Where artifacts are made, `jit/deprecation.py` does the same and logs it once.
-    """
+    """Hide torch 2.13's DeprecationWarning of every `torch.jit` call; export logs it once."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.", DeprecationWarning)
         yield

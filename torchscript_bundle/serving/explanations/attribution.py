@@ -1,9 +1,7 @@
 """Integrated gradients over the loaded module, by captum.
 
 The baseline is the row with padding for its ordinary tokens. Special tokens are the same in both,
-so their importance is 0.
-
-Source: Sundararajan et al., Axiomatic Attribution for Deep Networks,
+so their importance is 0. Source: Sundararajan et al., Axiomatic Attribution for Deep Networks,
 https://arxiv.org/abs/1703.01365; captum's IntegratedGradients.
 """
 
@@ -34,8 +32,7 @@ except ImportError as error:
         "`pip install 'captum>=0.9,<0.10'`, or make the artifact with captum_explanation false"
     ) from error
 
-#: The longest forward and backward pass of more than one row (seconds), which a prediction that
-#: arrives meanwhile waits for.
+#: The longest forward and backward pass of more than one row (seconds): predictions wait for it.
 PASS_SECONDS = 0.5
 
 
@@ -60,7 +57,6 @@ class Attributor:
         self._pace.saw(padded_length(len(longest), self._bundle), took)
 
     def _time(self, rows: Sequence[Row]) -> float:
-        """Return the seconds of a forward and backward pass."""
         started = time.monotonic()
         inputs = self._tensors(rows)
         leaf = self._module.embed(inputs[self._bundle.inputs.index("input_ids")]).detach()
@@ -69,7 +65,7 @@ class Attributor:
         return time.monotonic() - started
 
     def seconds(self, rows: Sequence[Row], steps: int) -> float:
-        """Return the estimated seconds of explaining one number of each row."""
+        """Estimate the seconds of explaining one number of each row."""
         return steps * self._pace.seconds(padded_length(len(row), self._bundle) for row in rows)
 
     def attribute(
@@ -87,7 +83,6 @@ class Attributor:
         return [found[at] for at in range(len(targets))]
 
     def _rows(self, length: int) -> int:
-        """Return how many rows of a length a pass may have."""
         fitting = self._pace.tokens(PASS_SECONDS) / padded_length(length, self._bundle)
         return int(max(1, min(fitting, self._max_rows)))
 
@@ -150,7 +145,7 @@ class Attributor:
         return tuple(each.to(self._device) for each in pad_batch(rows, self._bundle))
 
     def _baseline(self, row: Row) -> Row:
-        """Return the row with padding for all but its special tokens."""
+        """Replace all but the special tokens by padding."""
         assert row.encoding is not None
         pairs = zip(row.input_ids, row.encoding.special_tokens_mask, strict=True)
         padding = self._bundle.padding.token_id

@@ -1,4 +1,4 @@
-"""Explanation requests: what they ask for, and how they are answered."""
+"""Requests for explanations, and their answers."""
 
 from __future__ import annotations
 
@@ -23,12 +23,10 @@ from torchscript_bundle.serving.text.tokenizer import Row
 
 @dataclass(frozen=True)
 class Wanted:
-    """How a request wants its answers explained.
+    """The explanation that a request wants.
 
-    Attributes:
-        items: the request's, without their targets.
-        targets: for each item, the values of the mode's target parameters.
-        page: whether to answer with an HTML page instead of JSON.
+    `items` are the request's, without their targets; `targets` the values of the mode's target
+    parameters for each item; `page` wants an HTML page instead of JSON.
     """
 
     items: Sequence[object]
@@ -39,12 +37,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A request whose answers are known and not explained yet.
+    """A request with known answers that are not explained yet.
 
-    Attributes:
-        seconds: estimated, at the present pace of this machine.
-        run: explains and returns the response. It calls its argument before each pass, which may
-            block, or raise a RequestError to end the explanation.
+    `seconds` is estimated at this machine's present pace. `run` returns the response and calls its
+    argument before each pass, which may block, or raise RequestError to end the explanation.
     """
 
     seconds: float
@@ -61,7 +57,7 @@ class Explainer:
         self.form = explanation_fields(mode, most_steps)
 
     def decode(self, call: Call) -> Wanted:
-        """Read how a request wants its answers explained."""
+        """Read the explanation that a request wants."""
         own = fields.read_values(self.form.own, call.parameters)
         items: list[object] = []
         targets = []
@@ -74,7 +70,6 @@ class Explainer:
         return Wanted(items, targets, own["n_steps"], own["format"] == HTML_FORMAT)
 
     def _target(self, item: object, parameters: Mapping[str, object]) -> dict[str, Any]:
-        """Read an item's target: its own, or the request's."""
         names = self.form.target
         own = {key: item[key] for key in names if key in item} if isinstance(item, dict) else {}
         twice = own.keys() & parameters.keys()
@@ -83,7 +78,7 @@ class Explainer:
         return fields.read_values(names, {**parameters, **own})
 
     def check_target(self, query: Query, wanted: Wanted, at: int) -> None:
-        """Refuse a target that the item `at` does not have, before anything is run."""
+        """Refuse an impossible target of the item `at`, before anything runs."""
         self._mode.check_target(query, wanted.targets[at])
 
     def begin(
@@ -93,13 +88,7 @@ class Explainer:
         computed: Sequence[Sequence[Sequence[Computed]]],
         wanted: Wanted,
     ) -> Explanation:
-        """Find the targets of a request's answers; 422 for one that a text does not have.
-
-        Args:
-            queries: the mode's, one for each item.
-            computed: the rows of each text of each item.
-            wanted: from `decode`.
-        """
+        """Find the targets of answers; `computed` has the rows of each text of each item."""
         pairs = list(zip(queries, computed, strict=True))
         targets = [
             self._mode.targets(*pair, target)
@@ -128,7 +117,7 @@ class Explainer:
 def make_explainer(
     mode: ForwardMode, runtime: Runtime, bundle: Bundle, options: ServingOptions, word: Row
 ) -> Explainer:
-    """Return an explainer, warmed up with a tokenized word."""
+    """Make an explainer, warmed up with a tokenized word."""
     if not mode.target_parameters:
         raise ArtifactError(f"bundle.json: answers of {bundle.mode} are not explained; {REMAKE}")
     rows = options.explanation_batch_size

@@ -41,7 +41,7 @@ STRONGEST = 0.65  # black on it stays readable
 
 
 def page(explanations: Sequence[Sequence[tuple[Target, Attribution]]]) -> str:
-    """Return an HTML document without scripts or links, for the explanations of each item."""
+    """Return an HTML document, without scripts or links, with the explanations of each item."""
     parts = [_explanation(*pair) for item in explanations for pair in item]
     return "\n".join(
         [
@@ -77,7 +77,7 @@ def _explanation(target: Target, found: Attribution) -> str:
 
 
 def _coloured(text: str, words: Sequence[Span], strongest: float) -> str:
-    """Return the text with its words coloured, and grey before and after the truncation."""
+    """Colour the words of a text, and its truncated parts grey."""
     whole = _at_letters(text, words)
     first = min((start for start, _, _ in whole), default=0)
     last = max((end for _, end, _ in whole), default=0)

@@ -41,7 +41,7 @@ EXPLANATION = record(
 
 @dataclass(frozen=True)
 class ExplanationFields:
-    """The fields of a mode's requests; `own` are of every mode, `target` says what is explained."""
+    """The fields of a mode's requests: `own` are those of every mode, `target` name the target."""
 
     item_keys: Mapping[str, Field]
     parameters: Mapping[str, Field]
@@ -49,7 +49,7 @@ class ExplanationFields:
     target: Mapping[str, Field]
 
     def for_inference_client(self, call: Call) -> Call:
-        """Return the call: that client asks for no explanations."""
+        """Return the call unchanged: that client asks for no explanations."""
         return call
 
 
@@ -84,7 +84,6 @@ def describe(target: Target, found: Attribution) -> dict[str, Any]:
 
 
 def _span(target: Target) -> dict[str, int]:
-    """Return the characters of the target's token."""
     assert target.row.encoding is not None
     start, end = target.row.encoding.offsets[target.place[0]]
     return {"start": start, "end": end}

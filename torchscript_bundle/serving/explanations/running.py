@@ -15,10 +15,10 @@ from torchscript_bundle.serving.explanations.explainer import Explanation
 
 
 class ExplanationThread:
-    """One explanation, which computes only while `take` waits for it; after `seconds`, a 503.
+    """One explanation, which computes only during `take`; after `seconds`, a 503.
 
-    captum loops over the passes itself, so each explanation runs in a thread, and two semaphores
-    let either that thread or the caller run.
+    captum loops over the passes itself, so each explanation has a thread, and two semaphores let
+    either that thread or the caller run.
     """
 
     def __init__(self, explanation: Explanation, seconds: float) -> None:
@@ -58,10 +58,7 @@ class ExplanationThread:
 
 
 class RunningExplanations:
-    """The explanations in progress, by the names of their requests.
-
-    At most `most`, estimated to take `seconds` together; one may really take `deadline` seconds.
-    """
+    """At most `most` explanations, estimated at `seconds` together; each ends at its `deadline`."""
 
     def __init__(self, most: int, *, seconds: float, deadline: float) -> None:
         self._most = most
@@ -110,7 +107,7 @@ class RunningExplanations:
             self._order.remove(name)
 
     def pop_done(self, name: str) -> HttpResponse | None:
-        """Return the response of an explanation and forget it; None while it is running."""
+        """Return an explanation's response and forget it; None while it is running."""
         response = self._threads[name].response
         if response is not None:
             del self._threads[name]

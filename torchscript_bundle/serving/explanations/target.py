@@ -16,7 +16,7 @@ DIGITS: JsonSchema = {"type": "string", "pattern": f"^[0-9]{{1,{MOST_DIGITS}}}$"
 
 
 def read_index(value: object) -> int | None:
-    """Return a whole number from 0, sent as a number or as digits; None for any other value."""
+    """Return an index from 0, sent as a number or as digits; None for any other value."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         return int(value) if len(value) <= MOST_DIGITS else None
     return value if type(value) is int and value >= 0 else None
@@ -74,7 +74,7 @@ class LabelOfToken:
 
 @dataclass(frozen=True)
 class TokenLabel(Label):
-    """A label, or `[token, label]`, as captum's targets of outputs `[tokens, labels]` are."""
+    """A label, or `[token, label]` as in captum's targets of outputs `[tokens, labels]`."""
 
     def check(self, value: object) -> LabelOfToken:
         if not isinstance(value, list):
@@ -99,12 +99,12 @@ class TokenLabel(Label):
 
 @dataclass(frozen=True)
 class Target:
-    """One number among the outputs for a row, which is explained.
+    """One number among the outputs for a row, to be explained.
 
     Attributes:
         name: for people: a label, or `start`.
         row: the text, or a window of it, with its encoding.
-        texts: the row's texts as they were sent, by the client's name for each, in the row's order.
+        texts: the row's texts as sent, by the client's name for each, in the row's order.
         output: index of `Bundle.outputs`.
         place: `(class,)`, `(token,)` or `(token, class)` there; tokens count without padding.
         per_token: whether `place` begins with a token.
@@ -122,10 +122,9 @@ class Target:
 class Attribution:
     """The attribution of a target to the tokens of its row.
 
-    Attributes:
-        importances: how much each token raised the number; 0 for special tokens.
-        output, baseline_output: the number, a logit, for the row and for the baseline.
-        delta: the convergence delta: the sum of the importances less the difference of the two.
+    `importances` are how much each token raised the number; 0 for special tokens. `output` and
+    `baseline_output` are the number, a logit, for the row and for the baseline; `delta` is the
+    convergence delta: the sum of the importances less the difference of the two.
     """
 
     importances: list[float]

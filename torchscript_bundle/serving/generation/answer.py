@@ -1,4 +1,4 @@
-"""An answer that is being generated, and how one begins: by a tokenized prompt."""
+"""An answer that is being generated, and its beginning from a tokenized prompt."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ Reason = Literal["length", "eos_token", "stop_sequence"]
 class Piece:
     """A token of an answer.
 
-    Attributes:
-        text: the complete characters that it adds; empty while one waits for its rest.
-        logprob: natural logarithm of the model's probability, before penalty and temperature.
-        special: whether it is not part of the text.
+    `text` is the complete characters that it adds, if any; `logprob` the natural logarithm of the
+    model's probability, before penalty and temperature; a `special` token is not part of the text.
     """
 
     token: int
@@ -38,15 +36,9 @@ class Piece:
 
 
 class Answer:
-    """The answer to one prompt, which grows by a token in each step.
+    """The answer to one prompt (token ids), which grows by a token in each step up to `most`.
 
-    Args:
-        prompt: token ids.
-        settings: how it is generated.
-        most: the most tokens that it may get.
-        eos_ids: tokens that end it.
-        spelling: its detokenizer.
-        special: the texts of special tokens, by id.
+    `special` holds the texts of special tokens by id.
     """
 
     def __init__(
@@ -120,9 +112,9 @@ class PromptReader:
         self._special = {at: token.content for at, token in added.items() if token.special}
 
     def start(self, text: str, settings: Settings, *, special_tokens: bool = True) -> Answer:
-        """Return the answer to a text; 422 for one without tokens, 413 for one that is too long.
+        """Begin the answer to a text; 422 for one without tokens, 413 for one that is too long.
 
-        Without `special_tokens` the tokenizer adds none: a chat template has written them.
+        Use `special_tokens=False` after a chat template, which has added them.
         """
         prompt = list(self._tokenizer.encode(text, add_special_tokens=special_tokens).ids)
         if not prompt:

@@ -1,4 +1,4 @@
-"""Estimates of how long requests take, from prompts and steps measured before."""
+"""Estimates of the seconds of requests, from prompts and steps measured before."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ MEMORY = 0.95
 
 
 class GenerationPace:
-    """Estimates the seconds of requests from the prompts and steps measured so far."""
-
     def __init__(self) -> None:
         # By the bit length of the number of rows: 1, 2 or 3, 4 to 7, and so on.
         self._steps: defaultdict[int, FadingMean] = defaultdict(FadingMean)
@@ -43,7 +41,7 @@ class GenerationPace:
         self._used_length = FadingMean()
 
     def _size(self, rows: int) -> int:
-        """Return the key of steps with so many rows, or else with the next fewer that were seen."""
+        """Return the key of steps with this number of rows, or of the next lower measured one."""
         return max((size for size in self._steps if size <= rows.bit_length()), default=0)
 
     def _step_seconds(self, rows: int) -> float:
@@ -51,12 +49,12 @@ class GenerationPace:
         return self._steps[size].value if size else 0.0
 
     def prompt_seconds(self, answers: Sequence[Answer]) -> float:
-        """Return the seconds of reading the prompts that were not read yet."""
+        """Return the seconds of reading the prompts that are still unread."""
         unread = sum(len(answer.prompt) for answer in answers if not answer.pieces)
         return self._prompt_token.value * unread
 
     def least_seconds(self, answers: Sequence[Answer], rows: int) -> float:
-        """Return how long a request takes alone, at the best pace so far and `rows` at a time."""
+        """Return a request's seconds alone, at the best pace so far and `rows` at a time."""
         tokens = [self._tokens_left(answer) for answer in answers]
         step = self._fastest_steps.get(self._size(min(len(answers), rows)), 0.0)
         return step * max(*tokens, sum(tokens) / rows)
@@ -64,9 +62,9 @@ class GenerationPace:
     def seconds(
         self, answers: Sequence[Answer], others: Sequence[Sequence[Answer]], rows: int
     ) -> float:
-        """Return how long a request probably takes that takes turns with the answers of others.
+        """Return the probable seconds of a request that takes turns with the answers of others.
 
-        By the time that it has its tokens, each other one has as many, or all of its own.
+        By the time that it has its tokens, each other request has as many, or all of its own.
         """
         tokens = [self._tokens_left(answer) for answer in answers]
         own = sum(tokens)
@@ -91,11 +89,11 @@ class GenerationPace:
         return own + shared + max(longest, default=0.0)
 
     def wait(self, others: Sequence[Sequence[Answer]], rows: int) -> int:
-        """Return the seconds, at least one, until about the first of the open requests is done."""
+        """Return the seconds, at least one, until about the first open request is done."""
         left = [sum(map(self._tokens_left, each)) for each in others]
         seconds = self._step_seconds(rows) * min(left, default=0) * len(others) / rows
         return max(1, math.ceil(seconds))
 
     def _tokens_left(self, answer: Answer) -> float:
-        """Return how many tokens an answer will probably still get; at least one."""
+        """Return the probable number of further tokens of an answer, at least one."""
         return max(1.0, self._used_length.value * answer.most - len(answer.pieces))

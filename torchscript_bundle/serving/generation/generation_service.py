@@ -55,11 +55,11 @@ logger = logging.getLogger(__name__)
 
 #: The key of setup_config.json that only these modes read.
 MAX_BATCH_TOKENS = "max_batch_tokens"
-#: The paths of OpenAI's clients after the address of a model, and whether messages are sent there.
+#: The paths of OpenAI's clients after a model's address, and whether they take messages.
 COMPLETIONS = {"chat/completions": True, "completions": False}
 #: Clients that can read events.
 STREAMS = ("http", "huggingface_hub")
-#: Tokens of the prompt that the pace of reading is measured with.
+#: Tokens of the prompt that measures the pace of reading.
 PACE_TOKENS = 128
 WARM_UP = Settings(
     max_new_tokens=3, do_sample=True, top_k=5, top_p=0.9, repetition_penalty=1.1, seed=0
@@ -67,7 +67,7 @@ WARM_UP = Settings(
 
 
 class GenerationService:
-    """Answers requests by generating text, from an artifact's folder or an unpacked archive."""
+    """Generates answers to requests, from an artifact's folder or an unpacked archive."""
 
     def __init__(self, folder: Path, device: torch.device, model_name: str = "") -> None:
         self._bundle = Bundle.load(folder)
@@ -91,11 +91,11 @@ class GenerationService:
 
     @property
     def running(self) -> Running:
-        """The precision of the module, and why it is not the wanted one."""
+        """The precision of the module, and the reason if it is not the wanted one."""
         return self._running
 
     def prefill(self, prompts: Sequence[Sequence[int]], room: int) -> tuple[Tensor, list[Tensor]]:
-        """Read prompts, apart from those of requests; see `Generator.prefill`."""
+        """Run `Generator.prefill` on prompts, apart from those of requests."""
         ids, mask = pad_prompts(self.generator, prompts, self._device)
         logits, cache = self.generator.prefill(ids, mask, room)
         return logits, cache
@@ -105,7 +105,7 @@ class GenerationService:
         wanted = self._bundle.precision
         if device.type == "cpu" and self._options.packed_weights:
             prompt = self._prompts.start("a", WARM_UP).prompt
-            # No name holds the module here, so that packing can free it.
+            # Without a name for the module here, packing can free it.
             generator, reason = pack_generator(
                 load_torchscript(folder, self._bundle, device), prompt, wanted
             )
@@ -149,7 +149,6 @@ class GenerationService:
         return guard(self._open, request)
 
     def _open_completion(self, request: HttpRequest, chat: bool) -> ResponseStream:
-        """Open a request of OpenAI's clients."""
         asked = self._completions.read(decode_body(request, ()), chat, request.client)
         prompts = [self._render(asked.messages)] if chat else asked.prompts
         check_count(len(prompts), self._options.max_client_batch)
@@ -194,7 +193,6 @@ class GenerationService:
         return stream
 
     def _with_prompt(self, payload: dict[str, Any]) -> dict[str, Any]:
-        """Return a request with its messages rendered to a text."""
         if TEXT.name in payload:
             raise RequestError(422, f"send {MESSAGES} or {TEXT.name}, not both")
         if self._template is None:
@@ -243,13 +241,13 @@ class GenerationService:
         return stream.adapt(guard(lambda: bounded(stream.response())))
 
     def describe(self) -> dict[str, Any]:
-        """Return what this archive serves, how to request it, and what is being generated now."""
+        """Return the artifact's facts, its OpenAPI document and the present load."""
         return describe_bundle(
             self._folder, self._model_name, self._bundle, self.running, writing=self.counts()
         )
 
     def counts(self) -> dict[str, int]:
-        """Return the answers with and without a row, and what was done since the start."""
+        """Return the answers with and without a row, and the totals since the start."""
         scheduler = self._scheduler
         counts = asdict(scheduler.counts)
         return {"running": scheduler.running, "waiting": scheduler.waiting, **counts}

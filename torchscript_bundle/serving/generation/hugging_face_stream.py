@@ -24,7 +24,7 @@ from torchscript_bundle.serving.modes.text_generation import (
 
 
 class HuggingFaceStream(ResponseStream):
-    """Encodes answers by the mode, and sends a token in each event; `reply` makes the body."""
+    """Sends a token in each event; a whole response has the mode's answers in `reply`'s form."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class OpenAIStream(ResponseStream):
-    """The response to a completion or, where the answer is a message, to a chat completion."""
+    """The response to a completion or, with `chat`, to a chat completion."""
 
     def __init__(
         self,
@@ -101,14 +101,14 @@ class OpenAIStream(ResponseStream):
 
 
 def error_body(status: int, message: str) -> dict[str, Any]:
-    """Return an error as OpenAI's API has it."""
+    """Return an error in the form of OpenAI's API."""
     codes = {404: "model_not_found", 413: "context_length_exceeded"}
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return {"error": {"message": message, "type": kind, "param": None, "code": codes.get(status)}}
 
 
 def in_openai_shape(response: HttpResponse) -> HttpResponse:
-    """Return a response with its error, if it is one, as OpenAI's API has it."""
+    """Give an error response the form of OpenAI's API; return others unchanged."""
     if response.status < 400:
         return response
     said = json.loads(response.body)["error"]

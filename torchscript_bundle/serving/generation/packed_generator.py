@@ -23,7 +23,7 @@ ROWS = 3
 
 
 class PackedGenerator:
-    """A `Generator`, as `jit/generation/README.md` describes it, over other core methods."""
+    """A `Generator` (`jit/generation/README.md`) over other core methods."""
 
     def __init__(
         self, module: Any, prefill: Callable[..., Any], step: Callable[..., Tensor]
@@ -38,13 +38,13 @@ class PackedGenerator:
     def prefill(
         self, input_ids: Tensor, attention_mask: Tensor, room: int
     ) -> tuple[Tensor, list[Tensor]]:
-        """See `Generator.prefill`."""
+        """Run `Generator.prefill`."""
         self._module.check_texts(attention_mask)
         logits, *kept = self._prefill(input_ids, attention_mask)
         return logits, self._module.reserve(*kept, room)
 
     def step(self, tokens: Tensor, cache: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """See `Generator.step`."""
+        """Run `Generator.step`."""
         cache = self._module.extend(tokens, cache)
         return self._step(tokens.unsqueeze(1), cache[0], cache[1], cache[2:]), cache
 
@@ -53,11 +53,10 @@ class PackedGenerator:
 def pack_generator(
     module: torch.jit.ScriptModule, prompt: Sequence[int], precision: str
 ) -> tuple[Any, str | None]:
-    """Return the generator over packed weights, and why it is the given one if it is.
+    """Return the generator over packed weights, or the given one and the reason.
 
-    The given module, on the CPU, loses its weights when they are packed. The prompt's token ids are
-    repeated to several lengths for the comparison. "bfloat16" packs in bfloat16, any other
-    precision in float32.
+    The module, on the CPU, loses its weights when they are packed. The comparison repeats the
+    prompt's token ids to several lengths. "bfloat16" packs in bfloat16, any other in float32.
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     whole = [_texts(module, prompt, rows, padded=False) for rows in (1, ROWS)]
@@ -93,7 +92,6 @@ def _texts(module: Any, prompt: Sequence[int], rows: int, *, padded: bool) -> tu
 
 
 def _next(module: Any, ids: Tensor, mask: Tensor) -> Arguments:
-    """Return the arguments of the core's `step` after a text."""
     logits, cache = module.prefill(ids, mask, NEW)
     tokens = logits.argmax(1)
     cache = module.extend(tokens, cache)
@@ -101,7 +99,7 @@ def _next(module: Any, ids: Tensor, mask: Tensor) -> Arguments:
 
 
 def _apart(module: Any, generator: PackedGenerator, texts: tuple[Tensor, Tensor]) -> float:
-    """Return the largest difference of logits, by their scale; that of padding does not matter."""
+    """Return the largest difference of logits, relative to their scale, apart from padding."""
     expected = list(_logits(module, texts, None))
     tokens = [logits.argmax(1) for logits in expected]
     return difference(expected, list(_logits(generator, texts, tokens)))
@@ -110,7 +108,7 @@ def _apart(module: Any, generator: PackedGenerator, texts: tuple[Tensor, Tensor]
 def _logits(
     generator: Any, texts: tuple[Tensor, Tensor], tokens: Sequence[Tensor] | None
 ) -> Iterator[Tensor]:
-    """Yield the logits of each new token; the ones read in between are given, or the best."""
+    """Yield the logits of each new token, after the given tokens or the best ones."""
     logits, cache = generator.prefill(*texts, NEW)
     yield logits
     for at in range(NEW):
@@ -122,7 +120,7 @@ def _logits(
 def _without_weights(module: torch.jit.ScriptModule) -> torch.jit.ScriptModule:
     """Remove the weights of a module and return a copy, made by saving and loading.
 
-    Graphs compiled for the module, with its weights as constants, live as long as it does.
+    Graphs compiled for the module hold its weights as constants for as long as it lives.
     """
     nothing = torch.empty(0)
     parts: Iterator[Any] = module.modules()

@@ -1,4 +1,4 @@
-"""Which answers get a row in the next step, so that no request holds the others up.
+"""The choice of the answers with a row in the next step, so that no request blocks the others.
 
 Each open request gets a row before any gets a second one. Where there are more requests than
 rows, a turn ends after a while, and requests that had a row go to the end of the queue.
@@ -15,21 +15,20 @@ from torchscript_bundle.serving.generation.answer import Answer
 ROUND_SECONDS = 5.0
 #: The longest and the shortest turn (seconds); changing rows takes time, too.
 LONGEST_TURN, SHORTEST_TURN = 1.0, 0.1
-#: How long prompts are read between two steps, if one alone does not take longer.
+#: The time for prompts between two steps (seconds), unless one alone takes longer.
 READING_SECONDS = 0.5
-#: Then the running answers go on for this part of the time that reading took, and only prompts are
-#: read that take less than so many seconds. More would leave rows empty where many prompts wait.
+#: Then the running answers go on for this part of the reading time, with only prompts of up to the
+#: second number of seconds. A larger part would leave rows empty where many prompts wait.
 WRITING_SHARE, SHORT_READING_SECONDS = 1 / 3, 0.05
-#: Tokens that all answers with a cache, running and paused, may come to hold, for each token of the
-#: batch.
+#: Tokens that all answers with a cache, running and paused, may reach, per token of the batch.
 BEGUN = 2.0
-#: Answers of at most such a part of the batch may begin where others may not: up to so many more.
+#: Answers of at most the first part of the batch may begin up to the second, higher limit.
 SMALL, BEGUN_SMALL = 1 / 16, 2.5
 
 
 @dataclass(eq=False)
 class QueuedRequest:
-    """The answers of one request that are not done, and when they fail, by `time.monotonic`."""
+    """The unfinished answers of one request, which fail at `deadline` (`time.monotonic`)."""
 
     answers: list[Answer]
     streamed: bool
@@ -49,9 +48,9 @@ class NextBatch:
 
     Args:
         begun: running and paused answers, which keep their caches until they are done.
-        places: the most tokens of an answer's row: of the source, and of the decoder.
-        reading: the seconds of reading an answer's prompt.
-        rest: whether only short prompts are read now.
+        places: returns the most tokens of an answer's row: of the source, and of the decoder.
+        reading: returns the seconds of reading an answer's prompt.
+        rest: read only short prompts now.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class NextBatch:
         return len(self.taken) >= self._limits.rows
 
     def take(self, answer: Answer) -> bool:
-        """Take a row for an answer if there is room and time for it; return whether."""
+        """Take a row for an answer if there are room and time; return whether it did."""
         source, target = self._places(answer)
         longest = max(self._longest[0], source), max(self._longest[1], target)
         if self.full or (len(self.taken) + 1) * sum(longest) > self._limits.tokens:
@@ -93,7 +92,6 @@ class NextBatch:
         return True
 
     def _begin(self, answer: Answer, places: int) -> bool:
-        """Return whether there are memory and time to read an answer's prompt."""
         factor = BEGUN_SMALL if places <= SMALL * self._limits.tokens else BEGUN
         if self._begun_tokens + places > factor * self._limits.tokens:
             return False
@@ -120,14 +118,14 @@ class RequestQueue:
         self.requests.append(request)
 
     def forget_done(self) -> None:
-        """Forget answers that are done, and requests without any other."""
+        """Forget finished answers, and requests without any other."""
         for request in self.requests:
             request.answers = [answer for answer in request.answers if not answer.done]
         self.requests = [request for request in self.requests if request.answers]
 
     @property
     def turn_seconds(self) -> float:
-        """How long a turn is: the more requests, the shorter."""
+        """The length of a turn: the more requests, the shorter."""
         fair = ROUND_SECONDS * self._rows / max(1, len(self.requests))
         return max(SHORTEST_TURN, min(LONGEST_TURN, fair))
 

@@ -16,12 +16,12 @@ from torchscript_bundle.serving.api.http import (
 from torchscript_bundle.serving.errors import RequestError, log_failure
 from torchscript_bundle.serving.generation.answer import FAILED, Answer
 
-#: A comment, which clients of server-sent events skip, so that a lost connection is noticed.
+#: A comment, which clients skip; it reveals a lost connection.
 KEEP_ALIVE = b":\n\n"
 
 
 class ResponseStream(ABC):
-    """One request with its answers, one for each of its texts; the client may get events."""
+    """One request with an answer for each of its texts; the client may get events."""
 
     def __init__(self, request: HttpRequest, answers: Sequence[Answer], streamed: bool) -> None:
         self.request = request
@@ -56,7 +56,7 @@ class ResponseStream(ABC):
         return self._whole()
 
     def events(self) -> bytes:
-        """Return the events since the last call, the last of them included."""
+        """Return the events since the last call."""
         if self._closed:
             return b""
         self._closed = self.done
@@ -85,7 +85,7 @@ class ResponseStream(ABC):
             yield from self._last()
 
     def adapt(self, response: HttpResponse) -> HttpResponse:
-        """Return a response, an error among others, as this request's clients read it."""
+        """Give a response, or an error, the form that this request's clients read."""
         return response
 
     @abstractmethod
@@ -101,21 +101,17 @@ class ResponseStream(ABC):
         """Yield the events of the token `at` of an answer."""
 
     def _first(self) -> Iterator[bytes]:
-        """Yield the events before any token."""
         yield from ()
 
     def _last(self) -> Iterator[bytes]:
-        """Yield the events after all tokens."""
         yield from ()
 
 
 def event(value: Any) -> bytes:
     """Return a value as a server-sent event, in ASCII.
 
-    A line break ends an event. The standard has three, which JSON always escapes; clients that cut
+    A line break ends an event. JSON always escapes the three of the standard; clients that split
     lines as `str.splitlines` does (httpx, huggingface_hub, requests) also end one at U+0085, U+2028
-    and U+2029, so these must be escaped too.
-
-    Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
+    and U+2029. Source: https://html.spec.whatwg.org/multipage/server-sent-events.html
     """
     return b"data: " + json.dumps(value, allow_nan=False).encode("ascii") + b"\n\n"

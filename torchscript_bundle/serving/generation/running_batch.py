@@ -1,4 +1,4 @@
-"""The running batch: one cache, and a row of it for each answer."""
+"""The running batch: one cache, with a row for each answer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torchscript_bundle.serving.generation.answer import FAILED, Answer
 
 logger = logging.getLogger(__name__)
 
-#: Larger logits fail their row: a parameter within its bounds could make them infinite (`Settings`
-#: has the bounds), and no model has them.
+#: Larger logits fail their row: no model has them, and the bounds of `Settings` allow parameters
+#: that would make them infinite.
 MOST_LOGIT = 1e30
 NOT_FINITE = RequestError(
     500,
@@ -29,10 +29,7 @@ NOT_FINITE = RequestError(
 
 @dataclass
 class Prefilled:
-    """Answers whose prompts were read together, and their cache.
-
-    `logits` and `seen`, the tokens that a row has already, are `[batch, vocabulary]`.
-    """
+    """Answers read together; `logits` and `seen` (a row's tokens) are `[batch, vocabulary]`."""
 
     answers: Sequence[Answer]
     logits: Tensor
@@ -42,11 +39,10 @@ class Prefilled:
 
 @dataclass
 class PausedRow:
-    """The row of an answer that waits for its next turn, without padding.
+    """The row, without padding, of an answer that waits for its next turn.
 
-    Attributes:
-        token: int64 `[1]`, its last one, which the model has not read yet.
-        seen: bool `[1, vocabulary]`, the tokens that it has already.
+    `token`, int64 `[1]`, is the last one, still unread by the model; `seen`, bool
+    `[1, vocabulary]`, marks the tokens that the row already has.
     """
 
     cache: list[Tensor]
@@ -69,11 +65,11 @@ class RunningBatch:
 
     @property
     def paused(self) -> Collection[Answer]:
-        """Answers that wait for their next turn, the one that waits longest first."""
+        """Answers that wait for their next turn, the longest wait first."""
         return self._paused.keys()
 
     def leave(self) -> None:
-        """Free the rows of answers that are done."""
+        """Free the rows of finished answers."""
         self._paused = {answer: row for answer, row in self._paused.items() if not answer.done}
         self._remove([answer.done for answer in self.answers])
 
@@ -87,7 +83,7 @@ class RunningBatch:
 
     def resume(self, answers: Sequence[Answer]) -> None:
         """Put paused answers back into the batch."""
-        # The longest first, which reserves memory that is long enough for all others.
+        # The longest first: it reserves enough memory for all others.
         for answer in sorted(answers, key=lambda each: -self._paused[each].cache[0].size(1)):
             row = self._paused.pop(answer)
             self._tokens = torch.cat([self._tokens[: len(self.answers)], row.token])
@@ -148,10 +144,7 @@ class RunningBatch:
         return Prefilled(answers, logits, cache, seen)
 
     def step(self, joining: Sequence[Prefilled]) -> None:
-        """Generate the next token of each answer, and the first one of those that join.
-
-        If the module raises, the rows cannot be used any more.
-        """
+        """Generate the next token of each answer; if the module raises, its rows are unusable."""
         logits = []
         if self.answers:
             ahead, self._cache = self._module.step(self._tokens, self._cache)
@@ -179,7 +172,7 @@ class RunningBatch:
             _add(answer, token, logprob)
 
     def _without_bad_rows(self, logits: Tensor) -> Tensor:
-        """Fail answers whose logits are NaN or huge; return zeros there. Minus infinity is fine."""
+        """Fail answers whose logits are NaN or huge, and zero these. Minus infinity is fine."""
         good = logits.amax(1).abs() <= MOST_LOGIT  # false of NaN
         if bool(good.all()):
             return logits
@@ -190,10 +183,7 @@ class RunningBatch:
         return logits.masked_fill(~good.unsqueeze(1), 0.0)
 
     def _with_forced_tokens(self, logits: Tensor) -> Tensor:
-        """Return the logits; where a token is forced, minus infinity for all others of the row.
-
-        So does transformers, and every sampling step leaves such a row with its one token.
-        """
+        """Set all but a row's forced token to -inf, so that sampling keeps it (as transformers)."""
         first, last = self._module.first_id, self._module.last_id
         forced = {}
         for row, answer in enumerate(self.answers):
@@ -210,7 +200,7 @@ class RunningBatch:
 
 
 def _add(answer: Answer, token: int, logprob: float) -> None:
-    """Give an answer its next token; an error in detokenizing it fails that answer alone."""
+    """An error in detokenizing fails this answer alone."""
     if answer.done:
         return
     try:

@@ -31,7 +31,7 @@ LESS = "send fewer texts or a lower max_new_tokens"
 
 @dataclass
 class Counts:
-    """What was done since the start: forward passes of the batch, tokens, and prompts read."""
+    """Totals since the start: forward passes of the batch, tokens, and prompts read."""
 
     steps: int = 0
     tokens: int = 0
@@ -39,10 +39,9 @@ class Counts:
 
 
 class Scheduler:
-    """Decides which answers run, and runs them a step at a time.
+    """Decides which answers run, and runs a `Generator` (`jit/generation/README.md`) step by step.
 
-    A request may take `patience` seconds; a streamed one, until its first token. The module is a
-    `Generator`, as `jit/generation/README.md` describes it.
+    A request may take `patience` seconds; a streamed one, until its first token.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """Answers that have no row now."""
+        """Answers without a row."""
         return sum(map(len, self._open)) - self.running
 
     @property
@@ -73,23 +72,23 @@ class Scheduler:
         return [request.answers for request in self._queue.requests]
 
     def room_for(self, answer: Answer) -> bool:
-        """Return whether a batch with nothing else can hold an answer."""
+        """Return whether an otherwise empty batch can hold an answer."""
         return sum(self._places(answer)) <= self._limits.tokens
 
     def add(self, answers: Sequence[Answer], *, streamed: bool = False) -> None:
-        """Queue a request; 413 if it alone takes too long, 503 if others are before it."""
+        """Queue a request; 413 if it alone takes too long, 503 if too much is queued before it."""
         self._check_time(answers, streamed=streamed)
         deadline = time.monotonic() + self._patience
         self._queue.add(QueuedRequest(list(answers), streamed, deadline))
 
     def drop(self, answer: Answer) -> None:
-        """Forget an answer that nobody waits for; its row is freed before the next step."""
+        """Forget an answer that nobody waits for; the next step frees its row."""
         if not answer.done:
             answer.fail(FAILED)
 
     @torch.inference_mode()
     def step(self) -> None:
-        """Generate the next token of each answer with a row; if the module fails, so do they."""
+        """Generate the next token of each answer with a row; if the module fails, fail them."""
         self._end_late_requests()
         self._queue.forget_done()
         self._batch.leave()
@@ -121,7 +120,7 @@ class Scheduler:
         self._batch.leave()
 
     def _change_rows(self, now: float) -> list[Answer]:
-        """Pause and resume answers by their turns; return those whose prompts are to be read."""
+        """Pause and resume answers by their turns; return those with an unread prompt."""
         running = list(self._batch.answers)
         if not self.waiting:
             return []
@@ -140,7 +139,7 @@ class Scheduler:
         return [answer for answer in batch.taken if not answer.pieces]
 
     def _read(self, answers: list[Answer]) -> list[Prefilled]:
-        """Read prompts, those of similar lengths together; where that fails, each alone."""
+        """Read prompts of similar lengths together; where that fails, each alone."""
         read = []
         groups = _of_similar_lengths(answers)
         while groups:
@@ -156,7 +155,6 @@ class Scheduler:
         return read
 
     def _check_time(self, answers: Sequence[Answer], *, streamed: bool) -> None:
-        """Raise RequestError for a request that cannot be done in time."""
         others = self._open
         if len(others) >= REQUESTS_PER_ROW * self._limits.rows:
             wait = self.pace.wait(others, self._limits.rows)
@@ -197,7 +195,7 @@ class Scheduler:
         return f"a request has {self._patience:.0f} s (response_timeout)"
 
     def _places(self, answer: Answer) -> tuple[int, int]:
-        """Return the most tokens that an answer's row may hold: of the source, of the decoder."""
+        """Return the most tokens of an answer's row: of the source, of the decoder."""
         if self._reads_source:
             return len(answer.prompt), 1 + answer.most
         return 0, len(answer.prompt) + answer.most

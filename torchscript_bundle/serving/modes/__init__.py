@@ -37,21 +37,17 @@ AnyMode = TypeVar("AnyMode", bound=Mode)
 
 
 def load_mode(bundle: Bundle) -> Mode:
-    """Make the mode of an artifact.
-
-    Raises:
-        ArtifactError: no such mode, or a fact that it needs is missing or wrong.
-    """
+    """Make the mode of an artifact; raise ArtifactError for an unknown mode or a wrong fact."""
     return _load(MODES, bundle)
 
 
 def load_forward_mode(bundle: Bundle) -> ForwardMode:
-    """Make the mode of an artifact that answers in one forward pass; raises as `load_mode`."""
+    """Make the mode of an artifact that answers in one forward pass."""
     return _load(FORWARD_MODES, bundle)
 
 
 def load_generation_mode(bundle: Bundle) -> TextGeneration:
-    """Make the mode of an artifact that generates text; raises as `load_mode`."""
+    """Make the mode of an artifact that generates text."""
     return _load(GENERATION_MODES, bundle)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Parameters:
-    """Base of a mode's typed parameters: a dataclass with an attribute for each of its fields."""
+    """Base of a mode's typed parameters: a dataclass with an attribute for each field."""
 
     @classmethod
     def read(cls, fields: Mapping[str, Field], sent: Mapping[str, object]) -> Self:
@@ -32,12 +32,9 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Query:
-    """One item of a request, decoded.
+    """One decoded item; `encode` gets the outputs of `texts` in order.
 
-    Attributes:
-        texts: the texts to run through the model; `encode` gets their outputs in this order.
-        parameters: what else the mode needs for the answer.
-        stride: tokens that consecutive windows of a long text share.
+    `parameters` are the rest that the mode needs; windows of a long text share `stride` tokens.
     """
 
     texts: Sequence[TextInput]
@@ -54,12 +51,12 @@ class Computed:
 
 
 class Mode(ABC):
-    """What a request to one task means and what its answer looks like.
+    """A task's requests and answers.
 
     Attributes:
         item_keys: members of an item; with `text` among them, an item may also be a string.
         parameters: what a request may set.
-        target_parameters: what names the target of an explanation; empty without explanations.
+        target_parameters: name the target of an explanation; empty without explanations.
         answer_schema: JSON Schema of the answer to an item.
         event_schema: JSON Schema of an event in a stream; None where answers are not streamed.
         message_schema: JSON Schema of chat messages; None where the model takes none.
@@ -74,18 +71,15 @@ class Mode(ABC):
 
     @abstractmethod
     def __init__(self, bundle: Bundle) -> None:
-        """Read the artifact's facts; an ArtifactError names one that is missing or wrong."""
+        """Read the artifact's facts; raise ArtifactError for a missing or wrong one."""
 
     def set_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Take the artifact's tokenizer, before the first request."""
+        """Keep the artifact's tokenizer, before the first request."""
         self._tokenizer = tokenizer
 
     @abstractmethod
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
-        """Read one item of a request, and the parameters that the request sets.
-
-        Nothing is checked yet but the parameters' names. A RequestError says what to send instead.
-        """
+        """Read one item and the parameters of a request, of which only the names are checked."""
 
     @abstractmethod
     def plain_text(self, answer: Any) -> str:
@@ -97,24 +91,15 @@ class Mode(ABC):
 
 
 class ForwardMode(Mode):
-    """A mode whose model answers in one forward pass.
-
-    Attributes:
-        truncation: whether long texts are cut or split into windows.
-    """
+    """A mode whose model answers in one forward pass; `truncation` cuts or splits long texts."""
 
     truncation = Truncation()
 
     def check(self, query: Query, rows: Sequence[Sequence[Row]]) -> None:
-        """Refuse an item by its tokens, with 413 or 422.
-
-        Args:
-            query: from `decode`.
-            rows: the rows of each text: one, or one for each window.
-        """
+        """Refuse an item by its tokens, with 413 or 422; a text has a row for each window."""
 
     def select_outputs(self, row: Row, outputs: Outputs) -> Outputs:
-        """Return copies of what `encode` needs of a row's outputs, so that the rest is freed."""
+        """Copy the part of a row's outputs that `encode` needs; the rest is freed."""
         return outputs
 
     @abstractmethod
@@ -122,22 +107,19 @@ class ForwardMode(Mode):
         """Return the answer to an item, ready for JSON; `computed` has the rows as in `check`."""
 
     def check_target(self, query: Query, wanted: Mapping[str, Any]) -> None:
-        """Refuse a target that cannot exist with 422; `wanted` has all `target_parameters`."""
+        """Refuse an impossible target with 422; `wanted` has all `target_parameters`."""
 
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """Return the outputs to explain: those asked for, or those behind the answer.
-
-        A target that the text's tokens do not have is refused with 422.
-        """
+        """Return the requested outputs, or those behind the answer; 422 for a missing token."""
         return []
 
     def _check_leaves_room(self, text: str, most: int, what: str) -> None:
         """Refuse with 413 an uncut text of more than `most` tokens; `what` names it in the message.
 
-        The tokenizer makes all windows of the other text before they can be counted, each with the
-        whole uncut text: with room for one token of the other, they would fill the memory.
+        The tokenizer makes all windows of the other text, each with the whole uncut text, before we
+        can count them: with room for one token of the other text, they would fill the memory.
         """
         try:
             count = len(self._tokenizer.encode(text, add_special_tokens=False).ids)
@@ -149,7 +131,6 @@ class ForwardMode(Mode):
             )
 
     def _check_token_index(self, token: int, windows: Sequence[Computed]) -> None:
-        """Refuse with 422 an index past the tokens of a text's first window."""
         count = len(windows[0].row)
         if token >= count:
             window = "the text" if len(windows) == 1 else "the first window of the text"
@@ -160,5 +141,4 @@ class ForwardMode(Mode):
             )
 
     def _cut_note(self, *rows: Row) -> dict[str, bool]:
-        """Return the member of an answer that tells that a text was cut; empty if none was."""
         return {"truncated": True} if any(row.truncated for row in rows) else {}

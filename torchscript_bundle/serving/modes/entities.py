@@ -18,8 +18,7 @@ class Token:
     Attributes:
         word: its entry in the vocabulary; for an unknown token, its characters.
         scores: `[labels]`.
-        start: its first character in the text.
-        end: the character after its last.
+        start: its first character in the text; `end` is the one after its last.
         index: its index in the row.
         is_subword: whether it continues the word of the token before it.
     """
@@ -80,7 +79,7 @@ def _word(tokens: list[Token], strategy: str, labels: Sequence[str], spell: Spel
 def group(entities: Iterable[Entity], rename: Callable[[str], str], spell: Spell) -> list[Entity]:
     """Join neighbouring tokens or words of one kind; a `B-` label begins a new group.
 
-    Source: group_entities and group_sub_entities. `rename` makes a group's name of a label.
+    `rename` makes a group's name of a label. Source: group_entities, group_sub_entities.
     """
     groups: list[list[Entity]] = []
     for entity in entities:
@@ -102,7 +101,7 @@ def group(entities: Iterable[Entity], rename: Callable[[str], str], spell: Spell
 
 
 def merge_overlapping(entities: Iterable[Entity]) -> list[Entity]:
-    """Keep the longest of entities that overlap, as windows do; of equally long ones, the surest.
+    """Keep the longest, then the surest, of entities that overlap where windows do.
 
     Source: aggregate_overlapping_entities, which copies a first entity without characters.
     """
@@ -118,7 +117,7 @@ def merge_overlapping(entities: Iterable[Entity]) -> list[Entity]:
 
 
 def _tag(label: str) -> tuple[bool, str]:
-    """Return whether a label begins an entity, and the entity's kind. Source: get_tag."""
+    """Return whether a label begins an entity, and its kind. Source: get_tag."""
     if label.startswith(("B-", "I-")):
         return label.startswith("B-"), label[2:]
     return False, label

@@ -1,7 +1,6 @@
-"""Feature extraction: a text -> its vector, a list of numbers.
+"""Feature extraction: a text -> its vector, a list of numbers, as in Hugging Face's task.
 
-Answers are those of Hugging Face's feature-extraction task for sentence embeddings. A traced module
-pools and normalises the vector itself.
+A traced module pools and normalises the vector itself.
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ from torchscript_bundle.serving.text.tokenizer import Row
 
 MAX_TOP_K = 100
 MAX_TARGETS = 100
-#: Each is tokenized anew for each text.
+#: Characters; each target is tokenized anew for each text.
 LONGEST_TARGET = 500
-#: Each is a whole text of its own in the answer.
+#: Each repeats the whole text in the answer.
 MAX_PROPOSALS = 100
 
 PROPOSALS = array(
@@ -98,9 +98,9 @@ class FillMask(ForwardMode):
         return Query([text], Candidates(min(wanted.top_k, len(ids)), sorted(ids)))
 
     def _target_id(self, target: str, what: str) -> int:
-        """Return the token of a target: the vocabulary's, or the only one that its text becomes.
+        """Return a target's token: its own in the vocabulary, or the only one of its text.
 
-        transformers takes the first of several tokens, and with it the score of another word.
+        transformers takes the first of several tokens, and so the score of another word.
         """
         known = self._tokenizer.token_to_id(target)
         ids: list[int] = [] if known is None else [known]
@@ -160,7 +160,7 @@ class FillMask(ForwardMode):
         self, row: Row, position: int, tokens: list[int], scores: list[float]
     ) -> list[dict[str, Any]]:
         """Return the entries for one mask, best first. Source: postprocess."""
-        # Other masks are special tokens: skipping those would drop the masks too.
+        # Skipping special tokens would drop the other masks too.
         single = row.input_ids.count(self._mask_id) == 1
         filled = [
             [*row.input_ids[:position], token, *row.input_ids[position + 1 :]] for token in tokens
@@ -178,7 +178,7 @@ class FillMask(ForwardMode):
         ]
 
     def _spell(self, ids: list[int], *, skip_special_tokens: bool) -> str:
-        """Decode token ids. Source: TokenizersBackend._decode."""
+        """Source: TokenizersBackend._decode."""
         text = str(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
         return clean_up(text) if self._options.clean_up_spaces else text
 
@@ -189,7 +189,7 @@ class FillMask(ForwardMode):
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """Return, for each mask, the logit of the token asked for, or of the best one."""
+        """Return, for each mask, the logit of the requested or the best token."""
         [[text]] = computed
         [sent] = query.texts
         assert isinstance(sent, str)

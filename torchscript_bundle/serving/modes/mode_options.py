@@ -1,4 +1,4 @@
-"""What modes store in `bundle.json` as `mode_options`: export writes it, serving reads it."""
+"""The `mode_options` of `bundle.json`: export writes them, serving reads them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ModeOptions:
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Self:
-        """Read `Bundle.mode_options`; an ArtifactError names a key that is missing or wrong."""
+        """Read `Bundle.mode_options`; raise ArtifactError for a missing or wrong key."""
         place, hints = f"{BUNDLE_FILE}: mode_options", get_type_hints(cls)
         missing = [name for name in hints if name not in stored]
         if missing:
@@ -68,7 +68,7 @@ class ZeroShotOptions(ModeOptions):
 
 @dataclass(frozen=True)
 class FeatureExtractionOptions(ModeOptions):
-    """How token vectors become a text's vector; prompts by name are put before the text."""
+    """How token vectors become a text's vector, and the named prompts to put before a text."""
 
     pooling: Pooling
     normalized: bool
@@ -78,7 +78,7 @@ class FeatureExtractionOptions(ModeOptions):
 
 @dataclass(frozen=True)
 class RerankingOptions(ModeOptions):
-    """What turns a logit into a score."""
+    """The function from a logit to a score."""
 
     activation: Activation
 
@@ -90,9 +90,8 @@ class GenerationOptions(ModeOptions):
     Attributes:
         start_id: the decoder's first token; -1 without an encoder.
         defaults: the model's own sampling parameters.
-        chat_template: Jinja source that renders messages; None where there is none.
+        chat_template: Jinja source that renders messages, if any.
         special_tokens: the tokenizer's, by role, which the template may print.
-        clean_up_spaces: whether spaces before punctuation are removed.
     """
 
     eos_ids: list[int]
@@ -109,7 +108,7 @@ class GenerationOptions(ModeOptions):
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Return whether a value read from JSON has a type; true is not a number."""
+    """Return whether a JSON value has a type; true is not a number."""
     kind, inner = get_origin(hint), get_args(hint)
     if kind is Literal:
         return value in inner

@@ -49,7 +49,7 @@ class QaParameters(Parameters):
 
 @dataclass(frozen=True)
 class WindowAnswers:
-    """The score of "no answer" in a window, and its best answers with their scores."""
+    """A window's best answers with their scores, and the score of "no answer"."""
 
     null_score: float
     spans: list[tuple[Span, float]]
@@ -124,7 +124,7 @@ class QuestionAnswering(ForwardMode):
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """Return the start and end logits of the token asked for, or those of the best answer."""
+        """Return the start and end logits of the requested token, or of the best answer."""
         [windows] = computed
         [texts] = query.texts
         sent = dict(zip(self._names, texts, strict=True))
@@ -142,13 +142,13 @@ class QuestionAnswering(ForwardMode):
     def _best_edges(
         self, windows: Sequence[Computed], context: str, wanted: QaParameters
     ) -> tuple[Computed, dict[str, int]]:
-        """Return the window with the best answer, and the answer's first and last token in it."""
+        """Return the window with the best answer, and the answer's first and last token there."""
         found = [(self._read_window(each, context, wanted).spans, each) for each in windows]
         ranked = [(*spans[0], window) for spans, window in found if spans]
         if not ranked:
             raise RequestError(422, "the context has no tokens; send at least one word")
         span, _, window = max(ranked, key=lambda each: each[1])
-        # Of the tokens that begin or end the span, those with the best scores made its own.
+        # The span's score came from the best of the tokens that begin or end it.
         spans = self._spans(window, context)
         begin = [at for at, each in spans.items() if each[0] == span[0]]
         end = [at for at, each in spans.items() if each[1] == span[1]]
@@ -171,9 +171,9 @@ class QuestionAnswering(ForwardMode):
     def _spans(self, window: Computed, context: str) -> dict[int, Span]:
         """Return the characters of each token of the context, by the token's index in the row.
 
-        An answer has no white space around it. A token may hold the space before its word (with
-        SentencePiece, and with byte-level tokenizers that do not trim): an answer that starts with
-        it starts with the word. A token may be a space: the answer starts after it.
+        Answers have no white space around them. A token may hold the space before its word
+        (SentencePiece, and byte-level tokenizers that do not trim) or be a space: the answer starts
+        after the space.
         """
         encoding = window.row.encoding
         assert encoding is not None
@@ -182,7 +182,7 @@ class QuestionAnswering(ForwardMode):
         return dict(zip(places, trimmed(spans, context), strict=True))
 
     def _null_position(self, encoding: Encoding) -> list[int]:
-        """Return where the token for "no answer" is; a text that spells it does not count."""
+        """Find the token for "no answer"; a text that spells it does not count."""
         tokens = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
         null = self._options.null_token
         return [at for at, (token, special) in enumerate(tokens) if special and token == null][:1]
@@ -202,7 +202,7 @@ class QuestionAnswering(ForwardMode):
 def trimmed(spans: Sequence[Span], text: str) -> list[Span]:
     """Move starts forwards and ends backwards over white space, even past each other.
 
-    All runs of white space are found once: a text may have very many, or very long ones.
+    Finds all runs of white space once: a text may have very many, or very long ones.
     """
     if not spans:
         return []
@@ -226,15 +226,9 @@ def best_spans(
 ) -> list[tuple[Span, float]]:
     """Return the best spans of a window with their scores, best first.
 
-    A span's score is that of its first token as a start times that of its last as an end. Spans of
-    tokens with the same characters count once, with their best score.
-
-    Args:
-        starts: float `[tokens]`, the probability that the answer starts at a token of the context.
-        ends: float `[tokens]`, the probability that it ends there.
-        spans: the characters of each token.
-        longest: most tokens in an answer.
-        top_k: how many spans to return, if there are so many.
+    A span's score is the probability of its first token as a start (`starts`, float `[tokens]`)
+    times that of its last as an end (`ends`, the same). `spans` are the characters of each token;
+    tokens with the same characters count once, with the best score. `longest` is in tokens.
     """
     count = len(spans)
     if not count:

@@ -1,7 +1,6 @@
 """Reranking: a query and passages -> the passages' indices and scores, best first.
 
-Answers are those of sentence_transformers' CrossEncoder.rank and text-embeddings-inference's
-/rerank.
+Answers are those of CrossEncoder.rank (sentence_transformers) and of text-embeddings-inference.
 """
 
 from __future__ import annotations
@@ -28,15 +27,13 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 #: Most passages of a request, whatever the config says.
 MOST = 10_000
-#: Most tokens that truncation may make of a request. The tokenizer pairs every piece of a long
-#: query with every piece of a long passage: two long texts would fill the worker's memory.
+#: Most tokens of a truncated request. The tokenizer pairs every piece of a long query with every
+#: piece of a long passage: two long texts would fill the worker's memory.
 MOST_TOKENS = 2_000_000
 
 
 @dataclass(frozen=True)
 class RerankingParameters(Parameters):
-    """The values of a request's parameters; `top_n` None is for all passages."""
-
     top_n: int | None
     return_documents: bool
     raw_scores: bool
@@ -82,7 +79,7 @@ class Reranking(ForwardMode):
         return Query([(query, passage) for passage in passages], wanted)
 
     def _check_size(self, query: str, passages: Sequence[str]) -> None:
-        """Refuse what would take much memory to truncate; a token has at least one byte."""
+        """Refuse texts that take much memory to truncate; a token has at least one byte."""
 
         def pieces(text: str) -> int:
             return math.ceil(2 * len(text.encode("utf-8")) / self._max_length)
@@ -119,7 +116,7 @@ class Reranking(ForwardMode):
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """Return the logit of the passage asked for, or of the best one."""
+        """Return the logit of the requested or the best passage."""
         best = self.encode(query, computed)[0]["index"]
         index = best if wanted["target"] is None else wanted["target"]
         [pair] = computed[index]

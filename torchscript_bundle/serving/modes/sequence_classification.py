@@ -42,7 +42,7 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class NoSecondText(fields.Field):
-    """The second text of a model that takes one text at a time: any value is refused."""
+    """Refuses any second text, for a model that takes one text at a time."""
 
     def check(self, value: object) -> str:
         raise no_pairs()
@@ -53,7 +53,7 @@ class NoSecondText(fields.Field):
 
 @dataclass(frozen=True)
 class ClassificationParameters(Parameters):
-    """The values of a request's parameters; `top_k` None is for the best label alone."""
+    """`top_k` None means the best label alone."""
 
     top_k: int | None
 
@@ -96,7 +96,7 @@ class SequenceClassification(ForwardMode):
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """Return the logit of the label asked for, or of the best one."""
+        """Return the logit of the requested or the best label."""
         [[text]] = computed
         [sent] = query.texts
         target: int | None = wanted["target"]

@@ -56,15 +56,6 @@ EVENT = either(
 
 @dataclass(frozen=True)
 class GenerationParameters:
-    """The values of a request's parameters.
-
-    Attributes:
-        settings: how the answer is sampled and where it stops.
-        return_full_text: whether the answer begins with the prompt.
-        details: whether the answer lists its tokens.
-        stream: whether each token is sent when it is there.
-    """
-
     settings: Settings
     return_full_text: bool
     details: bool
@@ -72,7 +63,7 @@ class GenerationParameters:
 
 
 class TextGeneration(Mode):
-    """The modes whose answers `GenerationService` generates; `options` are the model's facts."""
+    """Text generation, answered by `GenerationService`; `options` are the model's facts."""
 
     item_keys = fields.named(
         replace(fields.TEXT, description="The text that the answer follows.", example="Once upon"),
@@ -111,7 +102,7 @@ class TextGeneration(Mode):
         return Query([text], wanted)
 
     def encode(self, query: Query, answer: Answer) -> Any:
-        """Return what is sent of a generated answer, ready for JSON."""
+        """Return the answer's JSON."""
         wanted: GenerationParameters = query.parameters
         prompt = query.texts[0] if wanted.return_full_text else ""
         details = {"details": _details(answer)} if wanted.details else {}

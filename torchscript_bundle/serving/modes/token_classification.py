@@ -1,8 +1,8 @@
 """Token classification: a text -> the entities in it, such as persons and places.
 
 Answers are those of Hugging Face's token-classification task, with `start` and `end` in characters
-of the text. Long texts are split into overlapping windows. Source: transformers'
-TokenClassificationPipeline, whose methods are named below.
+of the text. Long texts are split into overlapping windows. Source: the methods named below of
+transformers' TokenClassificationPipeline.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class TokenClassification(ForwardMode):
         return Token(word, scores, start, end, index, is_subword)
 
     def _aggregate(self, tokens: list[Token], strategy: str) -> list[Entity]:
-        """Make entities of tokens. Source: aggregate."""
+        """Source: aggregate."""
         if strategy in WORD_STRATEGIES:
             entities = group_words(tokens, strategy, self._labels, self._spell)
         else:
@@ -160,7 +160,7 @@ class TokenClassification(ForwardMode):
         return entities if strategy == NONE else group(entities, _group_name, self._spell)
 
     def _spell(self, tokens: list[str]) -> str:
-        """Return the text of tokens. Source: TokenizersBackend.convert_tokens_to_string."""
+        """Source: TokenizersBackend.convert_tokens_to_string."""
         decoder = self._tokenizer.decoder
         return " ".join(tokens) if decoder is None else str(decoder.decode(tokens))
 
@@ -175,7 +175,7 @@ class TokenClassification(ForwardMode):
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """Return a label's logit at a token: as asked, or those of the surest entity."""
+        """Return the logit of the requested label and token, or of the surest entity."""
         [windows] = computed
         [text] = query.texts
         target: LabelOfToken | None = wanted["target"]

@@ -126,8 +126,8 @@ class ZeroShotClassification(ForwardMode):
     def _scores(self, logits: torch.Tensor, wanted: ZeroShotParameters) -> torch.Tensor:
         """Logits `[labels, classes of the model]` -> scores `[labels]`.
 
-        Labels that exclude each other take one softmax over their entailment; otherwise each label
-        takes its own, of its entailment against its contradiction.
+        Labels that exclude each other share one softmax over their entailment; otherwise each label
+        has its own, of its entailment against its contradiction.
         """
         entailment, contradiction = self._options.entailment, self._options.contradiction
         if wanted.multi_label or len(logits) == 1:
@@ -142,7 +142,7 @@ class ZeroShotClassification(ForwardMode):
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]
     ) -> list[Target]:
-        """Return the entailment logit of the label asked for, or of the best one."""
+        """Return the entailment logit of the requested or the best label."""
         labels: list[str] = query.parameters.candidate_labels
         index = labels.index(wanted["target"] or self.encode(query, computed)["labels"][0])
         [text] = computed[index]
@@ -150,7 +150,7 @@ class ZeroShotClassification(ForwardMode):
         return [Target(labels[index], text.row, sent, 0, (self._options.entailment,))]
 
     def for_inference_client(self, call: Call) -> Call:
-        """Return a list of labels with their scores for each text; for one text, that list."""
+        """List labels with their scores for each text; for one text, return its list alone."""
 
         def reply(answers: list[Any]) -> Any:
             replies = [_label_entries(answer) for answer in answers]

@@ -1,7 +1,4 @@
-"""Messages -> a prompt, by the model's own chat template.
-
-Imported only where an artifact has a template. Source: transformers' `apply_chat_template`.
-"""
+"""Messages -> a prompt, by the model's own chat template (transformers' `apply_chat_template`)."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 #: OpenAI's newer name of the system role.
 DEVELOPER, SYSTEM = "developer", "system"
-#: Sequences of roles for which it is cached what the template leaves out.
+#: Cached sequences of roles, with the messages that the template leaves out.
 MOST_REMEMBERED = 256
 #: Most characters of a template's own error message.
 LONGEST_REASON = 300
@@ -26,11 +23,7 @@ Message = Mapping[str, str]
 
 
 class ChatTemplate:
-    """A model's chat template; `special_tokens` are spellings by role, such as `bos_token`.
-
-    Raises:
-        ArtifactError: the source is no template.
-    """
+    """A model's chat template; `special_tokens` are spellings by role, such as `bos_token`."""
 
     def __init__(self, source: str, special_tokens: Mapping[str, Any]) -> None:
         try:
@@ -45,12 +38,8 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message]) -> str:
         """Return the prompt that ends where the model's answer begins.
 
-        A template that does not name the role `developer` gets such messages as `system`, which
-        OpenAI defines as the same.
-
-        Raises:
-            RequestError: 422 for messages that the template does not take, or would leave out in
-                silence; 413 for more than it may do.
+        A template without the role `developer` gets such messages as `system`, the same to OpenAI.
+        Messages that the template would silently leave out get a 422.
         """
         sent = messages if self._knows_developer else [_as_system(each) for each in messages]
         try:
@@ -88,10 +77,7 @@ class ChatTemplate:
         )
 
     def _find_left_out(self, roles: tuple[str, ...]) -> tuple[int, ...]:
-        """Return the indices of messages of some roles that the template does not write.
-
-        It is tried with made-up words as texts. A template that fails on those tells nothing.
-        """
+        """Render made-up words to find messages that are not written; none if that fails."""
         words = [f"zq{at}x" for at in range(len(roles))]
         messages = [
             {"role": role, "content": word} for role, word in zip(roles, words, strict=True)

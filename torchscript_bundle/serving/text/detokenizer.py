@@ -9,8 +9,8 @@ from tokenizers import Tokenizer
 
 #: Source: PreTrainedTokenizerBase.clean_up_tokenization.
 CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
-#: Characters at the end of a text that may be cleaned differently once more follow. Each pattern
-#: shifts and changes no more than its own length less one, and they are applied one after another.
+#: Characters at the end of a text that later ones may change. Each pattern, applied one after
+#: another, shifts and changes at most its own length less one.
 UNSETTLED = sum(len(each) - 1 for each in CLEANED)
 #: A byte of a character that has no token, as SentencePiece models spell it.
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -25,22 +25,18 @@ def clean_up(text: str) -> str:
 
 
 class Detokenizer:
-    """Decodes an answer while it is written.
+    """Decodes an answer while it is generated.
 
-    The pieces, joined, equal the decoding of all tokens at once, after the prompt: a space that a
-    tokenizer drops at the beginning of a text is kept between prompt and answer.
-
-    Args:
-        tokenizer: the artifact's.
-        prompt: token ids that the answer continues, if any.
-        clean_up: remove spaces before punctuation, as some models' tokenizers do.
+    The pieces, joined, equal the decoding of all tokens at once after the prompt (token ids): a
+    space that a tokenizer drops at the beginning of a text is kept between prompt and answer.
+    `clean_up` removes spaces before punctuation, as some models' tokenizers do.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], *, clean_up: bool) -> None:
         self._tokenizer = tokenizer
         self._clean_up = clean_up
-        # Decoding all tokens at each step would take ever longer: only those of the last piece are
-        # kept, which show how the next one continues it.
+        # Decoding all tokens at each step would take ever longer. The last piece is enough to show
+        # how the next one continues it.
         self._window = list(prompt)
         self._old = len(self._window)
         self._shown = self._last = self._decode()
@@ -58,7 +54,7 @@ class Detokenizer:
         return self._take(text, UNSETTLED if self._clean_up else 0)
 
     def rest(self) -> str:
-        """Return what is left at the end, incomplete characters included."""
+        """Return the rest at the end, incomplete characters included."""
         return self._take(self._decode(), 0)
 
     def _take(self, text: str, unsettled: int) -> str:

@@ -1,7 +1,7 @@
 """Jinja templates that come with a model, rendered in a sandbox at a bounded cost.
 
-Imported only where an artifact has one, since it alone needs jinja2.
-Source: transformers' `utils/chat_template_utils.py`, for what such templates may use.
+The only module that needs jinja2, so it is imported only for artifacts with a template.
+Source of the names that templates may use: transformers' `utils/chat_template_utils.py`.
 """
 
 from __future__ import annotations
@@ -38,11 +38,7 @@ class TooMuchError(TemplateError):
 
 
 class Template:
-    """A compiled template.
-
-    Raises:
-        ValueError: the source is no template; the message says why.
-    """
+    """A compiled template; raises ValueError where the source is none."""
 
     def __init__(self, source: str) -> None:
         environment = _Environment(
@@ -59,13 +55,7 @@ class Template:
             raise ValueError(str(error)) from error
 
     def render(self, **values: Any) -> str:
-        """Return the text for some variables.
-
-        Raises:
-            RefusedError: the template itself refuses them.
-            TooMuchError: it exceeds the limits of this module.
-            Exception: whatever a mistake in it raises.
-        """
+        """Return the text; raise RefusedError, TooMuchError, or whatever a mistake in it raises."""
         pieces, size = [], 0
         for piece in self._template.generate({**values, STEPS: _Steps()}):
             pieces.append(piece)
@@ -76,8 +66,6 @@ class Template:
 
 @dataclass
 class _Steps:
-    """Counts the steps of one rendering."""
-
     left: int = MOST_STEPS
 
     def take(self) -> None:
@@ -97,7 +85,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.filters["counted"] = _counted
         self.globals["raise_exception"] = _refuse
         self.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-        # It makes text of any length, and no chat needs it.
+        # lipsum makes text of any length.
         del self.globals["lipsum"]
 
     def call(self, context: Context, called: Any, /, *args: Any, **options: Any) -> Any:
@@ -160,7 +148,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Return JSON as it is: Jinja's own filter escapes it for HTML."""
+    """Return unescaped JSON; Jinja's own filter escapes it for HTML."""
     return json.dumps(
         value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
     )

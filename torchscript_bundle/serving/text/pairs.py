@@ -1,4 +1,4 @@
-"""Whether a model may be given two texts together."""
+"""Whether a model takes two texts together."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Runs(Protocol):
     """Runs rows, as `serving.engine.runtime.Runtime` does."""
 
     def run(self, rows: Sequence[Row]) -> object:
-        """Return outputs, or raise what the module raises."""
+        """Return outputs, or raise the module's error."""
 
 
 def takes_pairs(bundle: Bundle, encoder: TextEncoder, runtime: Runs, *, on_cpu: bool) -> bool:
-    """Return what the export recorded; for an older artifact, whether a pair of words runs.
+    """Return the export's answer; for an older artifact, whether a pair of words runs.
 
-    Call it before weights are packed. Only token types set a pair apart, and the model may lack
-    them: where the tokenizer gives no further ones, nothing is tried. Nor is anything tried on a
-    GPU, where a wrong index ends the process.
+    Call it before packing weights. Only token types set a pair apart, and the model may lack them:
+    it tries nothing where the tokenizer gives no further ones, nor on a GPU, where a wrong index
+    ends the process.
     """
     if bundle.pairs is not None:
         return bundle.pairs
@@ -41,11 +41,11 @@ def takes_pairs(bundle: Bundle, encoder: TextEncoder, runtime: Runs, *, on_cpu: 
 
 
 def check_pairs(texts: Sequence[TextInput], *, taken: bool) -> None:
-    """Raise RequestError if there is a pair and the model takes none."""
+    """Refuse a pair where the model takes none."""
     if not taken and any(isinstance(text, tuple) for text in texts):
         raise no_pairs()
 
 
 def no_pairs() -> RequestError:
-    """Return the error for two texts where the model takes one."""
+    """Make the error for two texts where the model takes one."""
     return RequestError(422, "this model takes one text at a time; leave the second text out")

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 
 
 class StopStringMatcher:
-    """Looks for stop strings in a text that comes in pieces.
+    """Looks for stop strings in a text that comes in pieces, wherever these are cut.
 
-    It makes no difference where the pieces are cut: the string that is complete first counts; of
-    several that are complete at the same character, the longest. Special tokens are searched as
-    they are spelled, though they are not shown.
-
-    With `keep` the text keeps the one that was found. Otherwise what may be the beginning of one is
-    held back until it is known not to be.
+    The first complete string counts; of several that end at the same character, the longest.
+    Special tokens are searched as spelled, though not shown. `keep` leaves the string in the text;
+    otherwise a possible beginning of one is held back until more text decides.
     """
 
     def __init__(self, stops: Sequence[str], *, keep: bool) -> None:
@@ -27,9 +24,9 @@ class StopStringMatcher:
         self.found = False
 
     def feed(self, piece: str, *, special: bool = False) -> str:
-        """Return the text that can be shown after this piece; nothing once a stop string is found.
+        """Return the text to show after this piece; nothing once a stop string is found.
 
-        `special` says that the piece spells a special token, which is not shown.
+        A `special` piece spells a special token, which is not shown.
         """
         if self.found:
             return ""
@@ -50,13 +47,13 @@ class StopStringMatcher:
         return "".join(shown[begin : len(text) - self._held])
 
     def rest(self) -> str:
-        """Return what was held back, at the end of the text."""
+        """Return the text that is still held back, at the end."""
         held = "".join(self._shown[len(self._shown) - self._held :])
         self._held = 0
         return held
 
     def _partial_match(self, text: str) -> int:
-        """Return the length of the longest end of a text that a stop string begins with."""
+        """Return the length of the longest end of the text that begins a stop string."""
         for length in range(min(self._longest - 1, len(text)), 0, -1):
             if any(stop.startswith(text[-length:]) for stop in self._stops):
                 return length

@@ -12,8 +12,8 @@ from tokenizers import Encoding, Tokenizer
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle
 from torchscript_bundle.serving.errors import ArtifactError, RequestError
 
-#: Most tokens of a pair that tokenizers may keep. It also keeps the pieces that it cuts off: where
-#: both texts are cut, every combination of their pieces, a kilobyte a token.
+#: Most tokens of a pair that tokenizers may keep, a kilobyte each. It also keeps cut-off pieces:
+#: where both texts are cut, every combination of them.
 MOST_KEPT = 2**16
 #: The same for all pairs of a request.
 MOST_KEPT_TOGETHER = 2**18
@@ -24,12 +24,9 @@ TextInput = str | tuple[str, str]
 
 @dataclass(frozen=True)
 class Truncation:
-    """How a text that is too long is cut.
+    """The way to cut a text that is too long; `strategy` chooses the text of a pair.
 
-    Attributes:
-        strategy: which text of a pair is cut.
-        windows: read the whole text in overlapping windows, rather than its beginning alone; works
-            for one text of a pair.
+    `windows` reads the whole text in overlapping windows, for one text of a pair.
     """
 
     strategy: Literal["longest_first", "only_first", "only_second"] = "longest_first"
@@ -70,11 +67,7 @@ class Row:
 class TextEncoder:
     """Tokenizes as the model's own tokenizer does; export proves the two equal.
 
-    Texts over `max_length` tokens are cut if `truncate`, else only marked; a text may have up to
-    `max_windows` windows.
-
-    Raises:
-        ArtifactError: the installed tokenizers cannot read tokenizer.json.
+    Texts over `max_length` tokens are cut if `truncate`, else only marked.
     """
 
     def __init__(
@@ -106,16 +99,10 @@ class TextEncoder:
         return self._tokenizer
 
     def encode(self, text: TextInput, stride: int = 0, share: int = 1) -> list[Row]:
-        """Return the row of a text, or one row for each of its windows.
+        """Return the row of a text or a pair, or one row for each of its windows.
 
-        Args:
-            text: a text or a pair.
-            stride: tokens in which a window overlaps the one before it.
-            share: number of texts among which the memory of a request is divided.
-
-        Raises:
-            RequestError: 413 where the text of a pair that must not be cut leaves no room, where
-                there are too many windows, or where the texts of a pair are far too long.
+        Windows overlap in `stride` tokens; `share` is the number of texts that share the request's
+        memory. A text gets a 413 if the uncut text of its pair leaves no room, or for its length.
         """
         first, second = text if isinstance(text, tuple) else (text, None)
         if second is not None and self._truncate and self._truncation.strategy == "longest_first":
@@ -172,10 +159,7 @@ class TextEncoder:
             )
 
     def _check_windows(self, encoding: Encoding, stride: int) -> None:
-        """Refuse too many windows before they are made, and windows without new tokens.
-
-        `encoding` has the text in windows that do not overlap yet.
-        """
+        """Refuse too many windows, or ones without new tokens, before they are made to overlap."""
         owner = 0 if self._truncation.strategy == "only_first" else encoding.n_sequences - 1
         sizes = [each.sequence_ids.count(owner) for each in (encoding, *encoding.overflowing)]
         room = sizes[0]

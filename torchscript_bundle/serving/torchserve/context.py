@@ -1,4 +1,4 @@
-"""TorchServe's context object: the only file that reads or sets anything on it."""
+"""TorchServe's context object, which no other file reads or sets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMPUTED_TOKENS, PADDING_TOKENS = "ComputedTokens", "PaddingTokens"
 SEQUENCE = "ts_request_sequence"
 #: Header with the size of the JSON before binary tensors.
 JSON_SIZE = "inference-header-content-length"
-#: TorchServe's entry for what follows the model and its version in the URL.
+#: TorchServe's entry for the part of the URL after the model and its version.
 PATH = "url_path"
 #: How huggingface_hub names itself in the User-Agent header.
 HUGGINGFACE_HUB = "hf_hub/"
@@ -26,15 +26,15 @@ ERROR_OUTPUT = "error"
 
 
 def request_ids(context: Any) -> dict[int, str]:
-    """Return the id of each row of a call; an id stays the same from call to call."""
+    """Return the id of each row of a call; it stays the same from call to call."""
     return dict(context.request_ids)
 
 
 def read_request(row: dict[str, Any], context: Any, index: int) -> HttpRequest:
-    """Return one request of a call, from TorchServe's row of fields and its header map.
+    """Read one request of a call, from TorchServe's row of fields and its header map.
 
-    In that map a string is a header of the request, spelled as the client did, and a dictionary
-    holds the content type of a field.
+    In that map a string is a header, spelled as the client did; a dictionary holds the content type
+    of a field.
     """
     entries = context.get_all_request_header(index)
     headers = {name.lower(): value for name, value in entries.items() if isinstance(value, str)}
@@ -73,18 +73,18 @@ def write_response(request: HttpRequest, response: HttpResponse, context: Any, i
 
 
 def defer(context: Any, index: int) -> bytes:
-    """Leave a request unanswered in this call: TorchServe sends it again with the next one."""
+    """Leave a request unanswered in this call; TorchServe sends it again with the next one."""
     del context.request_ids[index]
     return b""
 
 
 def set_streams(context: Any, more: Mapping[int, bool | None]) -> None:
-    """Say of each response whether another part follows; None where it is not streamed."""
+    """Tell TorchServe whether each response has another part; None where it is not streamed."""
     context.stopping_criteria = {index: _is_last(follows) for index, follows in more.items()}
 
 
 def _is_last(more: bool | None) -> Callable[[Any], bool | None]:
-    """Return what TorchServe calls to learn whether a part is the last of its response."""
+    """Return the function by which TorchServe asks whether a part is the last."""
     return lambda _: None if more is None else not more
 
 
@@ -113,7 +113,7 @@ def _client(headers: dict[str, str], content_types: dict[str, str]) -> Client:
 def _purpose(
     row: dict[str, Any], entries: dict[str, Any]
 ) -> Literal["predict", "explain", "describe"]:
-    """Return which endpoint was called: TorchServe says it in two entries, spelled exactly so.
+    """Return the endpoint, from two entries of TorchServe that are spelled exactly so.
 
     A describe call has no body; a client that sends the header with a text wants a prediction.
     """
@@ -127,10 +127,9 @@ def _text(value: Any) -> str:
 
 
 def _encode_grpc(request: HttpRequest, response: HttpResponse, model_name: str) -> bytes:
-    """Return a body for gRPC: an error holds its status beside its sentence.
+    """Return a body for gRPC, where an error holds its status beside its sentence.
 
-    An Open Inference error is a reply with all its members: TorchServe ends the worker where one
-    is missing.
+    An Open Inference error is a complete reply: TorchServe ends the worker if a member is missing.
     """
     if response.status < 400:
         return response.body

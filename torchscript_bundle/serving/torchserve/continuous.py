@@ -1,8 +1,7 @@
 """TorchServe's continuous batching: requests that stay open over several calls of the handler.
 
-TorchServe calls the handler again and again, with every request that is not answered yet and those
-that came meanwhile. A streamed request whose client is gone is missing from the next call; for
-other requests TorchServe does not notice it.
+Each call of the handler brings all unanswered requests and the new ones. A streamed request whose
+client is gone is missing from the next call; for other requests TorchServe does not notice it.
 """
 
 from __future__ import annotations
@@ -36,11 +35,10 @@ IDLE_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Part:
-    """What a request gets in one call.
+    """A request's part of one call.
 
-    Attributes:
-        response: whole, or the next part of a stream.
-        more: whether another part follows; None where the response is not streamed.
+    `response` is whole, or the next part of a stream; `more` says whether another part follows, and
+    is None where the response is not streamed.
     """
 
     response: HttpResponse
@@ -48,14 +46,14 @@ class Part:
 
 
 class ContinuousWorker(ABC):
-    """Keeps the requests that are not answered yet, by TorchServe's ids."""
+    """Keeps unanswered requests by TorchServe's ids."""
 
     def __init__(self) -> None:
         self._open: dict[str, HttpRequest] = {}
         self._last_describe = ""
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Begin new requests, let the open ones go on, and answer those that are done."""
+        """Begin new requests, advance the open ones, and answer those that are done."""
         ids = request_ids(context)
         for gone in self._open.keys() - ids.values():
             del self._open[gone]
@@ -87,15 +85,15 @@ class ContinuousWorker(ABC):
 
     @abstractmethod
     def begin(self, requests: Mapping[str, HttpRequest], context: Any) -> dict[str, HttpResponse]:
-        """Return the responses of new requests that are answered at once; keep the others."""
+        """Return the immediate responses to new requests; keep the others."""
 
     @abstractmethod
     def advance(self, context: Any, *, idle: bool) -> None:
-        """Compute a step for the requests that are kept; `idle` says that the call brought none."""
+        """Compute a step for the kept requests; `idle` says that the call brought no new ones."""
 
     @abstractmethod
     def next_part(self, request_id: str) -> Part | None:
-        """Return what a kept request gets now, and forget it once that is all."""
+        """Return the part of a kept request that is ready now; forget it after the last."""
 
     @abstractmethod
     def forget(self, request_id: str) -> None:
@@ -104,8 +102,8 @@ class ContinuousWorker(ABC):
     def _watch_describe(self, request_id: str, request: HttpRequest) -> None:
         """End TorchServe if it has begun to send one describe call for ever.
 
-        It serves nobody any more then, and its supervisor can start it again. `make serve` starts a
-        TorchServe without this fault, see `torchserve_fix`.
+        It then serves nobody, and its supervisor can restart it. `make serve` starts a TorchServe
+        without this fault, see `torchserve_fix`.
         """
         if request.purpose != "describe":
             return

@@ -1,4 +1,4 @@
-"""A worker that explains: predictions run between two passes of an explanation."""
+"""A worker that runs predictions between two passes of an explanation."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ LEAST_SHARE = 0.2
 class ExplanationWorker(ContinuousWorker):
     """Answers predictions at once, and explanations a pass at a time.
 
-    An explanation may take `deadline` seconds. All that are under way may be estimated to take half
-    of that: the rest is for predictions in between, and for estimates that were too low.
+    An explanation may take `deadline` seconds. The estimates of all in progress may reach half of
+    that: the rest is for predictions in between, and for estimates that were too low.
     """
 
     def __init__(self, service: Service, deadline: float) -> None:

@@ -1,4 +1,4 @@
-"""A worker of a model that writes: each call of the handler writes a token of every answer."""
+"""A worker that generates text: each call of the handler generates a token of every answer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torchscript_bundle.serving.generation.response_stream import ResponseStream
 from torchscript_bundle.serving.torchserve.context import count
 from torchscript_bundle.serving.torchserve.continuous import ContinuousWorker, Part
 
-#: The metric that counts written tokens: it stands still where nobody waits.
+#: Metric: generated tokens; it stands still where nobody waits.
 GENERATED_TOKENS = "GeneratedTokens"
 
 
 class GenerationWorker(ContinuousWorker):
-    """Hands TorchServe's calls to the service, and its answers back."""
+    """Passes TorchServe's calls to the service, and its answers back."""
 
     def __init__(self, service: GenerationService) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ SHARE_WEIGHTS = "SHARE_WEIGHTS"
 
 
 class BatchWorker:
-    """Answers each call whole."""
+    """Answers every request of a call within that call."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -44,10 +44,7 @@ class BatchWorker:
 def load_worker(
     folder: Path, device: torch.device, model_name: str
 ) -> BatchWorker | ContinuousWorker:
-    """Load, check and warm up the artifact in an unpacked archive; its mode decides what serves it.
-
-    `model_name` is the model's name in URLs. Raises ArtifactError where it cannot be served.
-    """
+    """Load, check and warm up an unpacked archive; its mode decides the kind of worker."""
     limit_caches()
     make_current(device)
     bundle = Bundle.load(folder)
@@ -55,7 +52,7 @@ def load_worker(
         return GenerationWorker(GenerationService(folder, device, model_name))
     service = Service(folder, device, model_name)
     if os.environ.get(SHARE_WEIGHTS) == "1":
-        # TorchServe unpacks an archive once for all its workers, into a folder that goes with it.
+        # TorchServe unpacks an archive once for all its workers.
         service.share_weights(folder)
     if bundle.explanations:
         # Imported late: captum and regex are needed only here.

@@ -1,1 +1,1 @@
-"""What OpenAI's clients send."""
+"""Requests of OpenAI's clients."""

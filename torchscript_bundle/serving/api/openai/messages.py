@@ -13,7 +13,7 @@ Neutral = Mapping[str, Sequence[object]]
 
 
 def check_neutral(given: Mapping[str, object], neutral: Neutral, sentence: str) -> None:
-    """Refuse unsupported fields with any other value, by a `sentence` about `{name}`."""
+    """Refuse unsupported fields with any other value; `sentence` is the error about `{name}`."""
     for name, values in neutral.items():
         value = given.get(name)
         if value is not None and not any(_same(value, each) for each in values):

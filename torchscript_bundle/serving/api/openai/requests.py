@@ -60,10 +60,7 @@ NOT_HERE = "this server has no {name}; leave it out"
 
 @dataclass(frozen=True)
 class Completion:
-    """A parsed request: `prompts` or, of a chat, `messages`; and settings for each answer.
-
-    `usage` asks for the number of tokens at the end of a stream.
-    """
+    """A parsed request: `prompts` or `messages`; `usage` asks for token counts in a stream."""
 
     prompts: list[str]
     messages: list[dict[str, str]]
@@ -73,7 +70,7 @@ class Completion:
 
 
 class CompletionParser:
-    """Parses requests to a model, whose name in URLs may be empty to accept any."""
+    """Parses requests to one model; an empty name accepts any."""
 
     def __init__(self, most_new: int, defaults: Mapping[str, Any], model_name: str) -> None:
         self._fields = openai_fields(most_new)

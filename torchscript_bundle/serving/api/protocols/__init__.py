@@ -27,7 +27,7 @@ PROTOCOLS: tuple[RequestProtocol, ...] = (
 
 
 def first_keys(fields: RequestFields) -> frozenset[str]:
-    """Return the keys by which an object is recognized as a request for one model."""
+    """Return the keys that make an object a request for one model."""
     own = (key for protocol in PROTOCOLS for key in protocol.keys)
     return frozenset((*fields.item_keys, *fields.parameters, *own, PARAMETERS))
 
@@ -35,10 +35,6 @@ def first_keys(fields: RequestFields) -> frozenset[str]:
 def read_call(
     payload: object, fields: RequestFields, model_name: str, client: Client = "http"
 ) -> Call:
-    """Return what a request, a string or parsed JSON, asks for in whichever protocol.
-
-    Raises:
-        RequestError: 422 for what is wrong in its protocol.
-    """
+    """Read a request, a string or parsed JSON, in whichever protocol."""
     protocol = next(each for each in PROTOCOLS if each.recognizes(payload, client))
     return protocol.read(payload, fields, model_name)

@@ -1,6 +1,6 @@
 """Binary tensors after the JSON of an Open Inference request -> the same request in JSON alone.
 
-By default clients send texts this way. Source: the protocol's binary tensor data extension,
+Clients send texts this way by default. Source: the protocol's binary tensor data extension,
 https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol
 """
 
@@ -11,20 +11,14 @@ from typing import Any
 from torchscript_bundle.serving.api.protocols.call import PARAMETERS
 from torchscript_bundle.serving.errors import RequestError
 
-#: The parameter of an input with the number of its bytes.
+#: The parameter of an input that states its bytes.
 SIZE = "binary_data_size"
-#: Bytes before each text with its size: little endian.
+#: Bytes of the size before each text, little endian.
 LENGTH = 4
 
 
 def join(payload: object, tail: bytes) -> object:
-    """Return the payload with the texts of the tail as the `data` of its inputs.
-
-    The tail has the elements of each input with a `binary_data_size`, in the order of the inputs.
-
-    Raises:
-        RequestError: 400 for sizes that do not fit the bytes, or texts that are not UTF-8.
-    """
+    """Move the tail's texts, in order, into the `data` of inputs with a `binary_data_size`."""
     inputs = payload.get("inputs") if isinstance(payload, dict) else None
     if not isinstance(payload, dict) or not isinstance(inputs, list):
         raise _wrong_size()
@@ -44,7 +38,7 @@ def join(payload: object, tail: bytes) -> object:
 
 
 def _size(tensor: object) -> int | None:
-    """Return the size of an input in the tail; None for an input with its data in the JSON."""
+    """Return an input's bytes in the tail; None if the JSON holds its data."""
     parameters = tensor.get(PARAMETERS) if isinstance(tensor, dict) else None
     if not isinstance(parameters, dict) or SIZE not in parameters:
         return None

@@ -1,4 +1,4 @@
-"""What a request asks for, free of the protocol that it is written in; the base of protocols."""
+"""The content of a request in any protocol, and the base of protocols."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VERSION = "1.0"
 
 
 class RequestFields(Protocol):
-    """What a request to a mode, or to its explanations, may hold: fields by their keys."""
+    """The fields, by their keys, of requests to a mode or to its explanations."""
 
     @property
     def item_keys(self) -> Mapping[str, Field]:
@@ -35,12 +35,10 @@ class RequestFields(Protocol):
 
 @dataclass(frozen=True)
 class Call:
-    """Items to answer, and how their answers are put together.
+    """Items to answer, and how to put their answers together; nothing in it is checked yet.
 
-    Attributes:
-        items: strings or objects; neither these nor the parameters are checked yet.
-        reply: makes the response's JSON of the answers to the items, in order.
-        listed: the client sent a list, so an error names the item that it is about.
+    `reply` makes the response's JSON of the answers, in order. `listed` says that the client sent a
+    list, so that errors name the item.
     """
 
     items: Sequence[object]
@@ -51,14 +49,7 @@ class Call:
 
 @dataclass(frozen=True)
 class ProtocolSchemas:
-    """A protocol in the OpenAPI document.
-
-    Attributes:
-        name: prefix of the names of its schemas.
-        reply: refers to `Answer`, the answer to one item.
-        examples: requests, by what they show.
-        parts: further schemas that these refer to.
-    """
+    """A protocol's OpenAPI part; `name` prefixes its schemas, and `reply` refers to `Answer`."""
 
     name: str
     request: JsonSchema
@@ -70,11 +61,8 @@ class ProtocolSchemas:
 class RequestProtocol(ABC):
     """One way to write requests and their answers: an entry of `protocols.PROTOCOLS`.
 
-    Attributes:
-        keys: of its objects, beside those of the model and `parameters`.
-        predict_paths: addresses of predictions by their OpenAPI operation ids, as TorchServe routes
-            them; `{}` stands for the model's name.
-        explain_paths: the same for explanations.
+    `keys` are those of its objects, beside the model's and `parameters`. The paths are TorchServe's
+    addresses by their OpenAPI operation ids; `{}` stands for the model's name.
     """
 
     keys: tuple[str, ...] = ()
@@ -83,21 +71,21 @@ class RequestProtocol(ABC):
 
     @abstractmethod
     def recognizes(self, payload: object, client: Client) -> bool:
-        """Return whether parsed JSON from this client is written in this protocol."""
+        """Return whether this client's parsed JSON is in this protocol."""
 
     @abstractmethod
     def read(self, payload: Any, fields: RequestFields, model_name: str) -> Call:
-        """Return what a request asks for; raise RequestError for what the protocol excludes."""
+        """Read a request; raise RequestError where it breaks the protocol."""
 
     def describe(self, fields: RequestFields, most_items: int) -> ProtocolSchemas | None:
-        """Return its own part of the OpenAPI document, if any for these fields."""
+        """Return its part of the OpenAPI document, if it has one for these fields."""
         return None
 
 
 def read_parameters(
     holders: Iterable[Mapping[str, object]], fields: RequestFields
 ) -> dict[str, object]:
-    """Return the parameters in all objects that may have a key `parameters`, each given once."""
+    """Merge the `parameters` of several objects; each may be given once."""
     found: dict[str, object] = {}
     for holder in holders:
         parameters = holder.get(PARAMETERS, {})
@@ -114,11 +102,7 @@ def read_parameters(
 
 
 def target_keys(fields: RequestFields) -> set[str]:
-    """Return the keys of an item that say what to explain, and are no part of its text.
-
-    They may also stand beside a text that is under a key of its own, as in `{"data": "...",
-    "target": 1}`.
-    """
+    """Return an item's keys that say what to explain, as in `{"data": "...", "target": 1}`."""
     return {
         key
         for key, field in fields.item_keys.items()

@@ -65,11 +65,7 @@ class KServe(RequestProtocol):
 
 
 def _unwrap(instance: object, fields: RequestFields) -> object:
-    """Return the item of an instance such as `{"data": "...", "target": 0}`, with its target.
-
-    Raises:
-        RequestError: 422 for an unknown key beside `data`.
-    """
+    """Return the item of an instance such as `{"data": "...", "target": 0}`, with its target."""
     if not isinstance(instance, dict) or DATA not in instance or DATA in fields.item_keys:
         return instance
     beside = target_keys(fields)

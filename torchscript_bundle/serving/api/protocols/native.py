@@ -1,6 +1,6 @@
 """The protocol of the TorchServe example and of Hugging Face's inference endpoints.
 
-A text, an object or a list of either; as it is, or under `inputs` or `data` beside `parameters`.
+A text, an object or a list of either; alone, or under `inputs` or `data` beside `parameters`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WRAPPERS = ("inputs", "data")
 
 
 class Native(RequestProtocol):
-    """Whatever is written in no other protocol, so that its errors are told in these words."""
+    """Reads everything that no other protocol recognizes, so its errors describe this form."""
 
     keys = WRAPPERS
     predict_paths: Mapping[str, str] = {
@@ -104,10 +104,10 @@ class Native(RequestProtocol):
 
 
 class InferenceClient(RequestProtocol):
-    """The native protocol as huggingface_hub's InferenceClient sends it, with answers it parses.
+    """Requests of huggingface_hub's InferenceClient: native ones, but with answers that it parses.
 
-    They are those of Hugging Face's inference endpoints, which for some tasks differ from those of
-    the pipelines that the native protocol follows; the mode knows which.
+    The native protocol follows Hugging Face's pipelines. For some tasks its endpoints answer
+    differently: the mode adapts the call.
     Source: https://github.com/huggingface/huggingface_hub/tree/main/src/huggingface_hub/inference
     """
 

@@ -42,7 +42,7 @@ NO_CONTENTS = (
 )
 #: Name of the reply's only output.
 OUTPUT = "answers"
-#: With these a client says whether the reply may be binary; it never is, as a reply shows itself.
+#: Clients send these to allow a binary reply; the reply is JSON nevertheless, as it shows itself.
 #: Source: the protocol's binary tensor data extension.
 BINARY_REPLY = "binary_data_output"
 BINARY_OUTPUT = "binary_data"
@@ -107,10 +107,7 @@ class OpenInference(RequestProtocol):
 
 
 class OpenInferenceGrpc(RequestProtocol):
-    """What TorchServe makes of a ModelInfer message: texts in base64, no parameters.
-
-    The reply must have an id.
-    """
+    """ModelInfer as TorchServe passes it: base64 texts, no parameters; a reply needs an id."""
 
     def recognizes(self, payload: object, client: Client) -> bool:
         return client == "open_inference_grpc" and isinstance(payload, dict)
@@ -128,7 +125,7 @@ class OpenInferenceGrpc(RequestProtocol):
 
 
 def reply(model_name: str, output: str, elements: Sequence[Any]) -> dict[str, Any]:
-    """Return a reply with one output, an element an answer: the protocol has no objects."""
+    """Return a reply with one output; each answer is an element, as the protocol has no objects."""
     tensor = {"name": output, "shape": [len(elements)], "datatype": "BYTES", "data": [*elements]}
     return {"model_name": model_name, "model_version": VERSION, "outputs": [tensor]}
 
@@ -153,7 +150,6 @@ def _example(fields: RequestFields) -> dict[str, Any]:
 
 
 def _check_outputs(outputs: object) -> None:
-    """Refuse a choice of outputs other than the one that there is."""
     if not isinstance(outputs, list) or not all(map(_is_output, outputs)):
         raise RequestError(422, f'the only output is {{"name": "{OUTPUT}"}}; send that, or none')
 
@@ -195,7 +191,6 @@ def _items(tensors: Sequence[tuple[str, list[object]]], fields: RequestFields) -
 
 
 def _tensor(value: object) -> tuple[str, list[object]]:
-    """Return name and elements of an input."""
     if not isinstance(value, dict):
         raise RequestError(422, f"an input is no object; send {FORM}")
     check_keys(value, ("name", "shape", "datatype", "data", PARAMETERS), where="inputs.")
@@ -214,7 +209,6 @@ def _tensor(value: object) -> tuple[str, list[object]]:
 
 
 def _decode_base64(tensor: dict[str, Any]) -> dict[str, Any]:
-    """Return an input of a ModelInfer call with its texts as they were sent."""
     if tensor["datatype"] != "BYTES":
         return tensor  # for `_tensor` to refuse
     if not tensor["data"]:
@@ -229,7 +223,7 @@ def _decode_base64(tensor: dict[str, Any]) -> dict[str, Any]:
 
 
 def _holds(shape: list[object], count: int) -> bool:
-    """Return whether a tensor of this shape has `count` elements, before a product grows large."""
+    """Return whether the shape has `count` elements; stop before the product grows large."""
     elements = 1
     for size in shape:
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= count:

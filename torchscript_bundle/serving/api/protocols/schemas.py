@@ -1,7 +1,7 @@
 """Fields of a request as JSON Schema, for the protocols' parts of the OpenAPI document.
 
-Where JSON Schema cannot say a rule (a parameter given twice, a shape that does not fit its data)
-the schema accepts more than the service, never less.
+Where JSON Schema cannot express a rule (a parameter given twice, a shape that does not fit its
+data) the schema accepts more than the service, never less.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def beside_text(fields: RequestFields) -> dict[str, JsonSchema]:
 
 
 def required_keys(fields: Fields) -> list[str]:
-    """Return the keys of fields that every request has."""
+    """Return the keys of required fields."""
     return [key for key, field in fields.items() if field.required]
 
 
@@ -54,10 +54,7 @@ def item(fields: RequestFields) -> JsonSchema:
 
 
 def requires(fields: Fields, more: Sequence[JsonSchema] = ()) -> JsonSchema:
-    """Return the part of an object's schema that says which keys it must have.
-
-    Of several keys for one field it must have exactly one. `more` are further conditions.
-    """
+    """Return the required keys of an object, exactly one for each field, and `more` conditions."""
     required = {field.name: field.names for field in fields.values() if field.required}
     aliased = [
         {"oneOf": [{"required": [key]} for key in keys]}
@@ -69,16 +66,16 @@ def requires(fields: Fields, more: Sequence[JsonSchema] = ()) -> JsonSchema:
 
 
 def in_parameters(name: str) -> JsonSchema:
-    """Return the condition that an object's parameters hold this one."""
+    """Return the condition that an object's `parameters` hold this one."""
     return {"required": [PARAMETERS], "properties": {PARAMETERS: {"required": [name]}}}
 
 
 def examples(fields: Fields) -> dict[str, Any]:
-    """Return an example of each field that every request has, by its name."""
+    """Return an example of each required field, by its name."""
     return {field.name: field.example for field in fields.values() if field.required}
 
 
 def example_parameters(fields: RequestFields) -> dict[str, Any]:
-    """Return the member of an example with the parameters that every request has."""
+    """Return the `parameters` member of an example, with the required ones."""
     required = examples(fields.parameters)
     return {PARAMETERS: required} if required else {}

@@ -1,4 +1,4 @@
-"""Shapes to capture, the bucket that a batch runs in, and what it costs there."""
+"""Shapes to capture, the bucket in which a batch runs, and its cost there."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ FINE = 64
 
 
 def length_buckets(bundle: Bundle) -> tuple[int, ...]:
-    """Return the lengths that batches are padded to, ascending; none if padding changes answers.
+    """Return the lengths of padded batches, ascending; none if padding changes answers.
 
-    These are powers of two and the numbers halfway between, so that at most a third of a row is
-    padding; of a static artifact, its traced lengths.
+    These are the traced lengths of a static artifact; otherwise powers of two and the numbers
+    halfway between, so that at most a third of a row is padding.
     """
     if bundle.reads_padding:
         return ()
@@ -45,7 +45,7 @@ def _steps(until: int) -> Iterator[int]:
 
 
 def row_buckets(bundle: Bundle, max_rows: int) -> tuple[int, ...]:
-    """Return the numbers of rows that batches are filled up to, ascending: powers of two."""
+    """Return the row counts of filled batches, ascending powers of two."""
     if not bundle.dynamic_batch:
         return (1,)
     return tuple(2**power for power in range(max_rows.bit_length()))
@@ -64,20 +64,14 @@ def graph_shapes(bundle: Bundle, max_rows: int, max_tokens: int) -> list[Shape]:
 
 
 def bucket(value: int, buckets: Sequence[int]) -> int | None:
-    """Return the first of ascending buckets that holds a value; None if none does."""
+    """Return the first of ascending buckets that holds a value, if any."""
     at = bisect_left(buckets, value)
     return buckets[at] if at < len(buckets) else None
 
 
 @dataclass(frozen=True)
 class BucketCosts(PassCosts):
-    """Costs of passes that run in buckets.
-
-    Attributes:
-        measured: cost of a pass as it is.
-        shape: rows and length of a batch -> those of the bucket that it runs in.
-        limit: a pass of several rows that does not fit has no finite cost.
-    """
+    """Costs in the buckets of `shape`; several rows beyond `limit` have no finite cost."""
 
     measured: CostModel
     shape: Callable[[int, int], Shape]

@@ -1,4 +1,4 @@
-"""What only a GPU can do; the rest of this folder runs, and is tested, on any device.
+"""Everything that only a GPU can do; the rest of this folder runs, and is tested, on any device.
 
 Source: https://docs.pytorch.org/docs/stable/notes/cuda.html.
 """
@@ -24,20 +24,17 @@ class Card:
     def __init__(self, device: torch.device) -> None:
         make_current(device)
         self.device = device
-        # Graphs share memory, which takes one stream and one pool for all captures. They may be
-        # replayed in any order: no two run at once, and none needs what another left.
+        # One stream and one pool for all captures let graphs share memory. They may be replayed in
+        # any order: no two run at once, and none reads the results of another.
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
     def host(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Return page-locked memory of the host, not filled, for asynchronous copies.
-
-        torch reuses such memory only once copies from and to it are done.
-        """
+        """Allocate page-locked host memory; torch reuses it only once copies from and to it end."""
         return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
 
     def wait(self) -> None:
-        """Wait until all queued work is done."""
+        """Wait for all queued work."""
         torch.cuda.current_stream(self.device).synchronize()
 
     def alive(self) -> bool:
@@ -49,7 +46,7 @@ class Card:
         return True
 
     def free(self) -> int:
-        """Return the bytes that are free once caches are emptied."""
+        """Empty the caches and return the free bytes."""
         torch.cuda.synchronize(self.device)
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(self.device)[0]
@@ -64,17 +61,13 @@ class Card:
         return torch.cuda.max_memory_allocated(self.device) - held
 
     def capture(self, body: Callable[[], None]) -> Callable[[], None]:
-        """Return what replays a computation: all its kernels, at the same addresses.
+        """Return a function that replays all kernels of `body`, at the same addresses.
 
-        Args:
-            body: computes from and into tensors that stay.
-
-        Raises:
-            UnavailableError: it cannot be replayed without Python.
+        `body` computes from and into tensors that stay. UnavailableError: a replay needs Python.
         """
         graph = torch.cuda.CUDAGraph()
         try:
-            # A capture that fails leaves its stream the current one; leaving this block ends that.
+            # A failed capture leaves its stream the current one; this block restores the stream.
             with torch.cuda.stream(torch.cuda.current_stream(self.device)):
                 self._warm_up(body)
                 with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
@@ -84,10 +77,7 @@ class Card:
         return graph.replay
 
     def _warm_up(self, body: Callable[[], None]) -> None:
-        """Run on the side stream; raise RuntimeError if that waits for the GPU.
-
-        This is safer to find out before a capture than by a capture that fails.
-        """
+        """Run on the side stream, where waiting for the GPU fails more safely than in a capture."""
         current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
         before = torch.cuda.get_sync_debug_mode()
@@ -105,10 +95,10 @@ class Card:
 
 
 def said(error: RuntimeError) -> str:
-    """Return in one line why a capture failed.
+    """Return the reason of a failed capture in one line.
 
     TorchScript puts its traceback before the operator's message, and CUDA its advice after. Where
-    the end of the capture fails as well, the first error says why.
+    the end of the capture fails as well, the first error has the reason.
     """
     first = error.__context__ if isinstance(error.__context__, RuntimeError) else error
     return str(first).rpartition("RuntimeError: ")[2].strip().partition("\n")[0]

@@ -1,4 +1,4 @@
-"""The executor of a GPU: passes are queued one after the other, and waited for once."""
+"""The executor of a GPU: it queues all passes and waits once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 #: Environment variable that is 0 where no graph is to be captured.
 CUDA_GRAPHS = "CUDA_GRAPHS"
-#: How much of free memory graphs may take, and how long a worker captures (seconds).
+#: The part of free memory for graphs, and the time for capturing them (seconds).
 GRAPHS_FRACTION, GRAPHS_SECONDS = 0.25, 30.0
 #: Rows of the pass whose memory is measured.
 MEASURED_ROWS = 8
@@ -61,11 +61,7 @@ class CardExecutor(Executor):
 
     @torch.inference_mode()
     def tune(self, text: Row) -> list[Shape]:
-        """Limit passes to the memory that is free, and capture graphs.
-
-        Raises:
-            ArtifactError: an attempt at a graph has left the card unable to compute.
-        """
+        """Limit passes to the free memory, and capture graphs."""
         needed = self._bytes_per_token(text)
         self._limit = TokenLimit.of_memory(self._card.free(), needed)
         if os.environ.get(CUDA_GRAPHS) != "0":
@@ -81,7 +77,7 @@ class CardExecutor(Executor):
             needed / 1024,
             self._limit.tokens,
         )
-        # A pass that keeps the card busy shows what tokens cost.
+        # A pass that keeps the card busy shows the cost of tokens.
         length = min(max(128, self._bundle.min_length), self._bundle.max_length)
         return [(self._limit.rows(length, self._max_rows), length)]
 
@@ -89,10 +85,9 @@ class CardExecutor(Executor):
         return BucketCosts(measured, self._graphs.shape, self._limit)
 
     def run_passes(self, passes: Sequence[PassRows]) -> list[Outputs]:
-        """Queue all passes and wait once; a pass that gets no memory is run in halves.
+        """Queue all passes and wait once; halve a pass that gets no memory.
 
-        Raises:
-            SystemExit: the card computes nothing more in this process, which another can replace.
+        SystemExit: this process can compute nothing more on the card; another can replace it.
         """
         try:
             fetches: list[Fetch] = []
@@ -119,17 +114,13 @@ class CardExecutor(Executor):
         return fetch
 
     def _lower_limit(self, longest: int, rows: int) -> None:
-        """Make room after a pass that got no memory, and let no later one be as large."""
+        """Free memory after a pass that got none, and keep later ones smaller."""
         rows, length = self._graphs.shape(rows, padded_length(longest, self._bundle))
         self._card.free()
         self._limit.lower(rows * length)
 
     def _bytes_per_token(self, text: Row) -> float:
-        """Measure at the greatest length, where attention needs most.
-
-        Raises:
-            RuntimeError: not even one row fits.
-        """
+        """Measure at the greatest length, where attention needs most."""
         longest = text.stretched(self._bundle.max_length)
         rows = min(MEASURED_ROWS, self._max_rows)
         while True:

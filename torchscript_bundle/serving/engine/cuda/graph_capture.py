@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Bounds:
-    """Bytes of the card's memory, and seconds of a worker's start, that all graphs may take."""
+    """Bytes of the card's memory, and seconds of a worker's start, for all graphs."""
 
     bytes: int
     seconds: float
@@ -29,10 +29,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Graph:
-    """The CUDA graph of one shape: from int64 `[arguments, rows, length]` to outputs.
-
-    All graphs write to the same memory: read outputs at once.
-    """
+    """A shape's graph: int64 `[arguments, rows, length]` -> outputs, valid until any graph runs."""
 
     inputs: torch.Tensor
     outputs: Outputs
@@ -46,7 +43,7 @@ class Graph:
 
 
 class Graphs:
-    """The graphs that were found right, by shape."""
+    """The right graphs, by shape."""
 
     def __init__(self, graphs: Mapping[Shape, Graph]) -> None:
         self._graphs = graphs
@@ -57,7 +54,7 @@ class Graphs:
         return len(self._graphs)
 
     def shape(self, rows: int, length: int) -> Shape:
-        """Return the bucket that holds a batch if that has a graph, else the batch's own shape."""
+        """Return a batch's bucket if that has a graph, else the batch's own shape."""
         found = bucket(rows, self._rows), bucket(length, self._lengths)
         return found if found in self._graphs else (rows, length)  # type: ignore[return-value]
 
@@ -75,22 +72,15 @@ def capture_graphs(
 ) -> Graphs:
     """Capture a module at each shape, and keep the graphs that give its outputs.
 
-    TorchScript's own optimizations are off meanwhile: they compile at the first calls of a shape,
-    and nothing may compile during a capture.
-
-    Args:
-        card: where the module is.
-        forward: the module.
-        examples: at least two different arguments of each shape, as `to_host` joins them; the most
-            wanted shapes first.
-        tolerance: largest difference, relative to the outputs' scale.
-        bounds: beyond which no further shape is captured.
+    `examples` has at least two different arguments of each shape, as `to_host` joins them, the most
+    wanted shapes first; `tolerance` is relative to the outputs' scale. TorchScript's optimizations
+    are off: they compile at a shape's first calls, and nothing may compile during a capture.
     """
     if not examples:
         return Graphs({})
     with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
         graphs = _capture_all(card, forward, examples, bounds)
-        # Compared once all are there: graphs that share memory must not harm each other.
+        # Compare after capturing all: graphs that share memory must not harm each other.
         right = [
             shape
             for shape, graph in graphs.items()
@@ -103,7 +93,7 @@ def _capture_all(
     card: Card, forward: Forward, examples: Mapping[Shape, Sequence[torch.Tensor]], bounds: Bounds
 ) -> dict[Shape, Graph]:
     hosts = {shape: batches[0] for shape, batches in examples.items()}
-    # Of outputs only shapes and dtypes are kept, without memory.
+    # Only shapes and dtypes of outputs, without memory.
     outputs = {
         shape: tuple(each.to("meta") for each in forward(*to_card(card, host)))
         for shape, host in hosts.items()
@@ -128,7 +118,6 @@ def _capture_all(
 
 
 def _buffer(card: Card, tensors: Collection[torch.Tensor]) -> torch.Tensor:
-    """Return memory on a card that holds any of some tensors of one dtype."""
     size, dtype = max(each.numel() for each in tensors), next(iter(tensors)).dtype
     return torch.zeros(size, dtype=dtype, device=card.device)
 
@@ -144,7 +133,7 @@ def _capture(
     arguments = inputs.unbind(0)
 
     def body() -> None:
-        # Copied to memory of our own: the module's outputs lie in memory that graphs share.
+        # Copy the module's outputs: they lie in memory that graphs share.
         for result, given in zip(results, forward(*arguments), strict=True):
             result.copy_(given)
 

@@ -1,4 +1,4 @@
-"""How many tokens fit into a pass on this card, and what to do where they did not."""
+"""The tokens that fit into a pass on this card, and the retry where they do not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R")
 T = TypeVar("T")
 
-#: How much of free memory passes may take: other workers, and fragments, need some.
+#: The part of free memory for passes: other workers, and fragments, need some.
 FRACTION = 0.8
 #: Messages of an operator that got no memory. The TorchScript interpreter turns any error into a
 #: RuntimeError with the same words (torch/csrc/jit/runtime/interpreter.cpp, handleError).
@@ -29,15 +29,15 @@ class TokenLimit:
 
     @staticmethod
     def of_memory(free: int, bytes_per_token: float) -> TokenLimit:
-        """Return the limit that fits into so many free bytes."""
+        """Return the limit for this free memory (bytes)."""
         return TokenLimit(int(FRACTION * free / max(bytes_per_token, 1.0)))
 
     def rows(self, length: int, most: int) -> int:
-        """Return how many rows of a length fit, at most `most`, at least 1."""
+        """Return how many rows of a length fit, from 1 to `most`."""
         return max(1, min(most, self.tokens // length))
 
     def lower(self, tokens: int) -> None:
-        """Keep later passes below one of so many tokens, which did not fit."""
+        """Keep later passes below this number of tokens, which did not fit."""
         self.tokens = min(self.tokens, max(1, tokens // 2))
         logger.warning(
             "out of the card's memory with %d tokens in a pass; from now on at most %d",
@@ -47,7 +47,7 @@ class TokenLimit:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return whether an error says that the card's memory was short."""
+    """Return whether the card's memory was short."""
     return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in SIGNS)
 
 
@@ -56,7 +56,7 @@ def run_in_halves(
 ) -> list[T]:
     """Run rows together; where memory is short, in halves, and those in halves, down to one row.
 
-    `too_many` is called with each number of rows that did not fit, before fewer are tried.
+    Calls `too_many` with each number of rows that did not fit, before trying fewer.
     """
     try:
         return [run(rows)]

@@ -1,4 +1,4 @@
-"""A method's graph while it is rewritten, and the function that runs it."""
+"""A method's graph during its rewriting, and the function that runs it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ LARGE = 1 << 20
 
 @dataclass(eq=False)
 class FunctionWithWeights:
-    """A function whose last arguments are weights, each of which may be replaced by its equal."""
+    """A function whose last arguments are weights, which may be replaced by equal ones."""
 
     function: Callable[..., Any]
     weights: list[torch.Tensor]
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the function with the arguments and the weights."""
-        # The executor would find nothing to optimise, and look for it for seconds in first calls.
+        # First calls would spend seconds to find nothing to optimise.
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             return self.function(*arguments, *self.weights)
 
@@ -44,7 +44,7 @@ class EditedGraph:
             might be broadcast, and layers that read one input, whose outputs become slices.
         merged: several batches run as one, so that few rows are rare.
         linears: how many linear layers were replaced.
-        weights: what the added inputs hold, in order.
+        weights: of the added inputs, in order.
     """
 
     name: str
@@ -65,7 +65,7 @@ class EditedGraph:
         return self._inputs[id(weight)]
 
     def compile(self) -> FunctionWithWeights:
-        """Return the function of the graph as it is now."""
+        """Compile the graph as it is now."""
         torch._C._jit_pass_constant_pooling(self.graph)  # type: ignore[attr-defined]
         self.graph.lint()
         self._take_out_embeddings()
@@ -86,11 +86,7 @@ class EditedGraph:
 
 
 def run_examples(name: str, method: Method, examples: Sequence[Arguments]) -> list[Any]:
-    """Return a method's outputs on copies of the arguments, since it may write into a cache.
-
-    Raises:
-        UnavailableError: it fails.
-    """
+    """Run a method on copies of the arguments, since it may write into a cache."""
     try:
         return [method(*_copy(arguments)) for arguments in examples]
     except GRAPH_ERRORS as error:
@@ -98,7 +94,6 @@ def run_examples(name: str, method: Method, examples: Sequence[Arguments]) -> li
 
 
 def _copy(value: Any) -> Any:
-    """Clone a tensor, or the tensors in nested tuples and lists."""
     if isinstance(value, torch.Tensor):
         return value.clone()
     return type(value)(map(_copy, value)) if isinstance(value, (tuple, list)) else value

@@ -1,4 +1,4 @@
-"""Turn a loaded module's methods into graphs that can be edited and that outlive the module."""
+"""Turn a loaded module's methods into editable graphs that outlive the module."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ def require_cpu(module: torch.jit.ScriptModule) -> None:
 
 
 def frozen_graphs(module: torch.jit.ScriptModule, names: Sequence[str]) -> dict[str, ir.Graph]:
-    """Return each method's inlined graph, with the module's own weights as constants.
-
-    Raises:
-        UnavailableError: the module is not on the CPU, or a method reads what may change.
-    """
+    """Return each method's inlined graph, with the module's own weights as constants."""
     require_cpu(module)
     others = [name for name in names if name != "forward"]
     with accept_deprecation():
@@ -47,11 +43,8 @@ def detached(graph: ir.Graph) -> ir.Graph:
     Inlining gives each node a call stack: plain pointers to the inlined functions, which the module
     owns. When an operator raises, the TorchScript interpreter writes a traceback from it; once the
     module is freed, that reads freed memory: the process dies of SIGSEGV (pytorch/pytorch#63576).
-    `Graph.copy` and `createClone` copy call stacks; newly created nodes have none. Attributes are
-    copied as they are: constants stay equal to the last bit, and tensors share their memory.
-
-    Raises:
-        UnavailableError: it calls functions or methods.
+    `Graph.copy` and `createClone` copy call stacks; newly created nodes have none. Constants stay
+    equal to the last bit, and tensors share their memory.
     """
     copy = torch._C.Graph()
     _copy_block(graph, copy, copy, {})
@@ -64,7 +57,7 @@ def _copy_block(
     copy: ir.Graph,
     values: dict[int, ir.Value],
 ) -> None:
-    """Recreate a graph, or a block in it; `values` maps the source's values to the copy's."""
+    """`values` maps the source's values to the copy's."""
     add_input = target.addInput if isinstance(target, ir.Graph) else target.addInputToBlock  # type: ignore[attr-defined]
     for given in source.inputs():
         values[given.unique()] = _typed_like(add_input(), given)

@@ -31,7 +31,7 @@ def nodes_of(graph: Graph, kind: str) -> list[Node]:
 
 
 def constant_tensor(value: Value) -> torch.Tensor | None:
-    """Return the tensor that a constant holds; None for any other value."""
+    """Return a constant's tensor; None for any other value."""
     if value.node().kind() != "prim::Constant" or value.type().kind() != "TensorType":
         return None
     tensor = value.toIValue()
@@ -39,7 +39,7 @@ def constant_tensor(value: Value) -> torch.Tensor | None:
 
 
 def constant_of(value: Value) -> object:
-    """Return what a constant holds; None for a computed value."""
+    """Return a constant's content; None for a computed value."""
     return value.toIValue() if value.node().kind() == "prim::Constant" else None
 
 

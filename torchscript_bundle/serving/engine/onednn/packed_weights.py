@@ -11,7 +11,7 @@ from torchscript_bundle.serving.engine.comparison import UnavailableError
 #: Operators that come with builds of torch for x86 and few others.
 OPERATORS = ("mkldnn::_linear_pointwise", "mkldnn::_reorder_linear_weight")
 
-#: Rows that the layout is chosen for. Any number runs; few are where the layout matters.
+#: Rows for which the layout is chosen. Any number runs; it matters for few.
 ROWS = 16
 
 
@@ -30,7 +30,7 @@ def require_operators(names: Sequence[str]) -> None:
 
 
 def key_of(weights: Sequence[torch.Tensor]) -> tuple[object, ...]:
-    """Return a key of weights; it holds addresses, so it is theirs only as long as they live."""
+    """Return a key of weights, by their addresses: it is theirs only as long as they live."""
     return tuple((each.data_ptr(), each.shape, each.stride()) for each in weights)
 
 
@@ -40,11 +40,7 @@ def concatenate(weights: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 class PackedWeights:
-    """Packs weights of linear layers in float32 or bfloat16.
-
-    Raises:
-        UnavailableError: this build of torch, or this CPU, cannot.
-    """
+    """Packs weights of linear layers in float32 or bfloat16."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.dtype = dtype

@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 Rewrite = Callable[[EditedGraph], None]
 
-#: dtype of packed weights -> what rewrites a graph after its linear layers, in order.
+#: dtype of packed weights -> the rewrites after that of linear layers, in order.
 REWRITES: dict[torch.dtype, tuple[Rewrite, ...]] = {
     torch.float32: (repeat_few_rows,),
     torch.bfloat16: (run_in_bfloat16,),
@@ -57,13 +57,10 @@ MERGED_TOLERANCE = 5e-2
 
 @dataclass(frozen=True)
 class WeightKind:
-    """How graphs are rewritten over one kind of packed weights.
+    """The rewriting of graphs over one kind of packed weights.
 
-    Attributes:
-        name: for the log.
-        tolerance: for outputs.
-        rewrites: makes the rewrites, which share weights between graphs; raises UnavailableError if
-            torch or the CPU cannot compute with such weights.
+    `rewrites` makes the rewrites, which share weights between graphs; it raises UnavailableError if
+    torch or the CPU cannot compute with such weights.
     """
 
     name: str
@@ -73,12 +70,12 @@ class WeightKind:
 
 @dataclass(frozen=True)
 class Packed:
-    """What runs instead of a module.
+    """The replacement of a module.
 
     Attributes:
-        methods: name -> takes and returns what the module's method does.
+        methods: by name, with the arguments and results of the module's.
         reason: why the methods are the module's own; None if they are packed.
-        joined: number of batches -> takes the arguments of so many, one after the other, and
+        joined: by a number of batches: takes the arguments of so many, one after the other, and
             returns a tuple of the outputs of `forward` for each.
         linears: how many linear layers are packed.
     """
@@ -99,7 +96,7 @@ def pack(
     dtype: torch.dtype = torch.float32,
     counts: Sequence[int] = (),
 ) -> Packed:
-    """Pack `forward`; see `pack_methods`."""
+    """Pack `forward` by `pack_methods`."""
     return pack_methods(module, {"forward": examples}, dtype, counts)
 
 
@@ -115,9 +112,8 @@ def pack_methods(
     packing fails or outputs differ, the methods are the module's own, and a warning says why.
 
     Args:
-        module: loaded, in eval mode, on one device.
-        examples: each method's arguments at several batch sizes and lengths, padded and not, on all
-            of which outputs are compared.
+        examples: each method's arguments at several batch sizes and lengths, padded and not; all
+            compare outputs.
         dtype: of the packed weights; with bfloat16, other operators run in it too where that gains.
         counts: numbers of batches that `forward` also takes merged; a warning says where it cannot.
     """
@@ -134,7 +130,7 @@ def pack_int8(
     calibration: Calibration,
     counts: Sequence[int] = (),
 ) -> Packed:
-    """Pack the calibrated method into int8; see `pack_methods`.
+    """Pack the calibrated method into int8 by `pack_methods`.
 
     Layers without a range, and those with few outputs, are packed in float32. Scales are fixed, so
     that outputs depend neither on other rows nor on padding.
@@ -145,8 +141,7 @@ def pack_int8(
         return [int8, partial(pack_linears, weights=PackedWeights(torch.float32))]
 
     with warnings.catch_warnings():
-        # torch warns once in a process that quint8 will go. Without it there is no such operator,
-        # and the module runs as it was saved.
+        # torch warns that quint8 will go. Then the module runs as saved, for lack of the operator.
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
         kind = WeightKind(INT8, PRECISIONS[INT8].tolerance, rewrites)
         return _pack(module, {calibration.method: examples}, kind, counts)
@@ -154,10 +149,7 @@ def pack_int8(
 
 @dataclass(frozen=True)
 class Reference:
-    """Expected outputs of a method on examples, which its packed function must reproduce.
-
-    `tolerance`: the largest difference, relative to an output's largest value.
-    """
+    """Expected outputs of a method; `tolerance` is relative to an output's largest value."""
 
     name: str
     examples: Sequence[Arguments]
@@ -176,10 +168,7 @@ class Reference:
         return actual
 
     def merged(self, count: int, alone: Sequence[Any]) -> Reference:
-        """Return the reference of merged batches, which must get what the packed method gives each.
-
-        Examples are taken in turn, without the largest, which takes longer than all others.
-        """
+        """Expect the outputs `alone` of merged batches; leave out the largest, slowest example."""
         order = sorted(range(len(self.examples)), key=lambda at: -self.examples[at][0].numel())
         smaller = order[1:] or order
         chosen = [smaller[at % len(smaller)] for at in range(count)]
@@ -227,7 +216,7 @@ def _pack(
 
 @dataclass(frozen=True)
 class _Attempt:
-    """Rewrites copies of the frozen graphs of methods; see `EditedGraph.assume_same_shape`."""
+    """Rewrites copies of the frozen graphs of methods."""
 
     graphs: Mapping[str, ir.Graph]
     references: Mapping[str, Reference]
@@ -240,7 +229,7 @@ class _Attempt:
             methods = {each.name: each.compile() for each in edited}
             outputs = {name: self.references[name].check(each) for name, each in methods.items()}
         except GRAPH_ERRORS as error:
-            # torch has no one class for what its compiler and its operators refuse.
+            # torch's compiler and its operators raise several classes.
             raise UnavailableError(last_line(error)) from error
         linears = sum(each.linears for each in edited)
         return Packed(methods, None, self._merge(counts, outputs), linears)
@@ -255,7 +244,7 @@ class _Attempt:
         return edited
 
     def _merge(self, counts: Sequence[int], outputs: Mapping[str, Any]) -> dict[int, Method]:
-        """Return what runs each number of batches as one; log a warning where that fails."""
+        """Return a function for each number of batches; log a warning where that fails."""
         merged: dict[int, Method] = {}
         try:
             for count in counts:

@@ -1,7 +1,7 @@
 """Hold the packed weights of a model in memory once for all its workers.
 
-The first worker writes them into a file, and all map it. Each has packed them itself and maps only
-what is equal byte by byte, so that it does not matter who wrote the file.
+The first worker writes them into a file, and all map it. Each worker packs them itself and maps
+only equal bytes, so it does not matter who wrote the file.
 """
 
 from __future__ import annotations
@@ -31,12 +31,9 @@ STEALING = "alloc_tensor_by_stealing_from_void_ptr"
 
 @dataclass(frozen=True)
 class Block:
-    """The memory of a tensor.
+    """The memory of a tensor, dense and contiguous or in a layout of oneDNN.
 
-    Attributes:
-        tensor: dense and contiguous, or in a layout of oneDNN's own.
-        size: of the data, in bytes.
-        layout: oneDNN's serialised description of the layout; empty for a dense tensor.
+    `size` is in bytes; `layout` is oneDNN's serialised description, empty for a dense tensor.
     """
 
     tensor: torch.Tensor
@@ -67,8 +64,7 @@ class Block:
 def share_weights(methods: Iterable[object], folder: Path) -> None:
     """Let packed methods read weights from a mapped file; where that fails they keep their own.
 
-    The file stays mapped as long as the process lives. Workers of other models must have another
-    folder.
+    The file stays mapped as long as the process lives. Each model needs a folder of its own.
     """
     functions = [method for method in methods if isinstance(method, FunctionWithWeights)]
     try:
@@ -120,7 +116,7 @@ def _write(path: Path, blocks: Mapping[Key, Block], offsets: Mapping[Key, int], 
 
 
 def _open(path: Path, size: int) -> torch.Tensor:
-    """Return the file's bytes, uint8 `[size]`, which cannot be written to."""
+    """Return the file's bytes, uint8 `[size]`, read-only."""
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size != size:
             raise ValueError(f"{path.name} has another size")
@@ -143,10 +139,7 @@ def _rebuild(block: Block, base: torch.Tensor, offset: int) -> torch.Tensor:
 
 
 def _opaque(block: Block, address: int) -> torch.Tensor:
-    """Return a tensor in oneDNN's layout over given memory.
-
-    See torch/csrc/inductor/aoti_torch/c/shim.h, through which compiled models get theirs.
-    """
+    """Make a tensor in oneDNN's layout as torch/csrc/inductor/aoti_torch/c/shim.h describes."""
     library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
     numbers = ctypes.c_int64 * (dimensions := block.tensor.dim())
     handle = ctypes.c_void_p()

@@ -1,7 +1,6 @@
 """Find activation functions that a model spells out, and write each as one operator.
 
-A chain of elementwise operators is evaluated on a grid of numbers: it equals a known function there
-or it does not, however it was spelled.
+A grid of numbers compares each chain of elementwise operators with the known functions.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torchscript_bundle.serving.engine.onednn.find.linears import LINEAR
 
 Function = Callable[..., torch.Tensor]
 
-#: Operators that a chain may hold. All are elementwise, so that a grid tells what they compute.
+#: Operators of a chain: all are elementwise, so that a grid shows their function.
 ELEMENTWISE: dict[str, Function] = {
     "aten::add": lambda one, other, alpha: torch.add(one, other, alpha=alpha),
     "aten::sub": lambda one, other, alpha: torch.sub(one, other, alpha=alpha),
@@ -81,7 +80,7 @@ def _chain_after(linear: ir.Node) -> list[ir.Node]:
 
 
 def _reads_only(node: ir.Node, known: set[int]) -> bool:
-    """Tell whether a node reads at least one known value, and apart from those constant numbers."""
+    """Return whether a node reads a known value, and otherwise only constant numbers."""
     inputs = list(node.inputs())
     others = [value for value in inputs if value.unique() not in known]
     return len(others) < len(inputs) and all(_number(each) is not None for each in others)

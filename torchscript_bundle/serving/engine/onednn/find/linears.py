@@ -27,7 +27,7 @@ def is_packable(node: ir.Node) -> bool:
 
 
 def packable_linears(graph: ir.Graph) -> list[ir.Node]:
-    """Return the linear layers that can be packed, in order."""
+    """Return the packable linear layers, in order."""
     return [node for node in ir.nodes_of(graph, LINEAR) if is_packable(node)]
 
 
@@ -84,7 +84,7 @@ def _drop_flattening(linear: ir.Node) -> None:
     """Remove a view that flattens the input to two dimensions, and those that undo it.
 
     A linear layer takes any number of dimensions. Between the views its output has another shape
-    than what is added later, so that the sum could not be fused.
+    than a later operand of a sum, which would prevent their fusion.
     """
     given, weight = linear.inputsAt(0), ir.constant_tensor(linear.inputsAt(1))
     if weight is None or given.node().kind() != "aten::view":
@@ -111,7 +111,6 @@ def _restores(view: ir.Node, output: ir.Value, original: ir.Value, weight: torch
 
 
 def _items(value: ir.Value) -> list[ir.Value]:
-    """Return the members of a list that is built in the graph."""
     return list(value.node().inputs()) if value.node().kind() == "prim::ListConstruct" else []
 
 

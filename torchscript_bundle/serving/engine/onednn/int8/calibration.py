@@ -1,7 +1,7 @@
-"""Measure once, on sample inputs, the range of what each linear layer reads.
+"""Measure once, on sample inputs, the range of each linear layer's inputs.
 
-With fixed ranges a row's outputs are its own. Dynamic quantisation takes ranges from the batch at
-hand, so that outputs depend on the other rows and on padding.
+With fixed ranges a row's outputs are its own. Dynamic quantisation takes ranges from the present
+batch, so that outputs depend on the other rows and on padding.
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ from torchscript_bundle.serving.engine.onednn.int8.smoothing import range_of, sm
 
 @dataclass(frozen=True)
 class LayerRange:
-    """The range of what one linear layer reads.
+    """The range of the inputs of one linear layer.
 
     Attributes:
         inputs, outputs: numbers of features.
         fingerprint: CRC-32 of the weight's first row.
-        low: least number after division by `divisors`; None if the layer did not run.
-        high: largest number after division by `divisors`.
-        divisors: SmoothQuant scales `[in]`; None if inputs are not divided. Layers that read the
-            same input have the same.
+        low, high: least and largest input, after division; None if the layer did not run.
+        divisors: SmoothQuant scales `[in]`, the same for layers that read the same input, if any.
     """
 
     inputs: int
@@ -42,7 +40,7 @@ class LayerRange:
 
     @classmethod
     def of(cls, observer: Observer, scales: torch.Tensor | None) -> LayerRange:
-        """Return the range that was observed, divided by SmoothQuant scales."""
+        """Return the observed range, divided by SmoothQuant scales."""
         outputs, inputs = observer.weight.shape
         mark = fingerprint(observer.weight)
         if not observer.ran:
@@ -51,7 +49,7 @@ class LayerRange:
         return cls(inputs, outputs, mark, *range_of(observer, scales), divisors)
 
     def is_of(self, weight: torch.Tensor) -> bool:
-        """Tell whether this is the range of a layer with such a weight `[out, in]`, float32."""
+        """Tell whether this range belongs to a layer with this weight `[out, in]`, float32."""
         sizes = (self.outputs, self.inputs)
         return sizes == tuple(weight.shape) and self.fingerprint == fingerprint(weight)
 
@@ -64,16 +62,12 @@ class Calibration:
     layers: tuple[LayerRange, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return the JSON form."""
         return asdict(self) | {"layers": [asdict(layer) for layer in self.layers]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Calibration:
-        """Read what `as_dict` returned.
-
-        Raises:
-            ValueError: this is something else.
-        """
+        """Read the form of `as_dict`; raise ValueError for anything else."""
         try:
             layers = tuple(LayerRange(**layer) for layer in data["layers"])
             method = data["method"]
@@ -111,13 +105,8 @@ def calibrate(
 ) -> Calibration:
     """Run sample inputs through a module and record the ranges of its linear layers.
 
-    Args:
-        module: loaded, in eval mode, on the CPU, float32; it stays as it is.
-        inputs: arguments such as will be served, best without padding, which counts as any token.
-        method: name of the method that takes them.
-
-    Raises:
-        UnavailableError: the module cannot be observed.
+    The module, in float32 on the CPU, stays unchanged. Inputs should be like those of requests,
+    best without padding, which counts as any token.
     """
     if not inputs:
         raise UnavailableError("calibration needs at least one sample")

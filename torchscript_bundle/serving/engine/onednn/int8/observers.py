@@ -1,4 +1,4 @@
-"""Observe what each input channel of a module's linear layers reads on sample inputs."""
+"""Observe the inputs of a module's linear layers on samples, by channel."""
 
 from __future__ import annotations
 
@@ -39,13 +39,11 @@ _OBSERVE = f"""graph(%input, %features : int, %lows, %highs, %squares, %rows):
 
 @dataclass(frozen=True)
 class Observer:
-    """What one linear layer reads, updated by each run.
+    """The inputs of one linear layer with a weight `[out, in]`, updated by each run.
 
     Attributes:
-        weight: `[out, in]`.
         input_number: the same for layers that read the same value.
-        lows: least number of each input channel, `[in]`; infinite until the layer runs.
-        highs: largest number of each input channel, `[in]`.
+        lows, highs: least and largest number of each input channel, `[in]`; infinite at first.
         squares: sum of squares of each input channel, `[in]`.
         tokens: number of tokens, a scalar.
     """
@@ -59,7 +57,7 @@ class Observer:
 
     @classmethod
     def of(cls, layer: ir.Node) -> Observer:
-        """Return an observer that has seen nothing."""
+        """Make an observer that has seen nothing."""
         weight = weight_of(layer).detach()
         ends = torch.full((weight.shape[1],), math.inf)
         squares, tokens = torch.zeros_like(ends), torch.zeros(())
@@ -75,11 +73,7 @@ class Observer:
 def observe(
     module: torch.jit.ScriptModule, inputs: Sequence[Arguments], method: str
 ) -> list[Observer]:
-    """Run inputs through a method; return the observers of its linear layers, in their order.
-
-    Raises:
-        UnavailableError: the module cannot be observed.
-    """
+    """Run inputs through a method; return the observers of its linear layers, in their order."""
     graph = frozen_graphs(module, [method])[method]
     find_layers(graph)
     edited = EditedGraph(method, graph)

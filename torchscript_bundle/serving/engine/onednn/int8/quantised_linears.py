@@ -1,4 +1,4 @@
-"""Replace linear layers whose input ranges are calibrated by oneDNN's int8 layers."""
+"""Replace linear layers with calibrated input ranges by oneDNN's int8 layers."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ FEWEST_OUTPUTS = 16
 #: TorchScript's number of uint8.
 UINT8 = 0
 
-# aten::int_repr would copy the numbers, ten times as slowly as quantising them; set_ reads the same
-# memory as uint8 instead.
+# set_ reads the memory as uint8; aten::int_repr would copy it, ten times as slow as quantising.
 _QUANTISE = f"""graph(%input, %scale : float, %zero_point : int):
   {ir.constants(quint8=13, uint8=UINT8, start=0, none=None, no=False)}
   %nothing : int[] = prim::ListConstruct(%start)
@@ -63,11 +62,7 @@ OUTPUT_SCALE, OUTPUT_ZERO_POINT, OUTPUT_DTYPE = 7, 8, 9
 def quantise_linears(
     edited: EditedGraph, weights: QuantisedWeights, calibration: Calibration
 ) -> None:
-    """Replace linear layers that are calibrated and large enough.
-
-    Raises:
-        UnavailableError: there is none, or the calibration is of another graph.
-    """
+    """Replace calibrated, large linear layers; refuse the calibration of another graph."""
     ranges = _ranges(edited.graph, calibration)
     if not ranges:
         raise UnavailableError(f"{edited.name} has no linear layer that is worth int8")
@@ -78,7 +73,7 @@ def quantise_linears(
 
 
 def _ranges(graph: ir.Graph, calibration: Calibration) -> dict[ir.Node, LayerRange]:
-    """Match a graph's linear layers with calibrated ones; leave out what int8 does not speed up."""
+    """Match linear layers with calibrated ones; leave out those that int8 does not speed up."""
     nodes, layers = packable_linears(graph), calibration.layers
     if len(nodes) != len(layers):
         raise UnavailableError(

@@ -44,12 +44,9 @@ class Quantisation:
 
 @dataclass(frozen=True)
 class QuantisedWeight:
-    """An int8 weight `[out, in]`, quantised symmetrically per output channel.
+    """An int8 weight `[out, in]` in oneDNN's layout, quantised symmetrically per output channel.
 
-    Attributes:
-        packed: in oneDNN's layout.
-        scales: float32 `[out]`.
-        zero_points: int64 `[out]`, all zero.
+    `scales` are float32 `[out]`; `zero_points` are int64 `[out]`, all zero.
     """
 
     packed: torch.Tensor
@@ -58,11 +55,7 @@ class QuantisedWeight:
 
 
 class QuantisedWeights:
-    """Quantises weights of linear layers, each once for all graphs.
-
-    Raises:
-        UnavailableError: this build of torch, or this CPU, cannot.
-    """
+    """Quantises weights of linear layers, each once for all graphs."""
 
     def __init__(self) -> None:
         self._quantised: dict[object, tuple[Sequence[torch.Tensor], QuantisedWeight]] = {}
@@ -78,7 +71,7 @@ class QuantisedWeights:
     ) -> QuantisedWeight:
         """Return one int8 weight for several `[out, in]`, float32, that read the same input.
 
-        Weights are multiplied by the divisors `[in]` of their input channels.
+        Multiplies weights by the divisors `[in]` of their input channels.
         """
         key = key_of(weights), tuple(divisors or ())
         if key not in self._quantised:

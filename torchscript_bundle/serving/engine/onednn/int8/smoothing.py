@@ -3,7 +3,7 @@
 A few channels that are a hundred times as large as the others take nearly all steps of a common
 scale. "SmoothQuant" (Xiao et al., 2023, https://arxiv.org/abs/2211.10438) moves that range from the
 activations, with one scale, to the weights, with one per output channel. The division is one more
-operator, so it is done only where it pays.
+operator, so it must pay.
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ import torch
 from torchscript_bundle.serving.engine.onednn.int8.observers import Observer
 from torchscript_bundle.serving.engine.onednn.int8.quantised_weights import LARGEST, STEPS
 
-#: Migration strengths that are tried: how much of a channel's range moves to its weights.
+#: Migration strengths to try: the part of a channel's range that moves to its weights.
 STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
 #: The variance of the rounding noise must fall by this factor, else channels stay as they are.
 GAIN = 2.0
 
 
 def smoothquant_scales(observers: list[Observer]) -> torch.Tensor | None:
-    """Return the scales `[in]` that layers which read one value round best with.
-
-    None where they gain little.
-    """
+    """Return the best scales `[in]` for layers that read one value; None for little gain."""
     weight = torch.cat([each.weight for each in observers])
     first = observers[0]
     largest_inputs = torch.maximum(first.lows.abs(), first.highs.abs()).clamp(min=1e-5)
@@ -41,7 +38,7 @@ def smoothquant_scales(observers: list[Observer]) -> torch.Tensor | None:
 
 
 def range_of(observer: Observer, scales: torch.Tensor | None) -> tuple[float, float]:
-    """Return the least and the largest number that a layer reads, after division by the scales."""
+    """Return a layer's least and largest input, divided by the scales."""
     by = 1.0 if scales is None else scales
     return float((observer.lows / by).min()), float((observer.highs / by).max())
 

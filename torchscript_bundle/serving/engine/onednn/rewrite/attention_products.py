@@ -15,7 +15,7 @@ FEWEST_SCORES = 50_000
 MOST_SCORES = 1 << 25
 
 # A masked key gets -1e30, not -inf: where all keys of a query are masked (left padding and a causal
-# mask), softmax must not give NaN, which even a weight of zero would pass on to other queries.
+# mask), softmax would give NaN, which even a weight of zero passes on to other queries.
 _ADDED_MASK = f"""graph(%mask):
   {ir.constants(bfloat16=15, bool=11, no=False, none=None, one=1, least=-1e30, most=1e30)}
   %dtype : int = prim::dtype(%mask)
@@ -62,7 +62,7 @@ _PRODUCTS_OR_FUSED = f"""graph(%query, %key, %value, %mask, %scale : float):
 def choose_products(graph: ir.Graph, attentions: list[ir.Node], *, in_place: bool) -> None:
     """Rewrite bfloat16 attention with a tensor as mask, a constant scale and nothing unusual.
 
-    `in_place`: some operator writes into a tensor, so that a mask may change.
+    `in_place` says that some operator writes into a tensor, so that a mask may change.
     """
     masks: dict[int, ir.Value] = {}
     for node in attentions:

@@ -1,8 +1,8 @@
 """Run a packed graph in bfloat16 from one linear layer to the next.
 
 Layers over packed bfloat16 weights take and give bfloat16. Between them, operators that gain from
-bfloat16 run in it where all their operands are; every other operator gets float32, as in the saved
-module. Layer norms read and give bfloat16 and compute in float32.
+bfloat16 run in it if all their operands are bfloat16; every other operator gets float32, as in the
+saved module. Layer norms read and give bfloat16 and compute in float32.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ MOVING = (  # noqa: SIM905
     "aten::unbind aten::unsqueeze aten::view prim::ConstantChunk prim::ListUnpack"
 ).split()
 COMPUTING = ("aten::gelu", "aten::relu", "aten::silu", "aten::tanh", "aten::layer_norm")
-#: Operators that run in bfloat16 -> which arguments must be bfloat16 for that.
+#: Operators that run in bfloat16 -> the arguments that must be bfloat16 too.
 FOLLOWERS: dict[str, tuple[int, ...]] = {
     "aten::add": (0, 1),
     "aten::mul": (0, 1),
     ATTENTION: (0, 1, 2),
     **dict.fromkeys((*COMPUTING, *MOVING), (0,)),
 }
-#: An operator and the argument that it casts to the dtype of the tensor that it writes.
+#: An operator and the argument that it casts to the dtype of its output.
 CASTING = ("aten::copy_", 1)
 #: A list of bfloat16 tensors stays one if it is only concatenated.
 LIST = "prim::ListConstruct"
@@ -54,11 +54,7 @@ ANY_DTYPE = {"aten::size", "aten::dim", "aten::len"}
 
 
 def run_in_bfloat16(edited: EditedGraph) -> None:
-    """Insert the casts that a graph over packed bfloat16 weights needs.
-
-    Raises:
-        UnavailableError: an operator writes into a tensor that is now bfloat16.
-    """
+    """Insert the casts that a graph needs; refuse one that writes into a tensor now bfloat16."""
     nodes = list(ir.all_nodes(edited.graph))
     lowering = _Lowering(edited.graph, any(map(ir.writes, nodes)))
     lowering.run(nodes)
@@ -67,13 +63,9 @@ def run_in_bfloat16(edited: EditedGraph) -> None:
 
 @dataclass
 class _Lowering:
-    """One walk over a graph.
+    """One walk over a graph; `lowered` are the values that are bfloat16 now.
 
-    Attributes:
-        in_place: some operator writes into a tensor, so that an early cast may be out of date.
-        lowered: values that are bfloat16 now.
-        casts: value and dtype -> the value in that dtype.
-        attentions: attention nodes that run in bfloat16.
+    `in_place`: some operator writes into a tensor, so that an early cast may be out of date.
     """
 
     graph: ir.Graph
@@ -83,7 +75,7 @@ class _Lowering:
     attentions: list[ir.Node] = field(default_factory=list)
 
     def run(self, nodes: list[ir.Node]) -> None:
-        """Visit nodes in order, then what blocks and the graph return."""
+        """Visit nodes in order, then the results of blocks and of the graph."""
         for node in nodes:
             self._visit(node)
         for node in nodes:
@@ -112,14 +104,12 @@ class _Lowering:
         return bool(operands) and all(values[at].unique() in self.lowered for at in operands)
 
     def _read_bfloat16(self, layer: ir.Node) -> None:
-        """Cast a packed layer's operands to bfloat16."""
         for at in (0, 1) if is_binary(layer) else (0,):
             value = layer.inputsAt(at)
             if value.unique() not in self.lowered:
                 layer.replaceInput(at, self._cast(value, torch.bfloat16, layer))
 
     def _read_float32(self, node: ir.Node) -> None:
-        """Cast what a node reads back to float32."""
         for at, value in enumerate(list(node.inputs())):
             if value.unique() not in self.lowered or (node.kind(), at) == CASTING:
                 continue

@@ -51,7 +51,7 @@ _REPEAT = """%{name}_four : Tensor = prim::If(%single)
           %{name}_first : Tensor = aten::slice(%{name}_many, %zero, %zero, %most, %one)
           -> (%{name}_first)"""
 
-#: A second operand is repeated only if it has as many rows: any other must fail as it would alone.
+#: Only a second operand of as many rows is repeated: any other must fail as it would alone.
 _SAME_ROWS = """%others : int = aten::size(%other, %zero)
   %same : bool = aten::eq(%others, %rows)
   %both : bool = aten::__and__(%few, %same)"""

@@ -1,4 +1,4 @@
-"""Replace linear layers, and what follows each, by single operators over packed weights.
+"""Replace each linear layer, with its next operator, by one operator over packed weights.
 
 `replace_linears` serves float and int8 weights alike; `pack_linears` inserts oneDNN's float layers.
 """
@@ -49,13 +49,9 @@ BINARIES = {"aten::add": "add", "aten::mul": "mul"}
 
 @dataclass(frozen=True)
 class Fusion:
-    """What an operator computes after the linear layer.
+    """A linear layer's operator also computes `function` (oneDNN's name) up to the node `last`.
 
-    Attributes:
-        last: the node whose output the operator gives.
-        function: oneDNN's name.
-        algorithm: of GELU: "tanh" or "none".
-        other: the second operand of a sum or product.
+    `algorithm` is GELU's, "tanh" or "none"; `other` is the second operand of a sum or product.
     """
 
     last: ir.Node
@@ -78,10 +74,7 @@ def pack_linears(edited: EditedGraph, weights: PackedWeights) -> None:
 def replace_linears(
     edited: EditedGraph, linears: list[ir.Node], insert_layer: InsertLayer, *, fuse_binaries: bool
 ) -> None:
-    """Replace linear layers by as few operators as `insert_layer` inserts for them.
-
-    `fuse_binaries`: the operators can add, or multiply by, a tensor of their output's shape.
-    """
+    """Replace linear layers and, with `fuse_binaries`, sums and products of equal shapes."""
     alone = []
     for linear in linears:
         fusion = _fusion_after(linear, fuse_binaries=fuse_binaries)

@@ -1,8 +1,8 @@
 """Run several batches, each padded to its own length, in one graph with common linear layers.
 
-A linear layer works token by token, so it can take the tokens of all batches at once: its weights
-are read once, and the product is large. Everything else, attention above all, runs batch by batch,
-and meets no padding but that of its own batch.
+A linear layer works token by token, so it can take the tokens of all batches at once, in one large
+product that reads the weights once. Everything else, attention above all, runs batch by batch, and
+sees only the padding of its own batch.
 """
 
 from __future__ import annotations
@@ -52,14 +52,10 @@ _PART = f"""graph(%rows, %start : int, %end : int, %lead : int[]):
 def merge_batches(graph: ir.Graph, count: int, *, assume_same_shape: bool) -> ir.Graph:
     """Return a graph that takes the arguments of `count` batches, and returns a tuple of outputs.
 
-    Args:
-        graph: of one batch, with linear layers as `aten::linear`; it stays as it is.
-        count: number of batches.
-        assume_same_shape: take the operands of a sum or product to have the same number of rows.
-
-    Raises:
-        UnavailableError: a linear layer runs in a loop or branch, or an operator may write into a
-            tensor that batches share.
+    The given graph, of one batch with linear layers as `aten::linear`, stays unchanged.
+    `assume_same_shape` takes the operands of a sum or product to have the same number of rows.
+    UnavailableError: a linear layer runs in a loop or branch, or an operator may write into a
+    tensor that batches share.
     """
     if len(packable_linears(graph)) != sum(map(is_packable, graph.nodes())):
         raise UnavailableError("a linear layer runs in a loop or branch")
@@ -68,12 +64,10 @@ def merge_batches(graph: ir.Graph, count: int, *, assume_same_shape: bool) -> ir
 
 @dataclass(frozen=True)
 class _MergedRows:
-    """The rows of all batches in one tensor.
+    """The rows of all batches in one tensor `[all rows, features]`.
 
-    Attributes:
-        rows: `[all rows, features]`.
-        ends: where each batch's rows begin, and where the last ones end; `int`.
-        leads: each batch's dimensions but the last, `int[]`.
+    `ends` (int) are the first row of each batch, and the end of the last; `leads` (int[]) each
+    batch's dimensions but the last.
     """
 
     rows: ir.Value
@@ -85,9 +79,8 @@ class _MergedRows:
 class _Merger:
     """One walk over the graph of one batch, which writes the graph of several.
 
-    Attributes:
-        values: for each batch, the number of a value in the graph of one -> its value here.
-        merged: the number of a value in the graph of one -> its rows in all batches.
+    By the number of a value in the graph of one, `values` has each batch's value here, and `merged`
+    its rows in all batches.
     """
 
     graph: ir.Graph
@@ -127,7 +120,7 @@ class _Merger:
                 self.values[batch].update({old.unique(): new for old, new in pairs})
 
     def _works_on_rows(self, node: ir.Node) -> bool:
-        """Tell whether an operator may take merged rows, since it computes each row by itself."""
+        """Tell whether an operator computes each row by itself, and so may take merged rows."""
         inputs = list(node.inputs())
         merged = [each for each in inputs if each.unique() in self.merged]
         others = [each for each in inputs if not (each in merged or _is_of_features(each))]
@@ -142,7 +135,6 @@ class _Merger:
         return not others and node.kind() in ACTIVATIONS
 
     def _run_once(self, node: ir.Node) -> _MergedRows:
-        """Write an operator once for all batches."""
         read = []
 
         def rows_of(value: ir.Value) -> ir.Value:
@@ -157,7 +149,6 @@ class _Merger:
         return replace(read[0], rows=rows)
 
     def _merge(self, value: ir.Value) -> _MergedRows:
-        """Concatenate the rows of all batches."""
         parts = [self._value(batch, value) for batch in range(self.count)]
         flat = [self._insert(_FLAT, part) for part in parts]
         ends = [ir.insert_constant(self.graph, self.graph.return_node(), 0)]
@@ -167,7 +158,7 @@ class _Merger:
         return _MergedRows(self._insert(_concatenation(self.count), *flat), ends, leads)
 
     def _value(self, batch: int, value: ir.Value) -> ir.Value:
-        """Return a value of the first graph as it is for one batch."""
+        """Return one batch's value of a value in the first graph."""
         known, key = self.values[batch], value.unique()
         if key not in known:
             merged = self.merged[key]
