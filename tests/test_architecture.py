@@ -27,8 +27,6 @@ HANDLER = ROOT / "Transformer_handler_generalized.py"
 EAGER = PACKAGE / "serving" / "engine" / "eager.py"
 SOURCES = [*sorted(PACKAGE.rglob("*.py")), HANDLER]
 STANDARD = set(sys.stdlib_module_names)
-#: Names that are there twice and should not be.
-REPEATED = {"buckets.py", "options.py", "pairs.py"}
 UNSAFE = {"eval", "exec", "literal_eval", "__import__"}
 UNSAFE_MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 
@@ -173,7 +171,7 @@ def test_a_files_name_says_which_it_is() -> None:
     """
     names = Counter(path.name for path in PACKAGE.rglob("*.py"))
     kinds = {"__init__.py", "base.py", "errors.py", *(f"{mode}.py" for mode in EXPORTED)}
-    assert {name for name, count in names.items() if count > 1} <= kinds | REPEATED
+    assert {name for name, count in names.items() if count > 1} <= kinds
 
 
 def test_what_is_said_of_disks_needs_the_standard_library_only() -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.serving.engine.cuda.helpers import StandIn
-from torchscript_bundle.serving.engine.cuda.buckets import Shape
 from torchscript_bundle.serving.engine.cuda.card import said
+from torchscript_bundle.serving.engine.cuda.graph_buckets import Shape
 from torchscript_bundle.serving.engine.cuda.graph_capture import Bounds, Graphs, capture_graphs
 from torchscript_bundle.serving.engine.padding import Outputs
 

@@ -11,9 +11,9 @@ import torch
 
 from torchscript_bundle.serving.artifact import PRECISIONS
 from torchscript_bundle.serving.engine.costs import CostModel, PassCosts
-from torchscript_bundle.serving.engine.cuda.buckets import BucketCosts, Shape, graph_shapes
 from torchscript_bundle.serving.engine.cuda.card import Card
 from torchscript_bundle.serving.engine.cuda.copies import Fetch, to_card, to_host
+from torchscript_bundle.serving.engine.cuda.graph_buckets import BucketCosts, Shape, graph_shapes
 from torchscript_bundle.serving.engine.cuda.graph_capture import Bounds, Graphs, capture_graphs
 from torchscript_bundle.serving.engine.cuda.sizing import (
     TokenLimit,

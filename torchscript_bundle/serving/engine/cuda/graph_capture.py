@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from torchscript_bundle.serving.engine.comparison import UnavailableError, difference
-from torchscript_bundle.serving.engine.cuda.buckets import Shape, bucket
 from torchscript_bundle.serving.engine.cuda.card import Card
 from torchscript_bundle.serving.engine.cuda.copies import to_card
+from torchscript_bundle.serving.engine.cuda.graph_buckets import Shape, bucket
 from torchscript_bundle.serving.engine.padding import Outputs
 from torchscript_bundle.serving.engine.torchscript import Forward
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.serving.helpers import BUNDLE, STATIC
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.engine.costs import CostModel
-from torchscript_bundle.serving.engine.cuda.buckets import (
+from torchscript_bundle.serving.engine.cuda.graph_buckets import (
     BucketCosts,
     Shape,
     bucket,
