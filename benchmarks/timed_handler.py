@@ -17,7 +17,7 @@ SERVING = "torchscript_bundle.serving"
 STAGES = {
     "decode": ("torchserve.worker:read_request", "service:decode_body", "service:read_call"),
     "tokenize": ("text.tokenizer:TextEncoder.encode",),
-    "pad": ("engine.runtime:plan_passes", "engine.runtime:pad_batch"),
+    "pad": ("engine.runtime:plan_passes", "engine.padding:Collator.collate"),
     "run": ("engine.runtime:Runtime.run",),
     "encode": ("service:Service._respond", "torchserve.worker:write_response"),
 }

@@ -57,7 +57,7 @@ def test_writers_answer_whole_or_in_events(written: Callable[[str], Written]) ->
     events = b"".join(part for _, part in found["b"]).decode().split("\n\n")
     *_, last = (json.loads(each.removeprefix("data:")) for each in events if each)
     assert json.loads(whole)[0]["generated_text"] == last["generated_text"]
-    assert (worker._open, worker._exchanges, worker._streaming) == ({}, {}, set())
+    assert (worker._open, worker._streams, worker._streaming) == ({}, {}, set())
 
 
 @pytest.fixture
