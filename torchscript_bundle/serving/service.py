@@ -21,11 +21,10 @@ from torchscript_bundle.serving.api.guards import (
     refusal,
 )
 from torchscript_bundle.serving.api.http import (
-    TEXT,
     HttpRequest,
     HttpResponse,
+    answers_response,
     json_response,
-    prefers_plain_text,
 )
 from torchscript_bundle.serving.api.protocols import first_keys, read_call
 from torchscript_bundle.serving.api.protocols.call import Call
@@ -264,10 +263,7 @@ class Service:
             self._mode.encode(query, texts)
             for query, texts in zip(item.queries, computed, strict=True)
         ]
-        if prefers_plain_text(request.accept):
-            lines = "\n".join(map(self._mode.plain_text, answers))
-            return bounded(HttpResponse(200, TEXT, lines.encode("utf-8")))
-        return bounded(json_response(200, item.call.reply(answers)))
+        return bounded(answers_response(request, answers, self._mode.plain_text, item.call.reply))
 
     def describe(self) -> dict[str, Any]:
         """Return the answer to a describe call."""

@@ -105,6 +105,6 @@ def test_one_that_nobody_waits_for_ends() -> None:
     running.add("b", explanation("b", 2, said))
     for _ in range(4):
         running.take()
-    running.forget_all_but(["b"])
+    running.forget("a")
     assert take_all(running, "b")["b"].status == 200
     assert said.count("a") <= 2

@@ -89,7 +89,7 @@ Precision = Annotated[
 
 
 class SetupConfig(BaseModel):
-    """What to serve and how. Numbers may be strings, as in the TorchServe example's files."""
+    """The model and how to serve it. Numbers may be strings, as in the TorchServe example's."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), use_attribute_docstrings=True
@@ -122,8 +122,7 @@ class SetupConfig(BaseModel):
     """Further lengths to trace for a model that is exact only at traced lengths; max_length is
     always one."""
     on_too_long: Literal["truncate", "error"] = "truncate"
-    """What a text over max_length gets: its first tokens classified and `"truncated": true`, or a
-    413."""
+    """Answer to a text over max_length: from its first tokens, with `"truncated": true`, or 413."""
     pooling: Literal["mean", "cls", "last"] | None = None
     """Feature extraction: which tokens make the vector; null takes what a sentence-transformers
     folder says, else mean."""
@@ -138,8 +137,8 @@ class SetupConfig(BaseModel):
     archive_name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
     """Name of the archive and of the served model; null takes the last part of model_name."""
     optimize_for: Literal["latency", "throughput"] = "latency"
-    """What workers, threads and null in batch_size and max_batch_delay are planned for: a request
-    soon answered, or many."""
+    """Goal by which workers, threads and null in batch_size and max_batch_delay are planned: a
+    request soon answered, or many."""
     batch_size: Planned = Field(
         None, ge=1, le=1024, validate_default=True, json_schema_extra={"type": ["integer", "null"]}
     )
@@ -170,10 +169,10 @@ class SetupConfig(BaseModel):
     """On CPUs, repack the weights of linear layers when a worker loads them: faster, and equal but
     for rounding."""
     precision: Precision = FLOAT32
-    """What workers compute in. A lower precision than float32 is tried beside it at export and
-    refused where it changes answers; auto takes the fastest that passes."""
+    """Number format that workers compute in. A lower precision than float32 is tried beside it at
+    export and refused where it changes answers; auto takes the fastest that passes."""
     calibration_file: str | None = None
-    """What precision is tried on: a text file, one text or one JSON request a line, beside this
+    """Texts to try a precision on: a text file, one text or one JSON request a line, beside this
     file; null takes the sample requests of the artifacts folder."""
     captum_explanation: bool = False
     """Also explain answers, at /explanations; the worker then needs captum."""

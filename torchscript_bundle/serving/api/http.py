@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -88,3 +88,15 @@ def prefers_plain_text(accept: str) -> bool:
     plain = quality.get("text/plain", quality.get("text/*", anything))
     as_json = quality.get("application/json", quality.get("application/*", anything))
     return plain > as_json
+
+
+def answers_response(
+    request: HttpRequest,
+    answers: list[Any],
+    plain_text: Callable[[Any], str],
+    reply: Callable[[list[Any]], Any],
+) -> HttpResponse:
+    """Return the answers to a request's items: a line each if it prefers text, else a reply."""
+    if prefers_plain_text(request.accept):
+        return HttpResponse(200, TEXT, "\n".join(map(plain_text, answers)).encode("utf-8"))
+    return json_response(200, reply(answers))

@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Collection
 
 from torchscript_bundle.serving.api.guards import guard
 from torchscript_bundle.serving.api.http import HttpResponse
@@ -100,11 +99,10 @@ class RunningExplanations:
             self._threads[self._order[0]].take()
             self._order.rotate(-1)
 
-    def forget_all_but(self, names: Collection[str]) -> None:
-        """End the explanations that nobody waits for."""
-        for name in self._threads.keys() - names:
-            self._threads.pop(name).end()
-            self._order.remove(name)
+    def forget(self, name: str) -> None:
+        """End an explanation that nobody waits for."""
+        self._threads.pop(name).end()
+        self._order.remove(name)
 
     def pop_done(self, name: str) -> HttpResponse | None:
         """Return an explanation's response and forget it; None while it is running."""

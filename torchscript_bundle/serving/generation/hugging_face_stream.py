@@ -6,18 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torchscript_bundle.serving.api.http import (
-    TEXT,
     HttpRequest,
     HttpResponse,
-    json_response,
-    prefers_plain_text,
+    answers_response,
 )
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
 from torchscript_bundle.serving.generation.response_stream import ResponseStream, event
 from torchscript_bundle.serving.modes.base import Query
 from torchscript_bundle.serving.modes.text_generation import (
-    GenerationParameters,
     TextGeneration,
     describe_token,
 )
@@ -43,29 +40,22 @@ class HuggingFaceStream(ResponseStream):
     def _whole(self) -> HttpResponse:
         pairs = zip(self._queries, self.answers, strict=True)
         values = [self._mode.encode(query, answer) for query, answer in pairs]
-        if prefers_plain_text(self.request.accept):
-            lines = "\n".join(map(self._mode.plain_text, values))
-            return HttpResponse(200, TEXT, lines.encode("utf-8"))
-        return json_response(200, self._reply(values))
+        return answers_response(self.request, values, self._mode.plain_text, self._reply)
 
     def _error(self, error: RequestError) -> dict[str, Any]:
         return {"error": error.message, **({"error_type": "generation"} if self.streamed else {})}
 
     def _piece(self, index: int, answer: Answer, at: int) -> Iterator[bytes]:
         last = answer.done and at == len(answer.pieces) - 1
+        text = self._mode.full_text(self._queries[index], answer) if last else None
         yield event(
             {
                 "index": at + 1,
                 "token": describe_token(answer.pieces[at]),
-                "generated_text": self._full_text(index, answer) if last else None,
+                "generated_text": text,
                 "details": _details(answer) if last else None,
             }
         )
-
-    def _full_text(self, index: int, answer: Answer) -> str:
-        query = self._queries[index]
-        wanted: GenerationParameters = query.parameters
-        return f"{query.texts[0] if wanted.return_full_text else ''}{answer.text}"
 
 
 def _details(answer: Answer) -> dict[str, Any]:

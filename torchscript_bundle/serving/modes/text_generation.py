@@ -104,9 +104,13 @@ class TextGeneration(Mode):
     def encode(self, query: Query, answer: Answer) -> Any:
         """Return the answer's JSON."""
         wanted: GenerationParameters = query.parameters
-        prompt = query.texts[0] if wanted.return_full_text else ""
         details = {"details": _details(answer)} if wanted.details else {}
-        return [{"generated_text": f"{prompt}{answer.text}", **details}]
+        return [{"generated_text": self.full_text(query, answer), **details}]
+
+    def full_text(self, query: Query, answer: Answer) -> str:
+        """Return the text of an answer, after its prompt where the request wants both."""
+        wanted: GenerationParameters = query.parameters
+        return f"{query.texts[0] if wanted.return_full_text else ''}{answer.text}"
 
     def plain_text(self, answer: Any) -> str:
         return str(answer[0]["generated_text"])

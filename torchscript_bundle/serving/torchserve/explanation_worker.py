@@ -61,4 +61,4 @@ class ExplanationWorker(ContinuousWorker):
         return None if response is None else Part(response)
 
     def forget(self, request_id: str) -> None:
-        self._turns.forget_all_but(self._open.keys())
+        self._turns.forget(request_id)
