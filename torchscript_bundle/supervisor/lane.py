@@ -1,0 +1,189 @@
+"""The requests of one model: few at a time go to TorchServe, the others wait for their turn.
+
+TorchServe computes what it was once given, even where the client has left, and its queue has no
+order but that of arrival. So it gets no more than keeps its workers busy, and the queue is here: a
+client that leaves gives up its place, and who would wait too long is told so at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+#: Batches that each worker may have: one that it computes, one that waits for it.
+BATCHES = 2
+#: Most requests that wait for one model, each with an open connection.
+MOST_WAITING = 1000
+#: Seconds of completed requests that the rate is taken from.
+RATE_SECONDS = 5.0
+#: Weight of the latest request in the share of those that gave up, and the share from which on the
+#: latest is served first.
+LATEST, MANY = 0.05, 0.2
+#: How many of the requests that finished without a turn are remembered.
+MOST_OVER = 10_000
+#: Seconds after its deadline when a request that was never reported as finished is given up.
+FORGOTTEN_SECONDS = 120.0
+
+
+class RefusedError(Exception):
+    """A request that is not given to TorchServe, and why."""
+
+    def __init__(self, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
+
+
+@dataclass
+class Turn:
+    """A request of a lane: its deadline (`time.monotonic`), and who computes it."""
+
+    deadline: float
+    backend: Any = None
+
+
+class Lane:
+    """Gives turns to the requests of one model, `capacity` of them at a time.
+
+    They come in the order of arrival. Where many clients give up waiting, the latest comes first:
+    whoever has waited for long is about to leave, and would be computed for nobody.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.capacity = 0
+        #: What new turns are given to.
+        self.backend: Any = None
+        self.running: dict[str, Turn] = {}
+        self._waiting: dict[str, tuple[Turn, asyncio.Future[None]]] = {}
+        self._finished: deque[float] = deque()
+        #: Requests that finished without a turn, the latest last.
+        self._over: dict[str, None] = {}
+        self._gave_up = 0.0
+        #: When a request finished last, or the lane had nothing to do.
+        self.moved = time.monotonic()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
+    def open(self, backend: Any, capacity: int) -> None:
+        """Give new turns to this backend."""
+        self.backend, self.capacity = backend, capacity
+        self._next()
+
+    def close(self) -> None:
+        """Give no more turns; those that wait go on waiting."""
+        self.backend = None
+
+    def running_on(self, backend: Any) -> int:
+        """Return how many requests a backend has."""
+        return sum(turn.backend is backend for turn in self.running.values())
+
+    async def enter(self, name: str, seconds: float) -> Turn:
+        """Wait for a turn, at most so many seconds; RefusedError if it cannot come in time."""
+        if name in self._over:
+            raise RefusedError("gone", "its client has left")
+        turn = Turn(time.monotonic() + seconds)
+        if self._free and not self._waiting:
+            return self._begin(name, turn)
+        expected = self.expected_wait
+        if self.waiting >= MOST_WAITING or expected > seconds:
+            raise RefusedError(
+                "overload",
+                f"{self.waiting} requests wait for {self.model}, which takes about "
+                f"{max(1, math.ceil(expected))} s; send this one again later",
+                expected - seconds if expected > seconds else expected,
+            )
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[name] = (turn, future)
+        try:
+            async with asyncio.timeout(seconds):
+                await future
+        except TimeoutError:
+            self._leave(name)
+            raise RefusedError(
+                "deadline",
+                f"its turn did not come within {seconds:g} s; send it again later",
+                self.expected_wait,
+            ) from None
+        except asyncio.CancelledError:
+            self._leave(name)
+            raise
+        return turn
+
+    @property
+    def expected_wait(self) -> float:
+        """Seconds that one more request would wait, as the last ones finished."""
+        now = time.monotonic()
+        while self._finished and self._finished[0] < now - RATE_SECONDS:
+            self._finished.popleft()
+        if len(self._finished) < 2:
+            return 0.0
+        rate = len(self._finished) / (now - self._finished[0])
+        return (self.waiting + 1) / rate
+
+    def finish(self, name: str) -> Turn | None:
+        """End the turn of a request, or its wait; return its turn if it had one.
+
+        On a busy machine a client may have left before its request is read here: what has finished
+        gets no turn any more.
+        """
+        turn = self.running.pop(name, None)
+        if turn is None:
+            self._over[name] = None
+            if len(self._over) > MOST_OVER:
+                del self._over[next(iter(self._over))]
+            return None
+        self.moved = time.monotonic()
+        self._finished.append(self.moved)
+        self._next()
+        return turn
+
+    def forget(self) -> int:
+        """End turns whose end was never reported; return how many."""
+        now = time.monotonic()
+        lost = [
+            name for name, turn in self.running.items() if now > turn.deadline + FORGOTTEN_SECONDS
+        ]
+        for name in lost:
+            del self.running[name]
+        if lost:
+            self._next()
+        return len(lost)
+
+    @property
+    def _free(self) -> bool:
+        return self.backend is not None and self.running_on(self.backend) < self.capacity
+
+    def _begin(self, name: str, turn: Turn) -> Turn:
+        if not self.running:
+            self.moved = time.monotonic()
+        turn.backend = self.backend
+        self.running[name] = turn
+        return turn
+
+    def _next(self) -> None:
+        while self._waiting and self._free:
+            latest_first = self._gave_up > MANY
+            name = next(reversed(self._waiting) if latest_first else iter(self._waiting))
+            turn, future = self._waiting.pop(name)
+            if future.done() or name in self._over:  # its client has just left
+                self._gave_up += LATEST * (1 - self._gave_up)
+                continue
+            self._gave_up *= 1 - LATEST
+            self._begin(name, turn)
+            future.set_result(None)
+
+    def _leave(self, name: str) -> None:
+        """Take back a place in the queue, or a turn that came as its client left."""
+        if self._waiting.pop(name, None) is not None:
+            self._gave_up += LATEST * (1 - self._gave_up)
+        else:
+            self.running.pop(name, None)
+            self._next()
