@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 
+from tests.wrong.addresses import addressed
 from tests.wrong.core import MOST, NO_STRINGS
 from tests.wrong.explained import explained
 from tests.wrong.rows import Sample, Wrong, as_json, members, sources, unshown
@@ -26,6 +27,7 @@ SAMPLES = (
         'send {"question": "...", "context": "..."}',
     ),
     Sample("feature_extraction", "bert_embedding", {"text": TEXT}, WANTS_TEXT),
+    Sample("sparse_embedding", "bert_sparse", {"text": TEXT}, WANTS_TEXT),
     Sample(
         "reranking",
         "bert_reranker",
@@ -44,7 +46,7 @@ SAMPLES = (
 
 def own(sample: Sample) -> list[Wrong]:
     """The rows of a mode."""
-    return [*ROWS[sample.mode](sample), *explained(sample)]
+    return [*ROWS[sample.mode](sample), *addressed(sample), *explained(sample)]
 
 
 def _parameter(sample: Sample, name: str, wrong: Iterable[str], says: str, what: str) -> Wrong:
@@ -65,6 +67,20 @@ def _whole(sample: Sample, name: str, least: int, most: int) -> Wrong:
 def _boolean(sample: Sample, name: str) -> Wrong:
     says = f"{name} must be true or false"
     return _parameter(sample, name, NO_BOOLEANS, says, "`true` or `false`")
+
+
+def _cutting(sample: Sample) -> list[Wrong]:
+    """What is to become of a text that is too long."""
+    return [
+        _boolean(sample, "truncate"),
+        _parameter(
+            sample,
+            "truncation_direction",
+            (*NO_WORDS, '["left"]'),
+            "truncation_direction must be one of left, right",
+            "`left` or `right`",
+        ),
+    ]
 
 
 def _twice(sample: Sample, name: str) -> Wrong:
@@ -103,6 +119,8 @@ def _sequence_classification(sample: Sample) -> list[Wrong]:
             "top_k must be a whole number of at least 1, or null",
             "a whole number from 1, or `null`",
         ),
+        _boolean(sample, "raw_scores"),
+        *_cutting(sample),
         _twice(sample, "top_k"),
         Wrong(
             "`text_pair` that is no text, or an empty one",
@@ -312,7 +330,14 @@ def _feature_extraction(sample: Sample) -> list[Wrong]:
     return [
         _text_key(sample),
         _boolean(sample, "normalize"),
-        _boolean(sample, "truncate"),
+        *_cutting(sample),
+        _parameter(
+            sample,
+            "dimensions",
+            ("0", "33", *NO_NUMBERS),
+            "dimensions must be a whole number ",
+            "a whole number from 1 to the vector's size",
+        ),
         _twice(sample, "truncate"),
         Wrong(
             "`normalize` false for a model that normalises",
@@ -320,6 +345,14 @@ def _feature_extraction(sample: Sample) -> list[Wrong]:
             "this model normalises its vectors itself",
             as_json([sample.request(item, normalize="false")]),
         ),
+        *_of_vectors(sample),
+    ]
+
+
+def _of_vectors(sample: Sample) -> list[Wrong]:
+    """What both modes that embed texts refuse."""
+    item = json.dumps(sample.item)
+    return [
         Wrong(
             "`prompt_name` for a model without prompts",
             422,
@@ -335,6 +368,17 @@ def _feature_extraction(sample: Sample) -> list[Wrong]:
                 "100 words",
             ),
         ),
+    ]
+
+
+def _sparse_embedding(sample: Sample) -> list[Wrong]:
+    return [
+        _text_key(sample),
+        _whole(sample, "top_k", 1, 4096),
+        _boolean(sample, "return_tokens"),
+        _boolean(sample, "truncate"),
+        _twice(sample, "top_k"),
+        *_of_vectors(sample),
     ]
 
 
@@ -382,6 +426,7 @@ def _reranking(sample: Sample) -> list[Wrong]:
         _whole(sample, "top_n", 1, 10_000),
         _boolean(sample, "return_documents"),
         _boolean(sample, "raw_scores"),
+        *_cutting(sample),
         _twice(sample, "top_n"),
         Wrong(
             "more passages than `max_client_batch`",
@@ -497,6 +542,7 @@ ROWS: dict[str, Callable[[Sample], list[Wrong]]] = {
     "fill_mask": _fill_mask,
     "question_answering": _question_answering,
     "feature_extraction": _feature_extraction,
+    "sparse_embedding": _sparse_embedding,
     "reranking": _reranking,
     "zero_shot_classification": _zero_shot_classification,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.wrong.rows import Sample, Wrong, as_json, members, sources, typed, unshown
+from tests.wrong.rows import Sample, Sent, Wrong, as_json, members, sources, typed, unshown
 
 #: Most items in a request to the servers that are tried.
 MOST = 16
@@ -31,6 +31,7 @@ def core(sample: Sample) -> list[Wrong]:
     """All of them, made from a right request of a mode."""
     return [
         *_bodies(sample),
+        *_deadlines(sample),
         *_inputs(sample),
         *_texts(sample),
         *_parameters(sample),
@@ -183,6 +184,32 @@ def _bodies(sample: Sample) -> list[Wrong]:
     ]
 
 
+def _deadlines(sample: Sample) -> list[Wrong]:
+    """Right requests that come too late, or do not say when that is."""
+    body = json.dumps(sample.good).encode()
+
+    def by(*deadlines: str) -> tuple[Sent, ...]:
+        return tuple(
+            Sent(body, f"`X-Request-Deadline: {each}`", headers=(("X-Request-Deadline", each),))
+            for each in deadlines
+        )
+
+    return [
+        Wrong(
+            "a deadline that is past when the request's turn comes (unix milliseconds)",
+            504,
+            "had passed before it was computed",
+            by("1767225600000", "0"),
+        ),
+        Wrong(
+            "a deadline that is not unix time in milliseconds",
+            400,
+            "X-Request-Deadline must be unix time in milliseconds",
+            by("soon", "1.5", "-1", "9" * 16),
+        ),
+    ]
+
+
 def _inputs(sample: Sample) -> list[Wrong]:
     """Requests of the native form that are no request."""
     item = json.dumps(sample.item)
@@ -289,6 +316,14 @@ def _parameters(sample: Sample) -> list[Wrong]:
             422,
             "parameters must be an object",
             as_json(f'{{"inputs": {item}, "parameters": {each}}}' for each in NO_OBJECTS),
+        ),
+        Wrong(
+            "`options` that are no object, or other ones",
+            422,
+            "options",
+            as_json(
+                f'{{"inputs": {item}, "options": {each}}}' for each in (*NO_OBJECTS, '{"a": 1}')
+            ),
         ),
         Wrong(
             "an unknown parameter",

@@ -23,9 +23,10 @@ one in the same batch, which is answered as if it were alone
 
 A wrong request gets a JSON object `{"error": "<a sentence that says what to send>"}`; about a list,
 the sentence starts with the input that is wrong: `item 1 of the list: the text is empty; ...`. The
-last column is part of it. Requests are never repeated in it, nor logged. The forms of a right
-request are in [requests.md](requests.md); numbers are those of `max_length` 64 and
-`max_client_batch` 16.
+last column is part of it. Requests are never repeated in it, nor logged. At an address of another
+API (`/embeddings`, `/v2/rerank`, `/embed`, ..., each after the model's version) the sentence is in
+that API's form, with its statuses: [clients.md](clients.md#errors). The forms of a right request
+are in [requests.md](requests.md); numbers are those of `max_length` 64 and `max_client_batch` 16.
 
 ## Any mode
 

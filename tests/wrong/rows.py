@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 JSON = "application/json"
 PREDICT = "/predictions/{model}"
+#: Before an address of another API.
+VERSIONED = "/predictions/{model}/1.0/"
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,19 @@ class Sent:
         shown: how the page writes it, in Markdown; empty for one that it does not write.
         content_type: None leaves the header out.
         path: the address; `{model}` is the served model.
+        headers: names and values, beside the content type.
     """
 
     body: bytes
     shown: str = ""
     content_type: str | None = JSON
     path: str = PREDICT
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def address(self) -> str:
+        """The part of the path after the model's version."""
+        return self.path.removeprefix(VERSIONED) if self.path.startswith(VERSIONED) else ""
 
 
 @dataclass(frozen=True)
@@ -98,14 +107,16 @@ def as_json(texts: Iterable[str], path: str = PREDICT) -> tuple[Sent, ...]:
     return tuple(Sent(text.encode(), f"`{text}`", path=path) for text in texts)
 
 
-def unshown(texts: Iterable[str], shown: str) -> tuple[Sent, ...]:
+def unshown(texts: Iterable[str], shown: str, path: str = PREDICT) -> tuple[Sent, ...]:
     """The same of texts that are too long for the page, which says `shown` of them."""
-    return tuple(Sent(text.encode(), shown) for text in texts)
+    return tuple(Sent(text.encode(), shown, path=path) for text in texts)
 
 
-def typed(content_type: str | None, *bodies: bytes, shown: str = "") -> tuple[Sent, ...]:
+def typed(
+    content_type: str | None, *bodies: bytes, shown: str = "", path: str = PREDICT
+) -> tuple[Sent, ...]:
     """Requests of another content type, shown as their bodies."""
-    return tuple(Sent(body, shown or _readable(body), content_type) for body in bodies)
+    return tuple(Sent(body, shown or _readable(body), content_type, path) for body in bodies)
 
 
 def _readable(body: bytes) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.wrong.addresses import ADDRESSES
 from tests.wrong.rows import Sample
 
 Strategy = st.SearchStrategy[Any]
@@ -36,12 +37,13 @@ seldom = st.integers(0, 9).map(lambda number: number == 0)
 
 #: Names of each mode's parameters; most modes know theirs only with a model.
 PARAMETERS = {
-    "sequence_classification": ("top_k",),
+    "sequence_classification": ("top_k", "raw_scores", "truncate", "truncation_direction"),
     "token_classification": ("aggregation_strategy", "stride", "ignore_labels"),
     "question_answering": ("top_k", "max_answer_len", "handle_impossible_answer", "doc_stride"),
     "fill_mask": ("top_k", "targets"),
-    "feature_extraction": ("normalize", "prompt_name", "truncate"),
-    "reranking": ("top_n", "return_documents", "raw_scores"),
+    "feature_extraction": ("normalize", "prompt_name", "truncate", "dimensions"),
+    "sparse_embedding": ("top_k", "return_tokens", "prompt_name", "truncate"),
+    "reranking": ("top_n", "return_documents", "raw_scores", "truncate"),
     "zero_shot_classification": ("candidate_labels", "multi_label", "hypothesis_template"),
 }
 
@@ -86,6 +88,15 @@ def documents(sample: Sample) -> Strategy:
             del tensor[draw(st.sampled_from(sorted(tensor)))]
         return tensor
 
+    many_texts = words | st.lists(words | values, max_size=4)
+    of_others = st.fixed_dictionaries(
+        {},
+        optional={
+            **dict.fromkeys(("input", "inputs", "documents", "texts"), many_texts),
+            **{"query": words, "model": st.just("") | values, "truncate": st.booleans() | values},
+            **dict.fromkeys(("dimensions", "top_n", "return_text", "raw_scores"), settings),
+        },
+    )
     many = items() | st.lists(items(), max_size=3) | items().map(lambda item: [item] * 70)
     listed = st.lists(items() | values, max_size=3)
     return st.one_of(
@@ -97,6 +108,7 @@ def documents(sample: Sample) -> Strategy:
             {"inputs": st.lists(tensors() | tensors() | values, max_size=2)},
             optional={"parameters": parameters(), "id": words | values, "outputs": values},
         ),
+        of_others,
         many,
         values,
     )
@@ -148,6 +160,8 @@ content_types = st.one_of(
     st.sampled_from(["text/plain; charset=latin-1", "image/png", "Application/LD+JSON ;", ";"]),
     st.text('abz/;=+ "é\xff', max_size=20),
 )
+#: Where a request goes after the model's version: mostly nowhere.
+addresses = st.just("") | st.sampled_from(["", "chat/completions", "info", "x", *ADDRESSES])
 accepts = st.one_of(
     st.just("*/*"),
     st.sampled_from(["text/plain", "application/json;q=0.1, text/*;q=0.2", ";q=,,/", "q=nan"]),

@@ -191,6 +191,13 @@ FINE = (
         headers=(*TEXT, ("X-Odd", b"\xff\xfe")),
     ),
     Own(
+        "a `traceparent` or an `X-Request-Id` that is none: it is dropped",
+        "`traceparent: 00-0-0-0`",
+        200,
+        LABEL,
+        headers=(*TEXT, ("traceparent", b"00-0-0-0"), ("X-Request-Id", b"\xe9 a")),
+    ),
+    Own(
         "`PUT`, `PATCH`, `DELETE` to `/predictions/<model>`: as `POST`",
         "`DELETE`",
         200,

@@ -30,6 +30,7 @@ SAMPLES = {
     "Fill_mask_artifacts": "bert_mlm",
     "QA_artifacts": "bert_qa",
     "Embedding_artifacts": "roberta_embedding",
+    "Sparse_embedding_artifacts": "roberta_sparse",
     "Reranking_artifacts": "bert_reranker",
     "Zero_shot_artifacts": "bert_nli",
 }
@@ -87,6 +88,7 @@ def test_names_addresses_and_bounds_are_the_models_own() -> None:
         "/predictions/reviews/1.0",
         "/v1/models/reviews:predict",
         "/v2/models/reviews/infer",
+        *(f"/predictions/reviews/1.0/{path}" for path in ("predict", "tokenize", "info")),
     ]
     assert api["info"]["x-mode"] == "sequence_classification"
     assert problems(api, "Request", ["a"] * 7) == []
@@ -113,7 +115,9 @@ def test_tensors_and_plain_text_are_offered_where_they_can_be_sent(service: Name
     both = (True, True)
     neither, tensors = (False, False), (False, True)
     assert found == {
-        **dict.fromkeys(("bert", "bert_ner", "bert_mlm", "roberta_embedding"), both),
+        **dict.fromkeys(
+            ("bert", "bert_ner", "bert_mlm", "roberta_embedding", "roberta_sparse"), both
+        ),
         **{"bert_qa": tensors, "bert_reranker": neither, "bert_nli": tensors},
     }
 

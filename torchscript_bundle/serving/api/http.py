@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.observing.caller import Caller
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 HTML = "text/html; charset=utf-8"
 #: Always UTF-8 by its standard; `requests` reads any text without a charset as Latin-1.
 EVENTS = "text/event-stream; charset=utf-8"
+#: Tells nginx, and proxies that follow it, to pass on each part of a stream at once.
+AS_IT_COMES = {"X-Accel-Buffering": "no"}
 
 #: TorchServe kills a worker whose response is longer (bytes); `max_response_size` in
 #: deploy/config.properties says the same number.
@@ -32,6 +35,7 @@ class HttpRequest:
         fields: form fields by name, or the whole body under `"body"`; over gRPC the input map.
         json_size: bytes of the JSON before binary tensors, as the client wrote it; else "".
         path: the part of the URL after the model and its version.
+        caller: what its headers say about it.
     """
 
     fields: dict[str, bytes]
@@ -41,6 +45,7 @@ class HttpRequest:
     client: Client = "http"
     json_size: str = ""
     path: str = ""
+    caller: Caller = field(default_factory=Caller, compare=False)
 
     @property
     def size(self) -> int:
@@ -50,7 +55,7 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """A response; `headers` are ASCII without line breaks."""
+    """A response; `headers` are ASCII without line breaks, `content_type` may be empty."""
 
     status: int
     content_type: str
@@ -88,15 +93,3 @@ def prefers_plain_text(accept: str) -> bool:
     plain = quality.get("text/plain", quality.get("text/*", anything))
     as_json = quality.get("application/json", quality.get("application/*", anything))
     return plain > as_json
-
-
-def answers_response(
-    request: HttpRequest,
-    answers: list[Any],
-    plain_text: Callable[[Any], str],
-    reply: Callable[[list[Any]], Any],
-) -> HttpResponse:
-    """Return the answers to a request's items: a line each if it prefers text, else a reply."""
-    if prefers_plain_text(request.accept):
-        return HttpResponse(200, TEXT, "\n".join(map(plain_text, answers)).encode("utf-8"))
-    return json_response(200, reply(answers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from torchscript_bundle.serving.errors import RequestError
 
@@ -26,6 +27,11 @@ def check_keys(value: dict[str, object], known: Iterable[str], where: str = "") 
         raise RequestError(422, f"the object has a key that is not known; known are {listed}")
 
 
+def without_nulls(value: dict[str, Any]) -> dict[str, Any]:
+    """Leave out members that are null, which APIs of others take for members that are not sent."""
+    return {name: each for name, each in value.items() if each is not None}
+
+
 def check_text(value: object, what: str = "the text") -> str:
     """Return a text that is not blank and has no half surrogate pair; refuse others."""
     if not isinstance(value, str):
@@ -39,6 +45,12 @@ def check_text(value: object, what: str = "the text") -> str:
             422, f"{what} has half of a surrogate pair (\\ud800 to \\udfff); send whole characters"
         ) from None
     return value
+
+
+def check_model(named: object, model_name: str) -> None:
+    """Refuse the name of another model; without a `model_name` any will do."""
+    if model_name and named != model_name:
+        raise RequestError(404, f"this address serves {model_name}; send that as model")
 
 
 def type_name(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,35 +22,41 @@ from torchscript_bundle.serving.api.json_schema import (
 )
 from torchscript_bundle.serving.api.openai.messages import MESSAGES
 from torchscript_bundle.serving.api.protocols import PROTOCOLS, schemas
-from torchscript_bundle.serving.api.protocols.call import PARAMETERS, VERSION, RequestFields
+from torchscript_bundle.serving.api.protocols.call import (
+    PARAMETERS,
+    VERSION,
+    ProtocolSchemas,
+    RequestFields,
+    RequestProtocol,
+)
 from torchscript_bundle.serving.api.protocols.schemas import ref, required_keys
 from torchscript_bundle.serving.artifact import TOKENIZER_FILE, Bundle, ServingOptions
+from torchscript_bundle.serving.describe.other_addresses import (
+    OTHER_ADDRESSES,
+    describe_other_addresses,
+)
+from torchscript_bundle.serving.describe.parts import (
+    FAILURES,
+    OURS,
+    THEIRS,
+    Part,
+    component,
+    failure,
+)
 from torchscript_bundle.serving.errors import ArtifactError
-from torchscript_bundle.serving.explanations.request import EXPLANATION, explanation_fields
-from torchscript_bundle.serving.modes import load_mode
-from torchscript_bundle.serving.modes.base import Mode
+from torchscript_bundle.serving.explanations.request import explanation_fields
+from torchscript_bundle.serving.modes import load_mode, load_native_mode
+from torchscript_bundle.serving.modes.base import ForwardMode, Mode
 
 PLAIN = "text/plain"
+#: Answers without a content type, as TorchServe's example had them.
+UNTYPED = "*/*"
 PAGE = "text/html"
 STREAM = "text/event-stream"
 FORM = "multipart/form-data"
 
-#: The schemas of our own errors, and of those of TorchServe around us.
-OURS, THEIRS = "Error", "TorchServeError"
-
-#: Status -> its meaning, and the schemas of its errors.
-FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
-    400: ("No body, not UTF-8, not JSON; or no key, a wrong or an expired one.", (OURS, THEIRS)),
-    404: ("No such model.", (OURS, THEIRS)),
-    413: ("Too many texts, or too long; without a body where it is TorchServe's.", (OURS,)),
-    415: ("A content type, or a charset, that is not served.", (OURS,)),
-    422: ("A value that is not what the schema or the model takes.", (OURS,)),
-    500: ("A bad form, the server's fault, or a worker that died with this.", (OURS, THEIRS)),
-    503: ("The queue is full, or no worker is ready; or explaining took long.", (OURS, THEIRS)),
-    507: ("The worker was killed with this request.", (THEIRS,)),
-}
-
-
+#: Prefix of the schemas of requests that are answered as TorchServe's example answered.
+EXAMPLE = "Example"
 #: The native protocol, which is recognized last, is described first.
 DOCUMENTED = (PROTOCOLS[-1], *PROTOCOLS[:-1])
 #: OpenAPI operation id -> address; `{}` stands for the model's name.
@@ -58,7 +64,7 @@ ADDRESSES = {
     operation: path
     for each in PROTOCOLS
     for operation, path in {**each.predict_paths, **each.explain_paths}.items()
-}
+} | OTHER_ADDRESSES
 
 
 def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
@@ -68,17 +74,33 @@ def describe_folder(folder: Path, model_name: str) -> dict[str, Any]:
         mode = load_mode(bundle)
     except ArtifactError as error:
         raise ArtifactError(f"{folder}: {error}") from error
-    mode.set_tokenizer(Tokenizer.from_file(str(folder / TOKENIZER_FILE)))
-    return describe_api(bundle, mode, model_name, ServingOptions.load(folder))
+    native = load_native_mode(bundle, mode)
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_FILE))
+    mode.set_tokenizer(tokenizer)
+    native.set_tokenizer(tokenizer)
+    return describe_api(
+        bundle, mode, model_name, options=ServingOptions.load(folder), native=native
+    )
 
 
 def describe_api(
-    bundle: Bundle, mode: Mode, model_name: str, options: ServingOptions
+    bundle: Bundle,
+    mode: Mode,
+    model_name: str,
+    options: ServingOptions,
+    native: Mode | None = None,
 ) -> dict[str, Any]:
-    """Make the OpenAPI document of a model; the mode has its tokenizer, if it reads one."""
-    parts = [_predictions(mode, options)]
-    if bundle.explanations and mode.target_parameters:
-        parts.append(_explanations(mode, options))
+    """Make the OpenAPI document of a model; modes have their tokenizer, if they read one.
+
+    `native` answers the native protocol, if that has another answer form than the others.
+    """
+    native = native or mode
+    parts = [
+        _predictions(mode, native, options),
+        describe_other_addresses(mode, options.max_client_batch),
+    ]
+    if bundle.explanations and isinstance(mode, ForwardMode) and isinstance(native, ForwardMode):
+        parts.append(_explanations(mode, native, options))
     errors = {
         OURS: record({"error": {**STRING, "description": "What to send instead."}}),
         THEIRS: record({"code": COUNT, "type": STRING, "message": STRING}),
@@ -88,7 +110,8 @@ def describe_api(
         "info": {
             "title": "",
             "version": VERSION,
-            "description": "Every address takes every form of request.",
+            "description": "Addresses of other APIs, after the model's version, take the requests "
+            "of these; all others take every form of request.",
             "x-mode": bundle.mode,
             # TorchServe drops nulls from a description.
             "x-source": {key: value for key, value in bundle.source.items() if value is not None},
@@ -103,7 +126,7 @@ def describe_api(
             "requestBodies": _joined(part.bodies for part in parts),
             "responses": {
                 **_joined(part.answers for part in parts),
-                **{f"Status{status}": _failure(status) for status in FAILURES},
+                **{f"Status{status}": failure(status) for status in FAILURES},
             },
         },
     }
@@ -113,35 +136,48 @@ def describe_api(
 def with_name(api: dict[str, Any], model_name: str) -> dict[str, Any]:
     """Set the registered name of the model in a document, and its addresses."""
     paths = {
-        ADDRESSES[item["post"]["operationId"]].format(model_name): item
+        ADDRESSES[operation["operationId"]].format(model_name): item
         for item in api["paths"].values()
+        for operation in item.values()
     }
     return {**api, "info": {**api["info"], "title": model_name}, "paths": paths}
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Addresses with the same requests and answers, and the components that they refer to."""
-
-    paths: dict[str, Any]
-    schemas: dict[str, Any]
-    bodies: dict[str, Any]
-    answers: dict[str, Any]
 
 
 def _joined(members: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: value for each in members for name, value in each.items()}
 
 
-def _predictions(mode: Mode, options: ServingOptions) -> _Part:
+@dataclass(frozen=True)
+class _Form:
+    """An answer form: its requests' fields, the schema of an item's answer, and its protocols."""
+
+    fields: RequestFields
+    answer: JsonSchema
+    protocols: Sequence[RequestProtocol]
+
+
+def _forms(
+    own: tuple[RequestFields, JsonSchema], native: tuple[RequestFields, JsonSchema] | None
+) -> dict[str, _Form]:
+    """Return answer forms by the prefix of their schemas; `native` is None if there is one."""
+    if native is None:
+        return {"": _Form(*own, DOCUMENTED)}
+    apart = [each for each in DOCUMENTED if each.has_answer_form]
+    rest = [each for each in DOCUMENTED if not each.has_answer_form]
+    return {EXAMPLE: _Form(*native, apart), "": _Form(*own, rest)}
+
+
+def _predictions(mode: Mode, native: Mode, options: ServingOptions) -> Part:
     operations = [operation for each in DOCUMENTED for operation in each.predict_paths]
-    part = _part("", operations, mode, mode.answer_schema, PLAIN, options)
-    if mode.event_schema is not None:
-        _add_stream(part, mode, mode.event_schema)
+    pairs = [(each, each.answer_schema) for each in (mode, native)]
+    forms = _forms(pairs[0], None if native is mode else pairs[1])
+    part = _part("", operations, forms, PLAIN, options)
+    if native.event_schema is not None:
+        _add_stream(part, mode, native.event_schema)
     return part
 
 
-def _add_stream(part: _Part, mode: Mode, event_schema: JsonSchema) -> None:
+def _add_stream(part: Part, mode: Mode, event_schema: JsonSchema) -> None:
     part.schemas["Event"] = event_schema
     part.answers["Answer"]["content"][STREAM] = {
         "schema": {**STRING, "description": "Where stream is true; the data of each is an Event."},
@@ -154,46 +190,66 @@ def _add_stream(part: _Part, mode: Mode, event_schema: JsonSchema) -> None:
         part.schemas.update(_prefixed({"ChatRequest": request}, ""))
 
 
-def _explanations(mode: Mode, options: ServingOptions) -> _Part:
+def _explanations(mode: ForwardMode, native: ForwardMode, options: ServingOptions) -> Part:
     operations = [operation for each in DOCUMENTED for operation in each.explain_paths]
-    fields = explanation_fields(mode, options.explanation_steps)
-    answer = record({"answer": mode.answer_schema, "explanations": array(EXPLANATION, minItems=1)})
-    return _part("Explained", operations, fields, answer, PAGE, options)
+    pairs = [
+        (explanation_fields(each, options.explanation_steps), each.explained_schema)
+        for each in (mode, native)
+    ]
+    forms = _forms(pairs[0], None if native is mode else pairs[1])
+    return _part("Explained", operations, forms, PAGE, options)
 
 
 def _part(
     prefix: str,
     operations: Iterable[str],
-    fields: RequestFields,
-    answer: JsonSchema,
+    forms: Mapping[str, _Form],
     other_type: str,
     options: ServingOptions,
-) -> _Part:
+) -> Part:
     """Make the part for predictions or explanations.
 
-    `prefix` begins the names of its components; `answer` is the schema of one item's answer, and
-    `other_type` the media type of answers that are not JSON.
+    `prefix` begins the names of its components; `other_type` is the media type of answers that are
+    not JSON.
     """
     most = options.max_client_batch
-    described = [each.describe(fields, most) for each in DOCUMENTED]
-    protocols = [each for each in described if each is not None]
-    components = {
-        "Request": either(*(ref(f"{each.name}Request") for each in protocols)),
-        "Item": schemas.item(fields),
-        "Items": array(ref("Item"), minItems=1, maxItems=most),
-        "Parameters": schemas.optional(schemas.members(fields.parameters)),
-    }
-    for each in protocols:
-        components |= {**each.parts, f"{each.name}Request": each.request}
-    replies = {f"{each.name}Reply": each.reply for each in protocols}
-    components |= {"Answer": answer, "Reply": either(*map(ref, replies)), **replies}
-    examples = _joined(each.examples for each in protocols)
-    return _Part(
+    components: dict[str, JsonSchema] = {}
+    described: dict[str, ProtocolSchemas] = {}
+    for name, form in forms.items():
+        asked = [one for one in form.protocols if one.anywhere]
+        each = [schema for one in asked if (schema := one.describe(form.fields, most))]
+        components |= _prefixed(_components(form, each, most), name)
+        described |= {f"{name}{schema.name}": schema for schema in each}
+    components["Request"] = either(*(ref(f"{name}Request") for name in described))
+    as_json = [name for name in described if not name.startswith(EXAMPLE)]
+    components["Reply"] = either(*(ref(f"{name}Reply") for name in as_json))
+    examples = _joined(each.examples for each in described.values())
+    texts = next(iter(forms.values())).fields
+    return Part(
         {ADDRESSES[each]: {"post": _operation(each, prefix)} for each in operations},
         _prefixed(components, prefix),
-        {f"{prefix}Request": _request_body(fields, examples, prefix)},
-        {f"{prefix}Answer": _answer(prefix, other_type)},
+        {f"{prefix}Request": _request_body(texts, examples, prefix)},
+        {f"{prefix}Answer": _answer(prefix, other_type, untyped=EXAMPLE in forms)},
     )
+
+
+def _components(
+    form: _Form, protocols: Sequence[ProtocolSchemas], most: int
+) -> dict[str, JsonSchema]:
+    """Return the schemas of an answer form's protocols, and what they refer to."""
+    components = {
+        "Item": schemas.item(form.fields),
+        "Items": array(ref("Item"), minItems=1, maxItems=most),
+        "Parameters": schemas.optional(schemas.members(form.fields.parameters)),
+        "Answer": form.answer,
+    }
+    for each in protocols:
+        components |= {
+            **each.parts,
+            f"{each.name}Request": each.request,
+            f"{each.name}Reply": each.reply,
+        }
+    return components
 
 
 def _prefixed(components: dict[str, JsonSchema], prefix: str) -> dict[str, JsonSchema]:
@@ -205,11 +261,11 @@ def _prefixed(components: dict[str, JsonSchema], prefix: str) -> dict[str, JsonS
 
 
 def _operation(name: str, prefix: str) -> dict[str, Any]:
-    failures = {str(each): _component("responses", f"Status{each}") for each in FAILURES}
+    failures = {str(each): component("responses", f"Status{each}") for each in FAILURES}
     return {
         "operationId": name,
-        "requestBody": _component("requestBodies", f"{prefix}Request"),
-        "responses": {"200": _component("responses", f"{prefix}Answer"), **failures},
+        "requestBody": component("requestBodies", f"{prefix}Request"),
+        "responses": {"200": component("responses", f"{prefix}Answer"), **failures},
     }
 
 
@@ -226,16 +282,13 @@ def _request_body(
     return {"required": True, "content": content}
 
 
-def _answer(prefix: str, other: str) -> dict[str, Any]:
+def _answer(prefix: str, other: str, *, untyped: bool) -> dict[str, Any]:
     content = {JSON: {"schema": ref(f"{prefix}Reply")}, other: {"schema": STRING}}
-    return {"description": "The answer, in the form of the request.", "content": content}
-
-
-def _failure(status: int) -> dict[str, Any]:
-    description, names = FAILURES[status]
-    schema = ref(names[0]) if len(names) == 1 else either(*map(ref, names))
-    return {"description": description, "content": {JSON: {"schema": schema}}}
-
-
-def _component(kind: str, name: str) -> dict[str, Any]:
-    return {"$ref": f"#/components/{kind}/{name}"}
+    description = "The answer, in the form of the request."
+    if untyped:
+        content[UNTYPED] = {"schema": ref(f"{prefix}{EXAMPLE}NativeReply")}
+        description += (
+            " To a text, an item or a list of them it is that of TorchServe's Hugging Face example:"
+            " without a content type, a string as it is and all else as JSON."
+        )
+    return {"description": description, "content": content}

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.artifact import TOKEN_LAYER, Bundle, Layer
 from torchscript_bundle.serving.engine.pace import Pace, fastest
 from torchscript_bundle.serving.engine.padding import pad_batch, padded_length
 from torchscript_bundle.serving.engine.planner import plan_batches
@@ -37,10 +37,19 @@ PASS_SECONDS = 0.5
 
 
 class Attributor:
-    """Attributes numbers of the outputs of a module with `embed` and `forward_embeddings`."""
+    """Attributes numbers of a module's outputs, starting at a layer that it has methods for."""
 
-    def __init__(self, module: Any, bundle: Bundle, device: torch.device, max_rows: int) -> None:
+    def __init__(
+        self,
+        module: Any,
+        bundle: Bundle,
+        device: torch.device,
+        max_rows: int,
+        layer: Layer = TOKEN_LAYER,
+    ) -> None:
         self._module = module
+        self._layer = layer
+        self._forward = getattr(module, layer.forward)
         self._bundle = bundle
         self._device = device
         self._max_rows = max_rows if bundle.dynamic_batch else 1
@@ -59,8 +68,9 @@ class Attributor:
     def _time(self, rows: Sequence[Row]) -> float:
         started = time.monotonic()
         inputs = self._tensors(rows)
-        leaf = self._module.embed(inputs[self._bundle.inputs.index("input_ids")]).detach()
-        outputs = self._module.forward_embeddings(leaf.requires_grad_(), *inputs)
+        ids = self._bundle.inputs.index("input_ids")
+        leaf = self._layer.run(self._module, inputs, ids).detach()
+        outputs = self._forward(leaf.requires_grad_(), *inputs)
         torch.autograd.grad(torch.cat([each.flatten() for each in outputs]).sum(), leaf)
         return time.monotonic() - started
 
@@ -94,8 +104,8 @@ class Attributor:
         baseline = self._tensors([self._baseline(target.row) for target in targets])
         ids = self._bundle.inputs.index("input_ids")
         with torch.no_grad():
-            embeddings = self._module.embed(inputs[ids])
-            baselines = self._module.embed(baseline[ids])
+            embeddings = self._layer.run(self._module, inputs, ids)
+            baselines = self._layer.run(self._module, baseline, ids)
         length = inputs[ids].shape[1]
         places = torch.tensor([self._place(each, length) for each in targets], device=self._device)
         score = self._score(targets[0].output, pause)
@@ -134,12 +144,27 @@ class Attributor:
             pause()
             begun.append((embeddings.shape[0] * embeddings.shape[1], time.monotonic()))
             *inputs, places = rest
-            outputs = self._module.forward_embeddings(embeddings, *inputs)
-            rows = torch.arange(len(places), device=places.device)
-            scores: torch.Tensor = outputs[output][(rows, *places.unbind(1))]
+            outputs = self._forward(embeddings, *inputs)
+            index = self._index(output, inputs, places.unbind(1))
+            scores: torch.Tensor = outputs[output][index]
             return scores
 
         return score
+
+    def _index(
+        self, output: int, inputs: Sequence[torch.Tensor], places: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        """Return where an output has the numbers of these places, one of each row."""
+        rows = torch.arange(len(places[0]), device=self._device)
+        special = self._bundle.outputs[output].special
+        if special is None:
+            return (rows, *places)
+        named = dict(zip(self._bundle.inputs, inputs, strict=True))
+        listed = named["input_ids"] == self._bundle.special_ids[special]
+        listed &= named["attention_mask"] != 0
+        order = listed.flatten().cumsum(0).view_as(listed) - 1
+        token, *rest = places
+        return (order[rows, token], *rest)
 
     def _tensors(self, rows: Sequence[Row]) -> tuple[torch.Tensor, ...]:
         return tuple(each.to(self._device) for each in pad_batch(rows, self._bundle))

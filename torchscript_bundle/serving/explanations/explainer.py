@@ -8,7 +8,7 @@ from typing import Any
 
 from torchscript_bundle.serving.api import fields
 from torchscript_bundle.serving.api.guards import bounded, naming_item
-from torchscript_bundle.serving.api.http import HTML, HttpResponse, json_response
+from torchscript_bundle.serving.api.http import HTML, HttpResponse
 from torchscript_bundle.serving.api.protocols.call import Call
 from torchscript_bundle.serving.artifact import REMAKE, Bundle, ServingOptions
 from torchscript_bundle.serving.engine.runtime import Runtime
@@ -16,7 +16,7 @@ from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.explanations.attribution import Attributor
 from torchscript_bundle.serving.explanations.page import page
 from torchscript_bundle.serving.explanations.request import HTML as HTML_FORMAT
-from torchscript_bundle.serving.explanations.request import describe, explanation_fields
+from torchscript_bundle.serving.explanations.request import explanation_fields
 from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Query
 from torchscript_bundle.serving.text.tokenizer import Row
 
@@ -102,25 +102,30 @@ class Explainer:
             if wanted.page:
                 return bounded(HttpResponse(200, HTML, page(explained).encode("utf-8")))
             answers = [
-                {
-                    "answer": self._mode.encode(*pair),
-                    "explanations": [describe(*each) for each in item],
-                }
-                for pair, item in zip(pairs, explained, strict=True)
+                self._mode.explain(*pair, item) for pair, item in zip(pairs, explained, strict=True)
             ]
-            return bounded(json_response(200, call.reply(answers)))
+            return bounded(self._mode.write(call.reply(answers)))
 
         rows = [target.row for item in targets for target in item]
         return Explanation(self._attributor.seconds(rows, wanted.steps), wanted.steps, run)
 
 
-def make_explainer(
-    mode: ForwardMode, runtime: Runtime, bundle: Bundle, options: ServingOptions, word: Row
-) -> Explainer:
-    """Make an explainer, warmed up with a tokenized word."""
-    if not mode.target_parameters:
+def make_explainers(
+    modes: Sequence[ForwardMode],
+    runtime: Runtime,
+    bundle: Bundle,
+    options: ServingOptions,
+    word: Row,
+) -> list[Explainer]:
+    """Make explainers for an artifact's mode in each answer form, warmed up with a word."""
+    if not all(mode.target_parameters for mode in modes):
         raise ArtifactError(f"bundle.json: answers of {bundle.mode} are not explained; {REMAKE}")
     rows = options.explanation_batch_size
-    attributor = Attributor(runtime.module, bundle, runtime.device, rows)
-    attributor.warm_up(word)
-    return Explainer(mode, attributor, options.explanation_steps)
+    attributors = {
+        layer: Attributor(runtime.module, bundle, runtime.device, rows, layer)
+        for layer in {mode.explained_layer for mode in modes}
+    }
+    for attributor in attributors.values():
+        attributor.warm_up(word)
+    steps = options.explanation_steps
+    return [Explainer(mode, attributors[mode.explained_layer], steps) for mode in modes]

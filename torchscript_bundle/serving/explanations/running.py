@@ -6,32 +6,39 @@ import math
 import threading
 import time
 from collections import deque
+from contextvars import copy_context
 
 from torchscript_bundle.serving.api.guards import guard
 from torchscript_bundle.serving.api.http import HttpResponse
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.explainer import Explanation
+from torchscript_bundle.serving.observing.caller import Caller
+from torchscript_bundle.serving.observing.steps import step
 
 
 class ExplanationThread:
     """One explanation, which computes only during `take`; after `seconds`, a 503.
 
-    captum loops over the passes itself, so each explanation has a thread, and two semaphores let
-    either that thread or the caller run.
+    After the deadline of the request's own headers it is a 504. captum loops over the passes
+    itself, so each explanation has a thread, and two semaphores let either that thread or the one
+    that calls `take` run.
     """
 
-    def __init__(self, explanation: Explanation, seconds: float) -> None:
+    def __init__(self, explanation: Explanation, seconds: float, caller: Caller) -> None:
         self.explanation = explanation
+        self.caller = caller
         self.response: HttpResponse | None = None
         self._deadline = time.monotonic() + seconds
         self._go, self._back = threading.Semaphore(0), threading.Semaphore(0)
-        threading.Thread(target=self._run, daemon=True).start()
+        # In a copy of the context, in which lines of the log name the request.
+        threading.Thread(target=copy_context().run, args=(self._run,), daemon=True).start()
 
     def take(self) -> None:
         """Compute until the next pass, or the end."""
         if self.response is None:
-            self._go.release()
-            self._back.acquire()
+            with step("forward", [self.caller]):
+                self._go.release()
+                self._back.acquire()
 
     def end(self) -> None:
         """Stop computing, so that the thread ends."""
@@ -47,6 +54,7 @@ class ExplanationThread:
     def _pause(self) -> None:
         self._back.release()
         self._go.acquire()
+        self.caller.check_deadline()
         if time.monotonic() > self._deadline:
             raise RequestError(
                 503,
@@ -72,7 +80,7 @@ class RunningExplanations:
     def __contains__(self, name: str) -> bool:
         return name in self._threads
 
-    def add(self, name: str, explanation: Explanation) -> None:
+    def add(self, name: str, explanation: Explanation, caller: Caller | None = None) -> None:
         """Begin an explanation; 413 if it alone takes too long, 503 if too many are running."""
         if explanation.seconds > self._seconds:
             steps = int(explanation.steps * self._seconds / explanation.seconds)
@@ -90,7 +98,7 @@ class RunningExplanations:
                 f"{math.ceil(waiting)} seconds",
                 retry_after=math.ceil(waiting),
             )
-        self._threads[name] = ExplanationThread(explanation, self._deadline)
+        self._threads[name] = ExplanationThread(explanation, self._deadline, caller or Caller())
         self._order.append(name)
 
     def take(self) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import ClassVar, cast
 
 import pytest
 
 from tests.serving.helpers import BUNDLE
 from torchscript_bundle.serving.api import fields
-from torchscript_bundle.serving.api.protocols import read_call
+from torchscript_bundle.serving.api.protocols import find_protocol
 from torchscript_bundle.serving.api.protocols.call import Call
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.modes.base import Mode
@@ -20,6 +20,7 @@ class Asks:
 
     item_keys = fields.named(fields.Text("question", ""), fields.Text("context", ""))
     parameters = ()
+    offers: ClassVar[dict[str, object]] = {}
 
 
 class Tells:
@@ -27,16 +28,22 @@ class Tells:
 
     item_keys = fields.named(fields.TEXT)
     parameters = ("top_k", "stride")
+    offers: ClassVar[dict[str, object]] = {}
 
 
 TEXTS: Mode = SequenceClassification(BUNDLE)
 ASKS = cast(Mode, Asks())
 TELLS = cast(Mode, Tells())
+#: What is said of parameters that the first of them lacks, or that are no object.
+KNOWN_OF_TEXTS = "known are " + ", ".join(f'"parameters.{name}"' for name in TEXTS.parameters)
+OBJECT_OF_TEXTS = "parameters must be an object, with " + " or ".join(TEXTS.parameters)
 
 
 def call(payload: object, mode: Mode = TEXTS) -> Call:
     """The call that a payload is read as."""
-    return read_call(payload, mode, "tiny")
+    read = find_protocol(payload, mode.offers).read(payload, mode, "tiny")
+    assert isinstance(read, Call)
+    return read
 
 
 def refusal(payload: object, mode: Mode = TEXTS) -> str:

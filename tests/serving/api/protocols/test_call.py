@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.serving.api.protocols.helpers import ASKS, TELLS, TEXTS, call, refusal
+from tests.serving.api.protocols.helpers import (
+    ASKS,
+    KNOWN_OF_TEXTS,
+    OBJECT_OF_TEXTS,
+    TELLS,
+    TEXTS,
+    call,
+    refusal,
+)
 from torchscript_bundle.serving.api import protocols
 from torchscript_bundle.serving.api.http import Client
 from torchscript_bundle.serving.api.protocols import first_keys
@@ -45,14 +53,14 @@ def test_parameters_are_gathered_unchecked(
 @pytest.mark.parametrize(
     ("holders", "mode", "says"),
     [
-        ([{"parameters": {"secret": 1}}], TEXTS, 'known are "parameters.top_k"'),
+        ([{"parameters": {"secret": 1}}], TEXTS, KNOWN_OF_TEXTS),
         (
             [{"parameters": {"secret": 1}}],
             TELLS,
             'known are "parameters.top_k", "parameters.stride"',
         ),
         ([{"parameters": {"top_k": 1}}], ASKS, "known are none"),
-        ([{"parameters": None}], TEXTS, "parameters must be an object, with top_k"),
+        ([{"parameters": None}], TEXTS, OBJECT_OF_TEXTS),
         ([{"parameters": ["secret"]}], TELLS, "parameters must be an object, with top_k or stride"),
         (
             [{"parameters": "secret"}],

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.serving.api.protocols.helpers import ASKS, call, refusal
+from tests.serving.api.protocols.helpers import ASKS, KNOWN_OF_TEXTS, OBJECT_OF_TEXTS, call, refusal
 from tests.serving.helpers import ask, post
 from torchscript_bundle.serving.api.http import TEXT
 from torchscript_bundle.serving.service import Service
@@ -41,8 +41,8 @@ def test_parameters_are_beside_them() -> None:
         ({"instances": ["a"], "secret": 1}, 'known are "instances", "parameters"'),
         ({"instances": ["a"], "inputs": ["a"]}, 'known are "instances", "parameters"'),
         ({"instances": ["a"], "top_k": 1}, 'known are "instances", "parameters"'),
-        ({"instances": ["a"], "parameters": []}, "parameters must be an object, with top_k"),
-        ({"instances": ["a"], "parameters": {"secret": 1}}, 'known are "parameters.top_k"'),
+        ({"instances": ["a"], "parameters": []}, OBJECT_OF_TEXTS),
+        ({"instances": ["a"], "parameters": {"secret": 1}}, KNOWN_OF_TEXTS),
     ],
 )
 def test_refused_forms(payload: object, says: str) -> None:

@@ -83,6 +83,12 @@ def test_parameters_alone_or_under_their_key(
     assert read.items == call(holder).items
 
 
+def test_options_of_the_inference_api_change_nothing() -> None:
+    options = {"wait_for_model": True, "use_cache": False, "use_gpu": True}
+    read = call({"inputs": ["a"], "top_k": 2, "options": options})
+    assert (read.items, read.parameters) == (["a"], {"top_k": 2})
+
+
 def test_parameters_in_both_places() -> None:
     read = call({"text": "a", "top_k": 1, "parameters": {"stride": 2}}, TELLS)
     assert read.parameters == {"top_k": 1, "stride": 2}
@@ -96,7 +102,8 @@ ASK_ONE = (
 )
 KNOWN = (
     "the object has a key that is not known; "
-    'known are "text", "text_pair", "inputs", "data", "top_k", "parameters"'
+    'known are "text", "text_pair", "inputs", "data", "top_k", "raw_scores", "truncate", '
+    '"truncation_direction", "parameters", "options"'
 )
 
 
@@ -113,18 +120,29 @@ KNOWN = (
         ({"text": "a", "secret": 1}, TEXTS, KNOWN),
         ({"text": "a", "Top_K": 1}, TEXTS, KNOWN),
         ({"secret": "a"}, TEXTS, KNOWN),
-        ({"text": "a"}, ASKS, 'known are "question", "context", "inputs", "data", "parameters"'),
+        (
+            {"text": "a"},
+            ASKS,
+            'known are "question", "context", "inputs", "data", "parameters", "options"',
+        ),
         (
             {"text": "a", "parameters": None},
             TEXTS,
-            "parameters must be an object, with top_k",
+            "an object, with top_k or raw_scores or truncate or truncation_direction",
         ),
         (
             {"text": "a", "top_k": 1, "parameters": {"top_k": 1}},
             TEXTS,
             "top_k is given twice; send it once",
         ),
-        ({"text": "a", "parameters": {"secret": 1}}, TEXTS, 'known are "parameters.top_k"'),
+        (
+            {"text": "a", "parameters": {"secret": 1}},
+            TEXTS,
+            '"parameters.truncate", "parameters.truncation_direction"',
+        ),
+        ({"text": "a", "options": None}, TEXTS, "with wait_for_model or use_cache or use_gpu"),
+        ({"text": "a", "options": {"use_cache": 1}}, TEXTS, "use_cache must be true or false"),
+        ({"text": "a", "options": {"secret": 1}}, TEXTS, '"options.use_cache", "options.use_gpu"'),
     ],
 )
 def test_refused_forms(payload: object, mode: Mode, says: str) -> None:

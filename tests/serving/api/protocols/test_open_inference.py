@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.serving.api.protocols.helpers import ASKS, TELLS, TEXTS, call, refusal
+from tests.serving.api.protocols.helpers import (
+    ASKS,
+    KNOWN_OF_TEXTS,
+    OBJECT_OF_TEXTS,
+    TELLS,
+    TEXTS,
+    call,
+    refusal,
+)
 from tests.serving.helpers import ask, post
 from torchscript_bundle.export.archive import VERSION
 from torchscript_bundle.serving.api.http import TEXT
@@ -207,9 +215,9 @@ TWICE = "top_k is given twice; send it once"
             "the inputs of this model are text, text_pair",
         ),
         (infer(tensor("a")), ASKS, "the inputs of this model are question, context"),
-        (infer(tensor("a"), parameters=[]), TEXTS, "parameters must be an object, with top_k"),
-        (infer(tensor("a", parameters="x")), TEXTS, "parameters must be an object, with top_k"),
-        (infer(tensor("a", parameters={"secret": 1})), TEXTS, 'known are "parameters.top_k"'),
+        (infer(tensor("a"), parameters=[]), TEXTS, OBJECT_OF_TEXTS),
+        (infer(tensor("a", parameters="x")), TEXTS, OBJECT_OF_TEXTS),
+        (infer(tensor("a", parameters={"secret": 1})), TEXTS, KNOWN_OF_TEXTS),
         (
             infer(tensor("a", parameters={"top_k": 1}), parameters={"top_k": 1}),
             TEXTS,

@@ -15,7 +15,7 @@ from torchscript_bundle.serving.api.openai.messages import (
     read_messages,
 )
 from torchscript_bundle.serving.api.sampling import Settings, make_settings, openai_fields
-from torchscript_bundle.serving.api.values import check_keys, check_text
+from torchscript_bundle.serving.api.values import check_keys, check_model, check_text, without_nulls
 from torchscript_bundle.serving.errors import RequestError
 
 #: Unsupported fields -> values that clients may send all the same: OpenAI's defaults.
@@ -85,11 +85,10 @@ class CompletionParser:
         if not isinstance(payload, dict):
             raise RequestError(422, f'send an object: {{"model": "...", "{key}": ...}}')
         check_keys(payload, (key, *self._known))
-        given = {name: value for name, value in payload.items() if value is not None}
+        given = without_nulls(payload)
         check_neutral(given, NEUTRAL if chat else COMPLETION_NEUTRAL, NOT_HERE)
-        named = given.get("model", self._model_name)
-        if self._model_name and named != self._model_name and client != "huggingface_hub":
-            raise RequestError(404, f"this address serves {self._model_name}; send that as model")
+        if client != "huggingface_hub":
+            check_model(given.get("model", self._model_name), self._model_name)
         messages = read_messages(given.get(MESSAGES)) if chat else []
         prompts = [] if chat else _prompts(given.get("prompt"))
         first = self._settings(given)

@@ -5,17 +5,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torchscript_bundle.serving.api.fields import Field, Unread
-from torchscript_bundle.serving.api.http import Client
-from torchscript_bundle.serving.api.json_schema import JsonSchema
+from torchscript_bundle.serving.api.http import Client, HttpResponse
+from torchscript_bundle.serving.api.json_schema import COUNT, JsonSchema, record
 from torchscript_bundle.serving.api.values import check_keys
+from torchscript_bundle.serving.artifact import Bundle, ServingOptions
 from torchscript_bundle.serving.errors import RequestError
+from torchscript_bundle.serving.text.tokenizer import TextEncoder
 
 PARAMETERS = "parameters"
 #: The version of every archive.
 VERSION = "1.0"
+#: What other people's APIs ask of a model.
+Offer = Literal["embeddings", "sparse_embeddings", "ranking", "labels"]
+#: Errors about a model that does something else.
+NOT_OFFERED: dict[Offer, str] = {
+    "embeddings": "this model gives no embeddings",
+    "sparse_embeddings": "this model gives no sparse embeddings",
+    "ranking": "this model ranks no texts",
+    "labels": "this model gives texts no labels",
+}
 
 
 class RequestFields(Protocol):
@@ -29,6 +40,10 @@ class RequestFields(Protocol):
     def parameters(self) -> Mapping[str, Field]:
         """Members of `parameters`."""
 
+    @property
+    def offers(self) -> Mapping[Offer, Mapping[str, object]]:
+        """The offers to APIs of others, each with the facts that they tell about it."""
+
     def for_inference_client(self, call: Call) -> Call:
         """Adapt a call of Hugging Face's InferenceClient to the answers that it parses."""
 
@@ -37,7 +52,8 @@ class RequestFields(Protocol):
 class Call:
     """Items to answer, and how to put their answers together; nothing in it is checked yet.
 
-    `reply` makes the response's JSON of the answers, in order. `listed` says that the client sent a
+    `reply` makes the response's JSON of the answers, in order; `usage` makes the members that tell
+    how many tokens were read, for protocols that tell it. `listed` says that the client sent a
     list, so that errors name the item.
     """
 
@@ -45,6 +61,30 @@ class Call:
     parameters: Mapping[str, object]
     reply: Callable[[list[Any]], Any]
     listed: bool = True
+    usage: Callable[[int], Mapping[str, Any]] | None = None
+
+    def respond(self, answers: list[Any], tokens: int) -> Any:
+        """Return the response's JSON, of texts that had this many tokens."""
+        reply = self.reply(answers)
+        return reply if self.usage is None else {**reply, **self.usage(tokens)}
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a worker serves, for requests about it."""
+
+    bundle: Bundle
+    options: ServingOptions
+    offers: Mapping[Offer, Mapping[str, object]]
+    precision: str
+    encoder: TextEncoder
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A request that needs no pass of the model; `answer` makes the response's JSON."""
+
+    answer: Callable[[Served], Any]
 
 
 @dataclass(frozen=True)
@@ -58,14 +98,37 @@ class ProtocolSchemas:
     parts: Mapping[str, JsonSchema] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class FailureForm:
+    """Errors at the addresses of an API: their schema, and the statuses that it has others for."""
+
+    name: str
+    schema: JsonSchema
+    statuses: Mapping[int, int] = field(default_factory=dict)
+
+
 class RequestProtocol(ABC):
     """One way to write requests and their answers: an entry of `protocols.PROTOCOLS`.
 
-    `keys` are those of its objects, beside the model's and `parameters`. The paths are TorchServe's
-    addresses by their OpenAPI operation ids; `{}` stands for the model's name.
+    Attributes:
+        keys: those of its objects, beside the model's and `parameters`.
+        has_answer_form: whether answers are in the artifact's `answer_form`, not always in ours.
+        offer: what it asks of a model; None if every model answers it.
+        paths: addresses after the model's version at which there is no other protocol.
+        anywhere: whether its requests are recognized at the model's other addresses too.
+        needs_body: whether its requests have a body.
+        failures: how errors at its `paths` look.
+        predict_paths, explain_paths: TorchServe's addresses by their OpenAPI operation ids; `{}`
+            stands for the model's name.
     """
 
+    has_answer_form = False
     keys: tuple[str, ...] = ()
+    offer: Offer | None = None
+    paths: tuple[str, ...] = ()
+    anywhere = True
+    needs_body = True
+    failures: FailureForm | None = None
     predict_paths: Mapping[str, str] = {}
     explain_paths: Mapping[str, str] = {}
 
@@ -74,12 +137,33 @@ class RequestProtocol(ABC):
         """Return whether this client's parsed JSON is in this protocol."""
 
     @abstractmethod
-    def read(self, payload: Any, fields: RequestFields, model_name: str) -> Call:
+    def read(self, payload: Any, fields: RequestFields, model_name: str) -> Call | Lookup:
         """Read a request; raise RequestError where it breaks the protocol."""
+
+    def adapt(self, response: HttpResponse) -> HttpResponse:
+        """Give an error at one of its `paths` its own form; return other responses unchanged."""
+        return response
 
     def describe(self, fields: RequestFields, most_items: int) -> ProtocolSchemas | None:
         """Return its part of the OpenAPI document, if it has one for these fields."""
         return None
+
+
+def check_offer(fields: RequestFields, offer: Offer) -> None:
+    """Refuse a request to a model that does something else."""
+    if offer not in fields.offers:
+        raise RequestError(
+            404, f"{NOT_OFFERED[offer]}; send its own requests to /predictions/<its name>"
+        )
+
+
+#: JSON Schema of the value of `token_usage`'s member.
+USAGE = record({"prompt_tokens": COUNT, "total_tokens": COUNT})
+
+
+def token_usage(tokens: int) -> dict[str, Any]:
+    """Return the member that tells OpenAI's and Jina's clients how many tokens were read."""
+    return {"usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
 
 
 def read_parameters(

@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torchscript_bundle.serving.api.fields import TEXT, without_unread
+from torchscript_bundle.serving.api.fields import (
+    TEXT,
+    Boolean,
+    named,
+    read_values,
+    without_unread,
+)
 from torchscript_bundle.serving.api.http import Client
 from torchscript_bundle.serving.api.json_schema import JsonSchema, array, either
 from torchscript_bundle.serving.api.protocols import schemas
@@ -26,6 +32,11 @@ from torchscript_bundle.serving.api.protocols.schemas import ref
 from torchscript_bundle.serving.api.values import check_keys
 from torchscript_bundle.serving.errors import RequestError
 
+#: What Hugging Face's inference API may be told about how, not what, it answers; nothing here.
+OPTIONS = "options"
+OPTION_FIELDS = named(
+    *(Boolean(name, "Ignored.") for name in ("wait_for_model", "use_cache", "use_gpu"))
+)
 #: Keys of the object around items.
 WRAPPERS = ("inputs", "data")
 
@@ -33,6 +44,7 @@ WRAPPERS = ("inputs", "data")
 class Native(RequestProtocol):
     """Reads everything that no other protocol recognizes, so its errors describe this form."""
 
+    has_answer_form = True
     keys = WRAPPERS
     predict_paths: Mapping[str, str] = {
         "predict": "/predictions/{}",
@@ -48,7 +60,8 @@ class Native(RequestProtocol):
             return _call(payload, {})
         payload = without_unread(fields.item_keys, payload)
         item_keys = text_keys(fields)
-        check_keys(payload, (*item_keys, *WRAPPERS, *fields.parameters, PARAMETERS))
+        check_keys(payload, (*item_keys, *WRAPPERS, *fields.parameters, PARAMETERS, OPTIONS))
+        _check_options(payload.get(OPTIONS, {}))
         beside = {key: payload[key] for key in fields.parameters if key in payload}
         parameters = read_parameters([payload, {PARAMETERS: beside}], fields)
         item = {key: payload[key] for key in item_keys if key in payload}
@@ -71,6 +84,7 @@ class Native(RequestProtocol):
             **schemas.beside_text(fields),
             **schemas.members(fields.parameters),
             PARAMETERS: ref("Parameters"),
+            OPTIONS: schemas.optional(schemas.members(OPTION_FIELDS)),
         }
         # A required parameter stands beside the item or under `parameters`.
         required: list[JsonSchema] = [
@@ -116,6 +130,13 @@ class InferenceClient(RequestProtocol):
 
     def read(self, payload: Any, fields: RequestFields, model_name: str) -> Call:
         return fields.for_inference_client(Native().read(payload, fields, model_name))
+
+
+def _check_options(options: object) -> None:
+    if not isinstance(options, dict):
+        raise RequestError(422, f"{OPTIONS} must be an object, with {' or '.join(OPTION_FIELDS)}")
+    check_keys(options, OPTION_FIELDS, where=f"{OPTIONS}.")
+    read_values(OPTION_FIELDS, options)
 
 
 def _call(value: object, parameters: dict[str, object]) -> Call:

@@ -36,6 +36,11 @@ def members(fields: Fields) -> dict[str, JsonSchema]:
     return {key: field.schema() for key, field in fields.items()}
 
 
+def nullable(members: Mapping[str, JsonSchema]) -> dict[str, JsonSchema]:
+    """Return the members of an object for each of which null may be sent as well."""
+    return {name: either(schema, {"type": "null"}) for name, schema in members.items()}
+
+
 def beside_text(fields: RequestFields) -> dict[str, JsonSchema]:
     """Return the members of an item that may stand beside its text."""
     return members({key: fields.item_keys[key] for key in sorted(target_keys(fields))})
