@@ -1,0 +1,1 @@
+"""Make environments from locks, and the locks; settings of TorchServe."""
