@@ -1,0 +1,1 @@
+"""Long and hostile load against whole servers: docs/soak.md."""
