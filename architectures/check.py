@@ -18,7 +18,9 @@ from architectures.tiny_models import tiny_model
 from architectures.tokenizer import SPECIAL, make_tokenizer
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.inputs import InputMaker, input_names
+from torchscript_bundle.export.masked_logits import wrap_masked
 from torchscript_bundle.export.proof import Proof, prove, reads_padding, save_and_compare
+from torchscript_bundle.export.tokenizer_file import special_ids
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.jit.tracing import Tensors
 from torchscript_bundle.jit.verify import Shape, flatten
@@ -81,10 +83,17 @@ def _prove(head: Head, model_type: str) -> Proof:
     doubled = head.pairs and model_type == "longformer"
     tokenizer = make_tokenizer(framed=head.framed, doubled=doubled)
     inputs = input_names(model, tokenizer)
-    make_inputs = InputMaker(tokenizer, inputs, CPU, pairs=head.pairs)
-    wrap = partial(wrap_model, inputs=inputs, outputs=head.outputs)
-    proof = prove(model, wrap, make_inputs, LENGTHS)
-    _check_audible(wrap(model), make_inputs)
+    special = special_ids(tokenizer)[head.special] if head.special else None
+    make_inputs = InputMaker(tokenizer, inputs, CPU, pairs=head.pairs, holding=special)
+    if special is None:
+        wrap = reference = partial(wrap_model, inputs=inputs, outputs=head.outputs)
+    else:
+        wrap, reference = (
+            partial(wrap_masked, inputs=inputs, mask_id=special, before_output_layer=early)
+            for early in (True, False)
+        )
+    proof = prove(model, wrap, make_inputs, LENGTHS, reference)
+    _check_audible(reference(model), make_inputs)
     with tempfile.TemporaryDirectory() as folder:
         return save_and_compare(proof, Path(folder) / "module.pt", CPU)
 

@@ -21,6 +21,7 @@ class Head:
         outputs: members of its ModelOutput that are compared.
         framed: whether rows carry the special tokens that encoders are given.
         pairs: whether rows hold two texts.
+        special: role of the special token whose entries alone are computed.
     """
 
     auto_class: str
@@ -28,13 +29,16 @@ class Head:
     outputs: tuple[str, ...] = ("logits",)
     framed: bool = True
     pairs: bool = False
+    special: str | None = None
 
 
 def _of_mode(name: str, architectures: Mapping[str, str | tuple[str, ...]]) -> Head:
     """The head that the exporter gives to a mode."""
     mode = MODES[name]
     outputs = tuple(output.name for output in mode.outputs)
-    return Head(TASKS[name].auto_class, architectures, outputs, pairs=mode.pairs == "always")
+    [special] = {output.special for output in mode.outputs}
+    pairs = mode.pairs == "always"
+    return Head(TASKS[name].auto_class, architectures, outputs, pairs=pairs, special=special)
 
 
 HEADS: dict[str, Head] = {

@@ -58,7 +58,7 @@ def make_archive(name: str, checkpoint: Path, settings: Mapping[str, Any]) -> Ma
     folder = CACHE / f"{checkpoint.name}-{name}"
     made = Made(folder / "setup_config.json", folder / "artifact", folder / f"{name}.mar")
     wanted = {"model_name": str(checkpoint), "archive_name": name, **COMMON, **settings}
-    if not _is_made(folder, wanted):
+    if not is_made(folder, wanted):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         made.config.write_text(json.dumps(wanted, indent=2))
@@ -80,7 +80,7 @@ def digest_code() -> str:
     return digest.hexdigest()
 
 
-def _is_made(folder: Path, wanted: dict[str, Any]) -> bool:
+def is_made(folder: Path, wanted: dict[str, Any]) -> bool:
     """Whether the artifact is there, of this config and by this code."""
     complete, config = folder / COMPLETE, folder / "setup_config.json"
     return (

@@ -99,8 +99,8 @@ def ours(model: Any) -> dict[str, Engine]:
     examples = [make_inputs(*shape) for shape in ((1, 8), (3, 21))]
     calibration = calibrate(loaded, calibration_inputs())
     candidates = {
-        "packed": pack(loaded, examples, torch.float32),
-        "packed bfloat16": pack(loaded, examples, torch.bfloat16),
+        "packed": pack(loaded, {"forward": examples}, torch.float32),
+        "packed bfloat16": pack(loaded, {"forward": examples}, torch.bfloat16),
         "packed int8": pack_int8(loaded, examples, calibration),
     }
     engines: dict[str, Engine] = {"plain": loaded}

@@ -18,7 +18,9 @@ from benchmarks.engines.base import Endpoint
 from benchmarks.engines.torchserve import TorchServe
 from benchmarks.figures import median
 from benchmarks.texts import load_texts
+from torchscript_bundle.export.archive_writer import writing_archive
 from torchscript_bundle.server import DIRECT
+from torchscript_bundle.sums import SUMS_FILE
 
 HANDLER = "Transformer_handler_generalized.py"
 TIMED = Path(__file__).resolve().with_name("timed_handler.py")
@@ -33,13 +35,15 @@ STAGES = ("HTTP", "queue", "decode", "tokenize", "pad", "forward", "encode", "wo
 def pack_timed(archive: Path, folder: Path) -> Path:
     """A copy of an archive whose answers say what their stages took."""
     target = folder / archive.name
-    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w") as copy:
+    with zipfile.ZipFile(archive) as source, writing_archive(target) as copy:
         for name in source.namelist():
+            if name == SUMS_FILE:
+                continue
             content = source.read(name)
             if name == HANDLER:
-                copy.writestr("served_handler.py", content)
+                copy.add("served_handler.py", content)
                 content = TIMED.read_bytes()
-            copy.writestr(name, content)
+            copy.add(name, content)
     return target
 
 

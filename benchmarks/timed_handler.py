@@ -15,7 +15,10 @@ from typing import Any
 SERVING = "torchscript_bundle.serving"
 #: Stage -> the functions whose time is its own. "run" also holds "pad".
 STAGES = {
-    "decode": ("torchserve.worker:read_request", "service:decode_body", "service:read_call"),
+    "decode": (
+        *("torchserve.worker:read_request", "service:decode_body"),
+        "api.protocols.native:Native.read",
+    ),
     "tokenize": ("text.tokenizer:TextEncoder.encode",),
     "pad": ("engine.runtime:plan_passes", "engine.padding:Collator.collate"),
     "run": ("engine.runtime:Runtime.run",),

@@ -96,6 +96,18 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
         tiny.byte_level_tokenizer(padding_side="left"),
         pooling={"pooling_mode": "lasttoken"},
     ),
+    "bert_sparse": tiny.save_sparse_encoder,
+    "roberta_sparse": lambda folder: tiny.save_sparse_encoder(
+        folder,
+        tiny.roberta_mlm,
+        tiny.spelling_byte_level_tokenizer(),
+        pooling={"pooling_strategy": "sum", "activation_function": "log1p_relu"},
+        prompts={"query": "query: ", "document": ""},
+        max_active_dims=40,
+    ),
+    "unigram_sparse": lambda folder: tiny.save_checkpoint(
+        folder, tiny.roberta_mlm, tiny.unigram_tokenizer()
+    ),
     "bert_reranker": partial(tiny.save_checkpoint, labels=("SCORE",)),
     "roberta_reranker": lambda folder: tiny.save_checkpoint(
         folder,
@@ -145,6 +157,9 @@ MODES = {
     "roberta_embedding": "feature_extraction",
     "unigram_embedding": "feature_extraction",
     "llama_embedding": "feature_extraction",
+    "bert_sparse": "sparse_embedding",
+    "roberta_sparse": "sparse_embedding",
+    "unigram_sparse": "sparse_embedding",
     "bert_reranker": "reranking",
     "roberta_reranker": "reranking",
     "unigram_reranker": "reranking",

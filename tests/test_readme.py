@@ -17,7 +17,7 @@ from torchscript_bundle.server import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     ROOT / "demo" / "README.md",
     ROOT / "torchscript_bundle" / "jit" / "README.md",
     *sorted(DOCS.glob("*.md")),

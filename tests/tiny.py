@@ -33,6 +33,8 @@ from transformers import (
     ConvBertForSequenceClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    Gemma3TextConfig,
+    Gemma3TextModel,
     GPT2Config,
     GPT2ForSequenceClassification,
     GPT2LMHeadModel,
@@ -49,6 +51,7 @@ from transformers import (
     RobertaForTokenClassification,
     RobertaModel,
     T5Config,
+    T5EncoderModel,
     T5ForConditionalGeneration,
 )
 
@@ -444,6 +447,11 @@ def t5_lm(**options: Any) -> Any:
     return T5ForConditionalGeneration(config)
 
 
+def t5_encoder(**options: Any) -> Any:
+    """Its encoder alone."""
+    return T5EncoderModel(t5_lm(**options).config)
+
+
 def bart_lm(**options: Any) -> Any:
     """An encoder-decoder with learned positions."""
     return BartForConditionalGeneration(bart(**options, tie_word_embeddings=False).config)
@@ -463,6 +471,14 @@ def roberta_base(**options: Any) -> Any:
 def llama_base(**options: Any) -> Any:
     """A decoder without a head."""
     return LlamaModel(LlamaConfig(**LLAMA, **options))
+
+
+def gemma3_base(**options: Any) -> Any:
+    """A decoder without a head whose tokens see each other on both sides, in windows and whole."""
+    kinds = ["sliding_attention", "full_attention"]
+    settings = {"head_dim": 8, "sliding_window": 8, "use_bidirectional_attention": True}
+    config = Gemma3TextConfig(layer_types=kinds, pad_token_id=1, **settings, **LLAMA, **options)
+    return Gemma3TextModel(config)
 
 
 def save_checkpoint(
@@ -519,6 +535,35 @@ def save_sentence_encoder(
             **(pooling or {"pooling_mode": "mean"}),
         },
         "config_sentence_transformers.json": settings,
+    }
+    for name, value in files.items():
+        (folder / name).write_text(json.dumps(value))
+    return folder
+
+
+def save_sparse_encoder(
+    folder: Path,
+    make_model: Callable[..., Any] = bert_mlm,
+    tokenizer: PreTrainedTokenizerFast | None = None,
+    pooling: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Path:
+    """Writes a random masked language model as sentence-transformers saves a SparseEncoder.
+
+    `pooling` is the config of its SpladePooling, `settings` its
+    `config_sentence_transformers.json`.
+    """
+    save_checkpoint(folder, make_model, tokenizer)
+    kinds = {"MLMTransformer": "", "SpladePooling": "1_SpladePooling"}
+    modules = [
+        {"path": path, "type": f"sentence_transformers.sparse_encoder.models.{kind}"}
+        for kind, path in kinds.items()
+    ]
+    (folder / "1_SpladePooling").mkdir()
+    files = {
+        "modules.json": [{"idx": at, "name": str(at), **each} for at, each in enumerate(modules)],
+        "1_SpladePooling/config.json": pooling or {"pooling_strategy": "max"},
+        "config_sentence_transformers.json": {"model_type": "SparseEncoder", **settings},
     }
     for name, value in files.items():
         (folder / name).write_text(json.dumps(value))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 #: A full disk, an exhausted quota.
 FULL = {errno.ENOSPC, errno.EDQUOT}
+#: Errors of a disk. A damaged zip raises others.
+OF_THE_DISK = {*FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
 #: Bytes that a folder must take to count as writable.
 LEAST_ROOM = 1 << 16
 
@@ -58,6 +60,12 @@ def check_writable(folder: Path, mode: int = 0o777) -> None:
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(LEAST_ROOM))
         file.flush()
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise the OSError of a full disk where a folder has no room for so many bytes."""
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def _existing(place: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ import yaml
 from tests.export.helpers import copy, edit_json, listing, refused
 from torchscript_bundle.export.archive import ROOT, main, pack
 from torchscript_bundle.export.config import SetupConfig, load_config
+from torchscript_bundle.sums import read_sums
 
 REMAKE = "download_Transformer_models.py"
 
@@ -41,6 +43,7 @@ def test_holds_all_that_a_worker_needs_and_no_more(
     with zipfile.ZipFile(path) as archive:
         assert set(archive.namelist()) == {
             "MAR-INF/MANIFEST.json",
+            "MAR-INF/SHA256SUMS",
             "model-config.yaml",
             "Transformer_handler_generalized.py",
             *("bundle.json", "setup_config.json", "tokenizer.json", "traced_model.pt"),
@@ -48,7 +51,10 @@ def test_holds_all_that_a_worker_needs_and_no_more(
             "torchscript_bundle/__init__.py",
             *(file.relative_to(ROOT).as_posix() for file in serving),
         }
-        assert archive.namelist() == sorted(archive.namelist())
+        *covered, last = archive.namelist()
+        assert (covered, last) == (sorted(covered), "MAR-INF/SHA256SUMS")
+        digests = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in covered}
+        assert read_sums(archive.read(last).decode()) == digests
         for entry in archive.infolist():
             assert entry.compress_type == zipfile.ZIP_STORED
             assert entry.date_time == (1980, 1, 1, 0, 0, 0)
@@ -183,6 +189,7 @@ def test_the_command(
     assert done.returncode == 0, done.stderr
     (archive,) = (tmp_path / "store").iterdir()
     assert str(archive) in done.stdout and "MB" in done.stdout
+    assert f"  sha256 {hashlib.sha256(archive.read_bytes()).hexdigest()}\n" in done.stdout
 
     edit_json(path, batch_size=0, max_length=1)
     monkeypatch.setattr(sys, "argv", [name, *arguments])

@@ -11,8 +11,8 @@ import pytest
 from tests import tiny
 from tests.export.helpers import config_for, refused
 from torchscript_bundle.export.heads import modes_of, other_mode, saved_class
+from torchscript_bundle.export.kinds import load_source
 from torchscript_bundle.export.modes import MODES
-from torchscript_bundle.export.source import load_source
 
 WRITERS: dict[str, tuple[Callable[..., object], Callable[[], object]]] = {
     "t5": (tiny.t5_lm, tiny.unigram_tokenizer),
@@ -29,7 +29,7 @@ WRITERS: dict[str, tuple[Callable[..., object], Callable[[], object]]] = {
         ("bart", "text_generation", '"text2text_generation"'),
         ("gpt2", "text2text_generation", 'GPT2LMHeadModel: set mode to "text_generation"'),
         ("bert_mlm", "text_generation", 'BertForMaskedLM: set mode to "fill_mask"'),
-        ("bert_mlm", "token_classification", 'set mode to "fill_mask", or choose a model fine-'),
+        ("bert_mlm", "token_classification", '"sparse_embedding", or choose a model fine-'),
     ],
 )
 def test_a_model_of_another_mode(tmp_path: Path, name: str, mode: str, words: str) -> None:
@@ -57,6 +57,7 @@ def test_every_modes_own_classes_are_known(mode: str) -> None:
         "token_classification": "BertForTokenClassification",
         "question_answering": "DistilBertForQuestionAnswering",
         "fill_mask": "RobertaForMaskedLM",
+        "sparse_embedding": "DistilBertForMaskedLM",
         "text_generation": "LlamaForCausalLM",
         "text2text_generation": "T5ForConditionalGeneration",
     }

@@ -100,3 +100,14 @@ def test_pairs_and_what_a_text_may_spell() -> None:
     every = {*tokenizer.all_special_ids, len(tokenizer) - 1}
     assert all(every <= set(row) for row in spelled.tolist())
     assert InputMaker(tokenizer, THREE[:2], CPU, pairs=True).highest_type == 0
+
+
+def test_each_row_holds_the_token_that_it_must() -> None:
+    """From one to three of it, in the shortest row as well."""
+    make = InputMaker(tiny.wordpiece_tokenizer(), THREE, CPU, holding=4)
+    assert make.shortest == 3
+    for shape in (Shape(1, 3), Shape(5, 16, padded=True), Shape(2, 8, padded=True, spelled=True)):
+        ids, mask, _ = make(shape)
+        held = ((ids == 4) & (mask == 1)).sum(dim=1)
+        assert bool((held >= 1).all()), shape
+    assert (make(Shape(5, 33))[0] == 4).sum(dim=1).tolist() == [1, 2, 3, 1, 2]

@@ -15,12 +15,12 @@ from tests.export.helpers import config_for, refused
 from tests.serving.helpers import CPU, ask
 from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.inputs import InputMaker, input_names
+from torchscript_bundle.export.kinds import load_source
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.pair_trial import try_pairs
 from torchscript_bundle.export.proof import Proof, prove
 from torchscript_bundle.export.save_modes import SAVE_MODES
 from torchscript_bundle.export.save_modes.save_mode import Job
-from torchscript_bundle.export.source import load_source
 from torchscript_bundle.jit.verify import Case
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.service import Service

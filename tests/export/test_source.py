@@ -16,7 +16,7 @@ from tokenizers import normalizers
 from tests import tiny
 from tests.export.helpers import config_for, copy, edit_json, listing, refused
 from torchscript_bundle.export.exporter import export
-from torchscript_bundle.export.source import load_source
+from torchscript_bundle.export.kinds import load_source
 
 Spoil = Callable[[Path], None]
 BERT = transformers.BertConfig(vocab_size=tiny.VOCABULARY, intermediate_size=64, **tiny.SIZES)

@@ -141,6 +141,7 @@ class ModeSite(Site):
         service: what is served, in this process.
         worker: process id of the worker that has been there from the start.
         sent: how many pairs of requests were sent.
+        calls_before: calls of the worker before the first of them, by the tests of other files.
     """
 
     def __init__(self, server: Server, checkpoint: Path, archive: Path, service: Service) -> None:
@@ -148,6 +149,7 @@ class ModeSite(Site):
         self.service = service
         self.worker = self.describe_worker()["pid"]
         self.sent = 0
+        self.calls_before = 0
 
     def describe_worker(self) -> dict[str, Any]:
         """The only worker, as TorchServe's describe call has it."""
@@ -157,8 +159,10 @@ class ModeSite(Site):
     def send(self, sent: Sent) -> Answer:
         """The answer to a request."""
         typed = sent.content_type.encode("latin-1") if sent.content_type is not None else b""
-        headers = (("Content-Type", typed),) if typed else ()
-        return self.exchange(Own("", "", 0, "", path=sent.path, headers=headers, body=sent.body))
+        headers = [("Content-Type", typed)] if typed else []
+        headers += [(name, value.encode("latin-1")) for name, value in sent.headers]
+        wanted = Own("", "", 0, "", path=sent.path, headers=tuple(headers), body=sent.body)
+        return self.exchange(wanted)
 
     def exchange(self, sent: Own) -> Answer:
         """The answer to a request that may be no HTTP at all."""
@@ -177,6 +181,9 @@ class ModeSite(Site):
             request: sends the one.
             good: the other, as JSON says it.
         """
+        if not self.sent:
+            time.sleep(LOGGED_SECONDS)
+            self.calls_before = self.worker_calls()
         self.sent += 1
         neighbour = Sent(json.dumps(good).encode())
         first, second = self.together([request, lambda: self.send(neighbour)])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from torchscript_bundle.export.archive import HANDLER, VERSION
+from torchscript_bundle.export.archive_writer import writing_archive
 from torchscript_bundle.server import ROOT
 
 MODEL = "writer"
@@ -39,14 +39,15 @@ def pack_writer(artifact: Path, folder: Path) -> Path:
         "archiverVersion": "0.12.0",
     }
     target = folder / f"{MODEL}.mar"
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
-        archive.writestr("model-config.yaml", yaml.safe_dump(SETTINGS))
-        archive.write(HANDLER, HANDLER.name)
+    with writing_archive(target) as archive:
+        archive.add("MAR-INF/MANIFEST.json", json.dumps(manifest).encode())
+        archive.add("model-config.yaml", yaml.safe_dump(SETTINGS).encode())
+        archive.add("samples.json", b'["Once"]')
+        archive.add(HANDLER.name, HANDLER.read_bytes())
         for path in sorted(artifact.iterdir()):
-            archive.write(path, path.name)
+            archive.add(path.name, path.read_bytes())
         for path in sources:
-            archive.write(path, path.relative_to(ROOT).as_posix())
+            archive.add(path.relative_to(ROOT).as_posix(), path.read_bytes())
     return target
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import openai
 import pytest
 import requests
 from huggingface_hub import InferenceClient
@@ -18,14 +21,31 @@ from open_inference.openapi import InferenceRequest, InferenceResponse, RequestI
 from open_inference.openapi.client import OpenInferenceClient
 from open_inference.openapi.core.api_error import ApiError
 
-from tests.integration.conftest import Site
+from tests.integration.conftest import ModeSite, Site
 from tests.integration.grpc_stubs import make
 from tests.integration.helpers import close
+from tests.serving.helpers import ask
+from tests.wrong.by_mode import SAMPLES
 from torchscript_bundle.export.archive import VERSION
 from torchscript_bundle.server import ROOT
 
 TEXTS = ["We waited an hour for cold soup.", "It works: été."]
 EXAMPLES = ROOT / "examples" / "clients"
+PAGE = (ROOT / "docs" / "clients.md").read_text(encoding="utf-8")
+#: Programs of the page and the model that each asks; those that need other packages are left out.
+PROGRAMS = [
+    (program, re.findall(r"/predictions/(\w+)/", program)[0])
+    for program in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    if "langchain" not in program and "llama_index" not in program
+]
+MODES = {"embeddings": "feature_extraction", "reranker": "reranking"}
+
+
+def served(*modes: str) -> pytest.MarkDecorator:
+    """A test with the servers of some modes, which other files use as well."""
+    samples = [sample for sample in SAMPLES if sample.mode in modes]
+    assert len(samples) == len(modes)
+    return pytest.mark.parametrize("sample", samples, ids=modes)
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +191,125 @@ def test_example_with_grpc(tiny_site: Site, tmp_path: Path) -> None:
     assert words == ["answered:", "answered:", "refused:", "answers"]
     assert lines[1].count("'label'") == 4
     assert lines[3].count("'label'") == 2
+
+
+def base(site: ModeSite) -> str:
+    """The address to which other people's clients add their own."""
+    return f"{site.server.address}/{VERSION}"
+
+
+def key(site: Site) -> dict[str, str]:
+    return {"Authorization": f"Bearer {site.server.token('inference')}"}
+
+
+@served("feature_extraction")
+def test_embeddings_of_openai(mode_site: ModeSite) -> None:
+    """In base64, which the package asks for by itself, and as numbers."""
+    native = ask(mode_site.service, TEXTS)[1]
+    name = mode_site.server.model
+    with openai.OpenAI(
+        base_url=base(mode_site), api_key=mode_site.server.token("inference"), max_retries=0
+    ) as client:
+        packed = client.embeddings.create(model=name, input=TEXTS)
+        assert close([each.embedding for each in packed.data], native)
+        assert ([each.index for each in packed.data], packed.model) == ([0, 1], name)
+        assert packed.usage.prompt_tokens == packed.usage.total_tokens > len(TEXTS)
+        short = client.embeddings.create(
+            model=name, input=TEXTS[0], dimensions=8, encoding_format="float"
+        )
+        shortened = ask(mode_site.service, {"text": TEXTS[0], "dimensions": 8})[1]
+        assert close(short.data[0].embedding, shortened)
+        with pytest.raises(openai.BadRequestError, match="input holds token ids") as wrong:
+            client.embeddings.create(model=name, input=[[1, 2], [3]])
+        assert wrong.value.type == "invalid_request_error"
+        with pytest.raises(openai.NotFoundError, match=f"this address serves {name}") as other:
+            client.embeddings.create(model="text-embedding-3-small", input="a")
+        assert other.value.code == "model_not_found"
+
+
+@served("feature_extraction")
+def test_embed_of_text_embeddings_inference(mode_site: ModeSite) -> None:
+    """By huggingface_hub, at that address and at the model's own."""
+    native = ask(mode_site.service, TEXTS)[1]
+    for address in (f"{base(mode_site)}/embed", mode_site.server.address):
+        client = InferenceClient(model=address, headers=key(mode_site))
+        found = client.feature_extraction(TEXTS, normalize=True, truncation_direction="right")
+        assert np.allclose(found, native, atol=1e-5)
+        short = client.feature_extraction(TEXTS, dimensions=8, truncate=True)
+        assert short.shape == (2, 8)
+    with pytest.raises(HfHubHTTPError, match="dimensions must be") as caught:
+        client.feature_extraction(TEXTS, dimensions=99)
+    assert caught.value.response.status_code == 422
+    info = requests.get(f"{base(mode_site)}/info", headers=key(mode_site), timeout=60)
+    assert (info.status_code, info.json()["max_input_length"]) == (200, 64)
+
+
+@served("reranking")
+def test_rerank_of_cohere(mode_site: ModeSite) -> None:
+    cohere = pytest.importorskip("cohere")
+    name, token = mode_site.server.model, mode_site.server.token("inference")
+    native = ask(mode_site.service, {"query": "soup", "passages": TEXTS})[1]
+    body = {"model": name, "query": "soup", "documents": TEXTS}
+    for make_client, more in (
+        (cohere.ClientV2, {}),
+        (cohere.Client, {"return_documents": True, "rank_fields": ["text"]}),
+    ):
+        with make_client(token, base_url=base(mode_site)) as client:
+            results = client.rerank(**body, top_n=2, **more).results
+            assert [each.index for each in results] == [each["index"] for each in native]
+            scores = [each["score"] for each in native]
+            assert close([each.relevance_score for each in results], scores)
+            texts = [each.document.text for each in results if more]
+            assert texts == [TEXTS[each.index] for each in results if more]
+            with pytest.raises(cohere.UnprocessableEntityError, match="top_n must be a whole"):
+                client.rerank(**body, top_n=0)
+            with pytest.raises(cohere.NotFoundError, match=f"this address serves {name}"):
+                client.rerank(**{**body, "model": "rerank-v3.5"})
+
+
+@served("reranking")
+def test_rerank_of_text_embeddings_inference(mode_site: ModeSite) -> None:
+    body = {"query": "soup", "texts": TEXTS, "raw_scores": False, "return_text": True}
+    answer = requests.post(
+        f"{base(mode_site)}/rerank", json=body, headers=key(mode_site), timeout=60
+    )
+    native = {"query": "soup", "passages": TEXTS, "return_documents": True}
+    assert close(answer.json(), ask(mode_site.service, native)[1])
+    wrong = requests.post(f"{base(mode_site)}/embed", json={}, headers=key(mode_site), timeout=60)
+    assert wrong.status_code == 424
+    assert wrong.json()["error_type"] == "Backend"
+
+
+@served("sequence_classification")
+def test_predict_and_tokenize_of_text_embeddings_inference(mode_site: ModeSite) -> None:
+    def post(address: str, value: object) -> Any:
+        url = f"{base(mode_site)}/{address}"
+        answer = requests.post(url, json=value, headers=key(mode_site), timeout=60)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    native = ask(mode_site.service, {"inputs": TEXTS, "top_k": None})[1]
+    assert close(post("predict", {"inputs": [[text] for text in TEXTS]}), native)
+    tokens = post("tokenize", {"inputs": TEXTS, "add_special_tokens": False})
+    assert "".join(each["text"] for each in tokens[0]) == TEXTS[0].replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("sample", "program"),
+    [
+        pytest.param(sample, program, id=program.split("import ")[-1].split()[0])
+        for program, name in PROGRAMS
+        for sample in SAMPLES
+        if sample.mode == MODES[name]
+    ],
+)
+def test_programs_of_the_document(mode_site: ModeSite, program: str, tmp_path: Path) -> None:
+    if "import cohere" in program:
+        pytest.importorskip("cohere")
+    [name] = set(re.findall(r"/predictions/(\w+)/", program))
+    program = program.replace(
+        f"http://127.0.0.1:8080/predictions/{name}/{VERSION}", base(mode_site)
+    )
+    path = tmp_path / "program.py"
+    path.write_text(program.replace(f'"{name}"', f'"{mode_site.server.model}"'))
+    assert run(path, mode_site)

@@ -1,4 +1,4 @@
-"""The TorchServe example's own config and requests, by a real TorchServe."""
+"""The TorchServe example's own config, requests and answer form, by a real TorchServe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def example(tmp_path_factory: pytest.TempPathFactory, start_site: Callable[..., 
     folder = tmp_path_factory.mktemp("example")
     labels = tuple(f"LABEL_{index}" for index in range(9))
     model = tiny.save_checkpoint(
-        folder / "model", tiny.bert_ner, tiny.wordpiece_tokenizer(), labels
+        folder / "model", tiny.bert_ner, tiny.spelling_wordpiece_tokenizer(), labels
     )
     samples = folder / "Token_classification_artifacts"
     samples.mkdir()
@@ -37,6 +37,7 @@ def example(tmp_path_factory: pytest.TempPathFactory, start_site: Callable[..., 
         "model_name": str(model),
         "mode": "token_classification",
         "num_labels": 9,
+        "answer_form": "torchserve_example",
     }
     config = load(folder, {**YAML, "handler": handler}, "model-config.yaml")
     export(config, folder / "Transformer_model")
@@ -53,19 +54,28 @@ def send(site: Site, verb: str, body: bytes, content_type: str = "") -> Answer:
 
 def test_its_sample_is_answered_and_explained(example: Site) -> None:
     plain = send(example, "predictions", TEXT.encode(), "text/plain")
+    pairs = plain.json()
+    assert (plain.status, plain.content_type) == (200, "")
+    assert plain.body == json.dumps(pairs, indent=2).encode()
+    assert [token for token, _ in pairs[:3]] == ["[CLS]", "i", "##t"]
+    assert len(pairs) == 150 and {label for _, label in pairs} <= {*TAGS[1:-1].split(", ")}
     for content_type in ("", "application/octet-stream"):  # curl -T sends none
         answer = send(example, "predictions", SAMPLE, content_type)
         assert (answer.status, answer.body) == (200, plain.body)
         explained = send(example, "explanations", SAMPLE, content_type)
-        assert explained.status == 200, explained.body
-        [found] = explained.json()["explanations"]
-        assert (found["target"], found["tokens"][0]["token"]) == ("I-MISC", "It")
-        assert found["at"] == {"start": 0, "end": 2}
+        assert (explained.status, explained.content_type) == (200, ""), explained.body
+        found = explained.json()
+        assert list(found) == ["words", "importances", "delta"]
+        assert found["words"] == [token for token, _ in pairs if token != "[PAD]"]
+        assert len(found["importances"]) == len(found["words"])
 
 
-def test_its_instances_are_answered_and_explained(example: Site) -> None:
+def test_its_instances_are_answered_and_explained_in_our_form(example: Site) -> None:
     body = json.dumps({"instances": [{"data": TEXT, "target": [1, 2]}]}).encode()
     answer = send(example, "predictions", body, "application/json")
     assert answer.status == 200, answer.body
+    assert all("score" in entity for entity in answer.json()["predictions"][0])
     explained = send(example, "explanations", body, "application/json").json()
-    assert explained["predictions"][0]["explanations"][0]["target"] == "I-MISC"
+    [found] = explained["predictions"][0]["explanations"]
+    assert (found["target"], found["tokens"][0]["token"]) == ("I-MISC", "I")
+    assert found["at"] == {"start": 0, "end": 1}

@@ -28,7 +28,13 @@ def site(
         folder / "checkpoint", tiny.bert_mlm, tiny.spelling_wordpiece_tokenizer()
     )
     archive = build(
-        folder, checkpoint, mode="fill_mask", max_length=16, max_client_batch=5000, batch_size=64
+        folder,
+        checkpoint,
+        mode="fill_mask",
+        max_length=16,
+        max_client_batch=5000,
+        batch_size=64,
+        max_call_seconds=60,  # what matters here is the size, even on a busy machine
     )
     return start_site(checkpoint, archive, sample=TEXT.encode())
 

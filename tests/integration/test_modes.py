@@ -23,13 +23,14 @@ REQUESTS: dict[str, Any] = {
     "fill_mask": {"inputs": "It [MASK] as described.", "parameters": {"top_k": 3}},
     "question_answering": {"question": "How long?", "context": TEXT},
     "feature_extraction": [TEXT, "It works."],
+    "sparse_embedding": {"inputs": [TEXT, "It works."], "top_k": 20, "return_tokens": True},
     "reranking": {"query": "soup", "passages": [TEXT, "It works.", "a film"]},
     "zero_shot_classification": {
         "inputs": TEXT,
         "parameters": {"candidate_labels": ["food", "film"]},
     },
 }
-#: The call of InferenceClient that asks the same; reranking has none.
+#: The call of InferenceClient that asks the same; reranking and sparse embedding have none.
 CALLS: dict[str, Callable[[InferenceClient], Any]] = {
     "token_classification": lambda client: client.token_classification(TEXT),
     "fill_mask": lambda client: client.fill_mask("It [MASK] as described.", top_k=3),

@@ -27,7 +27,9 @@ CHECKS = (
     "content_type_conformance",
     "response_schema_conformance",
 )
-REJECTED = ["400", "413", "415", "422"]
+#: The name of another model, which APIs of others have in the body, gets 404, or 424 where
+#: text-embeddings-inference's errors are given.
+REJECTED = ["400", "404", "413", "415", "422", "424"]
 #: What TorchServe itself answers to a form whose field has no name, before any handler.
 UNREADABLE_FORM = '"ErrorDataDecoderException"'
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import transformers
 
 from tests.integration.conftest import BATCH, Site
 from tests.integration.helpers import READY_SECONDS, end, free_ports, wait_until
+from tests.tampering import changed, resum
 from torchscript_bundle.__main__ import main
 from torchscript_bundle.server import (
     ROOT,
@@ -180,10 +181,9 @@ def test_a_worker_that_cannot_load_is_reported_in_its_own_words(
     tmp_path: Path, tiny_site: Site
 ) -> None:
     broken = tmp_path / "broken.mar"
-    with zipfile.ZipFile(tiny_site.archive) as source, zipfile.ZipFile(broken, "w") as target:
-        for name in source.namelist():
-            changed = b" " if name == "tokenizer.json" else b""
-            target.writestr(name, source.read(name) + changed)
+    shutil.copy(tiny_site.archive, broken)
+    changed("tokenizer.json", lambda raw: raw + b" ")(broken)
+    resum(broken)  # or it would be refused before it starts
     server = Server(tmp_path / "run", tmp_path / "logs")
     server.start(broken, free_ports())
     try:
@@ -215,23 +215,6 @@ def test_a_torchserve_that_ends_at_once_is_quoted(
             server.wait_ready(b"x", READY_SECONDS)
     finally:
         end(server)
-
-
-def test_a_damaged_archive_is_told_before_anything_starts(tmp_path: Path, tiny_site: Site) -> None:
-    content = bytearray(tiny_site.archive.read_bytes())
-    server = Server(tmp_path / "run", tmp_path / "logs")
-    cut = tmp_path / "cut.mar"
-    cut.write_bytes(content[: len(content) // 2])
-    # Within a file's data: its header in the zip has bytes, such as its date, that no CRC covers.
-    with zipfile.ZipFile(tiny_site.archive) as archived:
-        model = archived.getinfo("traced_model.pt")
-    content[model.header_offset + model.compress_size // 2] ^= 1
-    flipped = tmp_path / "flipped.mar"
-    flipped.write_bytes(content)
-    for archive in (cut, flipped):
-        with pytest.raises(ServerError, match=f"{archive.name} is damaged"):
-            server.start(archive, free_ports())
-    assert not server.running
 
 
 @pytest.mark.parametrize("state", ["", "{}", "null", '{"model": "a", "po'])

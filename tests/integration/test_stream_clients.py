@@ -119,6 +119,7 @@ def test_openai(site: Site) -> None:
 def test_stream_says_its_charset_and_is_ascii(site: Site) -> None:
     response = requests.post(site.server.address, json=ASKED, headers=headers(site), timeout=60)
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["x-accel-buffering"] == "no"
     assert response.content.isascii()
 
 

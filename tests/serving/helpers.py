@@ -33,6 +33,7 @@ EACH_MODE: dict[str, Any] = {
     "bert_mlm": {"inputs": "It [MASK] as [MASK].", "parameters": {"top_k": 3}},
     "bert_qa": {"question": "How long?", "context": "It lasts two days.", "top_k": 4},
     "roberta_embedding": {"inputs": ["It works.", "soup"], "prompt_name": "query"},
+    "roberta_sparse": {"inputs": ["It works.", "soup"], "top_k": 9, "return_tokens": True},
     "bert_reranker": {"query": "soup", "texts": ["It works.", "a film"], "return_documents": True},
     "bert_nli": {"text": "It works.", "candidate_labels": "food, film", "multi_label": True},
 }
@@ -71,9 +72,10 @@ def raw(body: bytes, content_type: str = "", accept: str = "*/*") -> HttpRequest
     return HttpRequest({"body": body}, {"body": content_type} if content_type else {}, accept)
 
 
-def post(value: object, accept: str = "*/*") -> HttpRequest:
-    """A request with a JSON body."""
-    return raw(json.dumps(value).encode(), "application/json", accept)
+def post(value: object, accept: str = "*/*", path: str = "") -> HttpRequest:
+    """A request with a JSON body, to an address after the model's version."""
+    request = raw(json.dumps(value).encode(), "application/json", accept)
+    return replace(request, path=path)
 
 
 def read(response: HttpResponse) -> Any:
@@ -82,9 +84,9 @@ def read(response: HttpResponse) -> Any:
     return json.loads(response.body.decode("utf-8"), parse_constant=_not_json)
 
 
-def ask(service: Service, value: object) -> tuple[int, Any]:
+def ask(service: Service, value: object, path: str = "") -> tuple[int, Any]:
     """Status and value of the answer to one JSON request."""
-    [response] = service.answer([post(value)])
+    [response] = service.answer([post(value, path=path)])
     return response.status, read(response)
 
 

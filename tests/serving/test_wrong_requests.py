@@ -7,6 +7,7 @@ Forms and explanations are left out, since TorchServe parses or routes them:
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import pytest
 
 from tests.integration.helpers import close
 from tests.serving.helpers import CPU, change, post, raw, read
+from tests.wrong.addresses import sentence
 from tests.wrong.by_mode import SAMPLES, own
 from tests.wrong.core import MOST, core
 from tests.wrong.rows import Sample, Sent, Wrong
+from torchscript_bundle.serving.observing.caller import read_caller
 from torchscript_bundle.serving.service import Service
 
 #: Seconds that a call may take: a busy machine refuses nothing that would be answered.
@@ -63,8 +66,14 @@ def test_each_is_told_and_its_neighbour_is_answered(
     for sent in filter(by_handler, wrong.sent):
         if len(sent.body) > max(least, LARGE):
             continue
-        answer, neighbour = service.answer([raw(sent.body, sent.content_type or ""), good])
+        headers = {name.lower(): value for name, value in sent.headers}
+        request = replace(
+            raw(sent.body, sent.content_type or ""),
+            path=sent.address,
+            caller=read_caller(headers, ""),
+        )
+        answer, neighbour = service.answer([request, good])
         assert answer.status == wrong.status, (sent, answer)
-        assert wrong.says in read(answer)["error"], sent
+        assert wrong.says in sentence(read(answer), sent.address), sent
         assert neighbour.status == 200
         assert close(read(neighbour), expected)

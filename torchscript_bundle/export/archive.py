@@ -16,12 +16,14 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from torchscript_bundle.disk import FULL, writing
+from torchscript_bundle.export.archive_writer import writing_archive
 from torchscript_bundle.export.config import SetupConfig, load_config
 from torchscript_bundle.export.errors import ExportError, print_error
 from torchscript_bundle.serving.artifact import (
@@ -35,13 +37,14 @@ from torchscript_bundle.serving.artifact import (
     REQUESTS_PER_ROW,
     SAMPLES_FILE,
     Bundle,
+    file_sha256,
 )
 from torchscript_bundle.serving.describe.openapi import describe_folder
 from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.sums import MANIFEST, SUMS_FILE, SUMS_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
 HANDLER = ROOT / "Transformer_handler_generalized.py"
-MANIFEST = "MAR-INF/MANIFEST.json"
 MODEL_CONFIG = "model-config.yaml"
 VERSION = "1.0"
 #: Copies in the model store at one time, of a file (staged, in the archiver's folder, in its
@@ -49,8 +52,7 @@ VERSION = "1.0"
 COPIES, COPIES_OF_MODULE = 4, 2
 #: Bytes that a small file takes on most disks.
 BLOCK = 4096
-#: The earliest date a zip entry can have; any fixed one would do.
-EPOCH = (1980, 1, 1, 0, 0, 0)
+CHUNK = 1 << 20
 
 
 def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
@@ -77,6 +79,17 @@ def pack(artifact: Path, model_store: Path, config: SetupConfig) -> Path:
             _rewrite(made, fresh)
             fresh.replace(target)
     return target
+
+
+def pack_and_say(config: SetupConfig, artifact: Path, model_store: Path) -> Path:
+    """Pack an artifact as `pack` does, and print the archive's path, size, time and sha256."""
+    started = time.perf_counter()
+    print(f"  ... pack {artifact}")
+    path = pack(artifact, model_store, config)
+    size = path.stat().st_size / 1e6
+    print(f"{path}: {size:.1f} MB, {time.perf_counter() - started:.1f} s")
+    print(f"  sha256 {file_sha256(path)}")
+    return path
 
 
 def model_config(config: SetupConfig) -> str:
@@ -159,19 +172,17 @@ def _stage(
 
 
 def _rewrite(made: Path, fresh: Path) -> None:
-    """Copy a zip with sorted entries, fixed dates and modes, and no time in its manifest."""
-    with zipfile.ZipFile(made) as source, zipfile.ZipFile(fresh, "w") as target:
+    """Copy a zip with sorted entries and their digests, and without the time in its manifest."""
+    with zipfile.ZipFile(made) as source, writing_archive(fresh) as target:
         for name in sorted(source.namelist()):
-            entry = zipfile.ZipInfo(name, EPOCH)
-            entry.external_attr = 0o644 << 16
             if name == MANIFEST:
                 manifest = json.loads(source.read(name))
-                manifest["createdOn"] = "01/01/1980 00:00:00"
-                target.writestr(entry, json.dumps(manifest, indent=2, sort_keys=True))
+                manifest |= {"createdOn": "01/01/1980 00:00:00", SUMS_KEY: SUMS_FILE}
+                target.add(name, json.dumps(manifest, indent=2, sort_keys=True).encode())
                 continue
-            entry.file_size = source.getinfo(name).file_size
-            with source.open(name) as reader, target.open(entry, "w") as writer:
-                shutil.copyfileobj(reader, writer, 1 << 20)
+            with source.open(name) as reader:
+                chunks = iter(partial(reader.read, CHUNK), b"")
+                target.add_chunks(name, chunks, source.getinfo(name).file_size)
 
 
 def main() -> int:
@@ -181,16 +192,11 @@ def main() -> int:
     parser.add_argument("--artifact", default="Transformer_model", type=Path)
     parser.add_argument("--model-store", default="model_store", type=Path)
     arguments = parser.parse_args()
-    started = time.perf_counter()
     try:
-        config = load_config(arguments.config)
-        print(f"  ... pack {arguments.artifact}")
-        path = pack(arguments.artifact, arguments.model_store, config)
+        pack_and_say(load_config(arguments.config), arguments.artifact, arguments.model_store)
     except (ExportError, OSError) as error:
         print_error(error)
         return 1
-    size = path.stat().st_size / 1e6
-    print(f"{path}: {size:.1f} MB, {time.perf_counter() - started:.1f} s")
     return 0
 
 

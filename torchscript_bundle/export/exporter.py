@@ -15,13 +15,14 @@ import transformers
 
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
+from torchscript_bundle.export.kinds import load_source
 from torchscript_bundle.export.modes import MODES
 from torchscript_bundle.export.output_folder import check_output, written_whole
 from torchscript_bundle.export.proof import Proof, reads_padding
 from torchscript_bundle.export.quality.choice import settle_precision
-from torchscript_bundle.export.save_modes import SAVE_MODES
+from torchscript_bundle.export.save_modes import save_mode_of
 from torchscript_bundle.export.save_modes.save_mode import Job
-from torchscript_bundle.export.source import load_source, quiet_transformers
+from torchscript_bundle.export.source import quiet_transformers
 from torchscript_bundle.export.tokenizer_file import check_tokenizer, save_tokenizer, special_ids
 from torchscript_bundle.serving.artifact import (
     BUNDLE_FILE,
@@ -45,10 +46,15 @@ def export(config: SetupConfig, output: Path) -> Bundle:
         source = load_source(config)
     mode = MODES[config.mode]
     labels = mode.labels(source.model.config, config.num_labels or None, config.artifacts)
-    inputs = mode.input_names(source.model, source.tokenizer)
-    save_mode = SAVE_MODES[config.save_mode]
+    save_mode = save_mode_of(config, source)
+    inputs = save_mode.inputs(mode, source)
     with _step(f"{save_mode.proving} ({_millions(source.model)} parameters)"):
-        job = Job(config, source, mode, inputs, asdict(mode.options(source, config)))
+        options = asdict(mode.options(source, config))
+        if config.answer_form == "torchserve_example":
+            options |= asdict(mode.example_options(source, config))
+        inputs = (*inputs, *mode.further_inputs(options))
+        head = mode.head(source, config)
+        job = Job(config, source, mode, inputs, options, head and head.to(config.device))
         proof = save_mode.prove(job)
     _log_proof(proof)
     bundle = _describe(job, proof, labels)
@@ -58,7 +64,7 @@ def export(config: SetupConfig, output: Path) -> Bundle:
 
 def _write(folder: Path, job: Job, proof: Proof, bundle: Bundle) -> Bundle:
     with _step("save, reload and compare again"):
-        proof = SAVE_MODES[job.config.save_mode].save(job, proof, folder)
+        proof = save_mode_of(job.config, job.source).save(job, proof, folder)
     with _step("save the tokenizer and compare it"):
         tokenizer = job.source.tokenizer
         save_tokenizer(tokenizer, folder)
@@ -86,10 +92,15 @@ def _with_files(bundle: Bundle, folder: Path) -> Bundle:
 
 def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
     config, source, tokenizer = job.config, job.source, job.source.tokenizer
-    save_mode = SAVE_MODES[config.save_mode]
+    save_mode = save_mode_of(config, source)
     unpadded = reads_padding(proof)
     if unpadded and config.padding == "max_length":
         raise ExportError('padding: it changes the answers of this model; set it to "longest"')
+    if unpadded and config.answer_form == "torchserve_example":
+        raise ExportError(
+            "answer_form: the TorchServe example padded every text, which changes the answers of "
+            'this model; set it to "hugging_face"'
+        )
     return Bundle(
         format_version=FORMAT_VERSION,
         mode=config.mode,
@@ -107,6 +118,7 @@ def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
         reads_padding=unpadded,
         explanations=config.captum_explanation,
         pairs=proof.pairs,
+        answer_form=config.answer_form,
         precision="float32",
         padding=Padding(
             side=job.mode.padding_side(tokenizer),
@@ -120,7 +132,7 @@ def _describe(job: Job, proof: Proof, labels: tuple[str, ...]) -> Bundle:
             "transformers": transformers.__version__,
             "tokenizers": tokenizers.__version__,
         },
-        source={"model_name": source.name, "revision": source.revision},
+        source={"model_name": source.name, "revision": source.revision, **source.base},
     )
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.jit.tracing import Tensors
 from torchscript_bundle.jit.verify import Case, Report, Shape, run_eager, verify_cases
+from torchscript_bundle.serving.artifact import TOKEN_LAYER, Layer
 
 #: Largest difference of a gradient, relative to its scale; long sums round more than outputs do.
 TOLERANCE = 1e-4
@@ -20,22 +21,22 @@ SCALES = (1.0, 0.4)
 MOST_ROWS = 2
 
 
-def gradients(eager: Any, cases: Sequence[Case]) -> list[Case]:
-    """Return cases of `forward_embeddings` in small batches, with eager outputs and gradients."""
+def gradients(eager: Any, cases: Sequence[Case], layer: Layer = TOKEN_LAYER) -> list[Case]:
+    """Return cases of a layer's `forward` in small batches, with eager outputs and gradients."""
     grid: list[tuple[Shape, Tensors]] = []
     for case in cases:
         if case.shape.batch > MOST_ROWS or case.shape.spelled:
             continue
-        embeddings = eager.embed(case.inputs[0]).detach()
+        embeddings = layer.run(eager, case.inputs, ids=0).detach()
         grid += [(case.shape, (scale * embeddings, *case.inputs)) for scale in SCALES]
     shown = tqdm(grid, desc="      eager gradients", unit="shape", leave=False, disable=None)
-    return list(run_eager(_with_gradient(eager.forward_embeddings), shown))
+    return list(run_eager(_with_gradient(getattr(eager, layer.forward)), shown))
 
 
-def compare_gradients(module: Any, cases: Sequence[Case]) -> Report:
-    """Compare `forward_embeddings` with eager outputs and gradients; an error names the shape."""
+def compare_gradients(module: Any, cases: Sequence[Case], layer: Layer = TOKEN_LAYER) -> Report:
+    """Compare a layer's `forward` with eager outputs and gradients; an error names the shape."""
     shown = tqdm(cases, desc="      compare gradients", unit="shape", leave=False, disable=None)
-    run = _with_gradient(module.forward_embeddings)
+    run = _with_gradient(getattr(module, layer.forward))
     report = verify_cases(run, shown, TOLERANCE, stop_early=True)
     if report.broken is not None:
         raise ExportError(

@@ -17,20 +17,37 @@ from torchscript_bundle.export.errors import ExportError, one_line
 
 #: What a model needs besides its weights: configs, vocabularies, tokenizer files.
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja"]
+#: Files that can run code when they are loaded.
+PICKLES = ["*.bin", "model_head.pkl"]
 #: Folders in which some models keep copies of their weights for other frameworks.
 IGNORED = ["onnx/*", "openvino/*", "coreml/*"]
 
 
+def find_folder(config: SetupConfig) -> tuple[Path, str | None]:
+    """Return the folder of a model, and the commit of one that is downloaded from the Hub."""
+    if config.local_model is not None:
+        return config.local_model, None
+    folder = download(config)
+    return folder, folder.name
+
+
 def download(config: SetupConfig) -> Path:
-    """Fetch a model's files into the local cache; return the snapshot's folder.
+    """Fetch a model's files into the local cache; return the snapshot's folder."""
+    patterns = [*SMALL_FILES, "*.safetensors"]
+    patterns += [] if config.use_safetensors else PICKLES
+    patterns += ["*.py"] if config.trust_remote_code else []
+    fix = "correct model_name in setup_config.json"
+    return fetch(config.model_name, config.revision, patterns, config.folder, fix)
+
+
+def fetch(name: str, revision: str | None, patterns: list[str], beside: Path, fix: str) -> Path:
+    """Fetch the files of a Hub repository that match; return the snapshot's folder.
 
     huggingface_hub shows progress, retries, and reads HF_ENDPOINT, HF_HOME, HF_TOKEN and
-    HF_HUB_OFFLINE itself.
+    HF_HUB_OFFLINE itself. `beside` is where a folder of that name was looked for; `fix` says what
+    to do about a name that is neither.
     """
-    name, revision = config.model_name, config.revision or "main"
-    patterns = [*SMALL_FILES, "*.safetensors"]
-    patterns += [] if config.use_safetensors else ["*.bin"]
-    patterns += ["*.py"] if config.trust_remote_code else []
+    revision = revision or "main"
     try:
         return Path(
             snapshot_download(
@@ -47,8 +64,8 @@ def download(config: SetupConfig) -> Path:
         ) from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise ExportError(
-            f"{name} is neither a folder ({config.folder / name}) nor a model on the Hub; correct "
-            "model_name in setup_config.json (a private model also needs HF_TOKEN)"
+            f"{name} is neither a folder ({beside / name}) nor a model on the Hub; {fix} (a "
+            "private model also needs HF_TOKEN)"
         ) from error
     except Exception as error:  # the HTTP library's own, a page that is not a Hub's, a full disk
         raise ExportError(_not_fetched(name, error)) from error

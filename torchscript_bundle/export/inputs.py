@@ -42,7 +42,8 @@ class Frame:
 class InputMaker:
     """Makes the arguments of a wrapped model at any shape; the same shape gives the same ones.
 
-    `inputs` names the arguments in order; with `pairs` a row holds two texts.
+    `inputs` names the arguments in order; with `pairs` a row holds two texts. Each row holds one to
+    three tokens of the id `holding`, if given.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class InputMaker:
         device: torch.device,
         *,
         pairs: bool = False,
+        holding: int | None = None,
     ) -> None:
+        self._holding = holding
         self._tokenizer = tokenizer
         self._inputs = inputs
         self._device = device
@@ -70,7 +73,8 @@ class InputMaker:
         for row in range(shape.batch):
             gap = self._gap(shape, row) if shape.padded else 0
             special = row + 1 if shape.spelled else 0
-            for name, values in self._row(shape.length, gap, special, generator).items():
+            body = self._body(shape.length - gap, special, held=row % 3 + 1, generator=generator)
+            for name, values in self._row(shape.length, body).items():
                 if name in columns:
                     columns[name].append(values)
         return tuple(torch.tensor(columns[name], device=self._device) for name in self._inputs)
@@ -78,7 +82,7 @@ class InputMaker:
     @property
     def shortest(self) -> int:
         """Tokens of a row without text: a tokenizer may drop control characters."""
-        return max(1, self._frame.size)
+        return max(1, self._frame.size + (self._holding is not None))
 
     @property
     def highest_type(self) -> int:
@@ -102,17 +106,26 @@ class InputMaker:
             return 0
         return shape.length * (shape.batch - row) // (2 * shape.batch)
 
-    def _row(
-        self, length: int, gap: int, special: int, generator: torch.Generator
-    ) -> dict[str, list[int]]:
-        frame, tokenizer = self._frame, self._tokenizer
-        inner = max(0, length - gap - frame.size)
+    def _body(
+        self, length: int, special: int, *, held: int, generator: torch.Generator
+    ) -> list[int]:
+        """Return the ids of the text in a row of `length` tokens, special ones among them."""
+        frame = self._frame
+        inner = max(0, length - frame.size)
         picks = torch.randint(len(self._ordinary), (inner,), generator=generator)
-        body = self._ordinary[picks].tolist()
+        body: list[int] = self._ordinary[picks].tolist()
         if special:
             # The last token stays ordinary, so that no two special ones meet at the end.
             spelled = [*[frame.last_special] * special, *frame.spelled][: max(0, inner - 1)]
             body[: len(spelled)] = spelled
+        if self._holding is not None and body:
+            for at in range(held):
+                body[(2 * at + 1) * inner // (2 * held)] = self._holding
+        return body
+
+    def _row(self, length: int, body: list[int]) -> dict[str, list[int]]:
+        frame, tokenizer = self._frame, self._tokenizer
+        inner = len(body)
         cut = max(1, inner // 3) if len(frame.types) == 2 else inner
         first = [(index, frame.types[0]) for index in body[:cut]]
         second = [(index, frame.types[-1]) for index in body[cut:]]
@@ -121,11 +134,14 @@ class InputMaker:
         mask = [1] * len(row)
         empty = [0] * len(padding)
         left = tokenizer.padding_side == "left"
+        prompt = len(row) // 4
+        pooled = [0] * prompt + [1] * (len(row) - prompt)
         pairs = padding + row if left else row + padding
         return {
             "input_ids": [index for index, _ in pairs],
             "attention_mask": empty + mask if left else mask + empty,
             "token_type_ids": [kind for _, kind in pairs],
+            "pooling_mask": empty + pooled if left else pooled + empty,
         }
 
     def unpad(self, output: torch.Tensor, length: int) -> torch.Tensor:
@@ -139,6 +155,7 @@ class InputMaker:
         fills = {
             "input_ids": tokenizer.pad_token_id,
             "attention_mask": 0,
+            "pooling_mask": 0,
             "token_type_ids": tokenizer.pad_token_type_id,
         }
         gap = length - inputs[0].shape[1]

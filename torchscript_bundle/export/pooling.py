@@ -1,4 +1,4 @@
-"""Pooling of token vectors to one vector for a text, inside the module that is traced."""
+"""Pooling of token vectors to one for a text, and what follows, inside the module to trace."""
 
 from __future__ import annotations
 
@@ -44,30 +44,66 @@ POOLINGS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 }
 
 
-class Pooled(torch.nn.Module):
-    """A base model with pooling: int64 `[batch, length]` by name -> float `([batch, dim],)`.
+#: The input that says which tokens are pooled, where that is not every real one.
+POOLING_MASK = "pooling_mask"
 
+
+class Normalize(torch.nn.Module):
+    """Gives vectors the length 1."""
+
+    def forward(self, vector: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(vector, dim=-1)
+
+
+class Truncate(torch.nn.Module):
+    """Keeps the first numbers of vectors: `[batch, dim]` -> `[batch, size]`."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, vector: torch.Tensor) -> torch.Tensor:
+        return vector[:, : self.size]
+
+
+class SentenceHead(torch.nn.Module):
+    """Pooling and the layers after it: float `[batch, length, dim]` and its mask -> `[batch, out]`.
+
+    The last layer makes the text's vector, or its logits.
+    """
+
+    def __init__(self, pooling: str, layers: Sequence[torch.nn.Module]) -> None:
+        super().__init__()
+        self._pool = POOLINGS[pooling]
+        self.layers = torch.nn.Sequential(*layers)
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.layers(self._pool(tokens, mask))
+        return output
+
+
+class Pooled(torch.nn.Module):
+    """A base model with its head: int64 `[batch, length]` by name -> float `([batch, out],)`.
+
+    A `pooling_mask` among the inputs is 0 at tokens that only the model sees, such as a prompt's.
     `tokens` takes the inputs by name and returns `([batch, length, dim],)`.
     """
 
-    def __init__(self, tokens: torch.nn.Module, pooling: str, *, normalize: bool) -> None:
+    def __init__(self, tokens: torch.nn.Module, head: SentenceHead) -> None:
         super().__init__()
-        self.tokens = tokens
-        self._pool = POOLINGS[pooling]
-        self._normalize = normalize
+        self.tokens, self.head = tokens, head
 
     def forward(self, **inputs: torch.Tensor) -> tuple[torch.Tensor]:
+        mask = inputs.pop(POOLING_MASK, inputs["attention_mask"])
         (tokens,) = self.tokens(**inputs)
-        vector = self._pool(tokens, inputs["attention_mask"])
-        return (torch.nn.functional.normalize(vector, dim=-1) if self._normalize else vector,)
+        return (self.head(tokens, mask),)
 
 
-def wrap_pooled(
-    model: torch.nn.Module, inputs: Sequence[str], pooling: str, *, normalize: bool
-) -> KeptArguments:
-    """Wrap a base model as `forward(*inputs) -> ([batch, dim],)`."""
-    tokens = wrap_model(_without_pooler(model), inputs, outputs=("last_hidden_state",))
-    return keep_arguments(Pooled(tokens, pooling, normalize=normalize), inputs)
+def wrap_pooled(model: torch.nn.Module, inputs: Sequence[str], head: SentenceHead) -> KeptArguments:
+    """Wrap a base model as `forward(*inputs) -> ([batch, out],)`."""
+    own = [name for name in inputs if name != POOLING_MASK]
+    tokens = wrap_model(_without_pooler(model), own, outputs=("last_hidden_state",))
+    return keep_arguments(Pooled(tokens, head), inputs)
 
 
 def _without_pooler(model: torch.nn.Module) -> torch.nn.Module:

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 UNTRACED = 'set "save_mode": "pretrained" (see docs/pretrained.md), or choose another model'
 
+#: A module and the tracer's warnings.
+Traced = tuple[torch.nn.Module, tuple[str, ...]]
 #: Above this, padding changes answers by more than rounding.
 PADDING_TOLERANCE = 1e-4
 
@@ -109,18 +111,38 @@ def prove(
     wrap: Callable[[torch.nn.Module], torch.nn.Module],
     make_inputs: InputMaker,
     lengths: tuple[int, ...],
+    reference: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
 ) -> Proof:
     """Trace and compare, from the strongest claim to the weakest.
 
-    `wrap` makes the module to trace, from the inputs of `make_inputs` to a tuple of tensors. Static
-    lengths are traced at each of `lengths`, ascending to max_length. ExportError names the shape
-    where the eager model failed or the last claim broke.
+    `wrap` makes the module to trace, from the inputs of `make_inputs` to a tuple of tensors, and
+    `reference` the one to compare with, by default the same. Static lengths are traced at each of
+    `lengths`, ascending to max_length. ExportError names the shape where the eager model failed or
+    the last claim broke.
     """
-    adapted = traceable(model)
-    eager = wrap(model).eval()
-    tracer_sees = eager if adapted is model else wrap(adapted).eval()
+    eager = (reference or wrap)(model).eval()
+    tracer_sees = wrap(traceable(model)).eval()
     cases = run_grid(eager, make_inputs, lengths)
     effect = padding_effect(eager, make_inputs, lengths[-1])
+
+    def make(claim: Claim, traced: tuple[int, ...]) -> Traced:
+        return _trace(tracer_sees, make_inputs, claim, traced)
+
+    return strongest(eager, cases, lengths, effect, make)
+
+
+def strongest(
+    eager: torch.nn.Module,
+    cases: Sequence[Case],
+    lengths: tuple[int, ...],
+    effect: float,
+    make: Callable[[Claim, tuple[int, ...]], Traced],
+) -> Proof:
+    """Return the proof of the strongest claim that a module keeps.
+
+    `make` gives the module for a claim and the lengths that it is traced at; `effect` is that of
+    padding. ExportError names the shape where the last claim broke.
+    """
     refused: list[tuple[Claim, str]] = []
     for claim in CLAIMS:
         tried = covered(eager, cases, claim, lengths)
@@ -130,7 +152,7 @@ def prove(
             continue
         traced = lengths[-1:] if claim.dynamic_length else lengths
         try:
-            module, warnings = _trace(tracer_sees, make_inputs, claim, traced)
+            module, warnings = make(claim, traced)
         except Exception as error:  # a model's own code runs here
             refused.append((claim, f"tracing failed: {last_line(error)}"))
             continue
@@ -171,6 +193,11 @@ def save_and_compare(proof: Proof, path: Path, device: torch.device) -> Proof:
         raise ExportError(
             f"the trace cannot be saved and loaded again ({one_line(error)}); {UNTRACED}"
         ) from error
+    return compare_reloaded(proof, reloaded)
+
+
+def compare_reloaded(proof: Proof, reloaded: torch.jit.ScriptModule) -> Proof:
+    """Compare the module of a file with the proof's, and return the proof of the file."""
     foreign = foreign_operators(reloaded)
     if foreign:
         raise ExportError(
@@ -197,7 +224,7 @@ def _trace(
     make_inputs: Callable[[Shape], Tensors],
     claim: Claim,
     lengths: tuple[int, ...],
-) -> tuple[torch.jit.ScriptModule, tuple[str, ...]]:
+) -> Traced:
     """Trace once, or once per length behind a dispatcher; return the tracer's warnings too.
 
     A dynamic batch is traced with two rows: a single row lets broadcasting hide a constant.

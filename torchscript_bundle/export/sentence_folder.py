@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torchscript_bundle.export.checkpoint import ROUTED
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.source import Source
@@ -28,15 +29,18 @@ USUAL = {
     "transformer_task": ("feature-extraction", "sequence-classification"),
     "module_output_name": ("token_embeddings", "scores"),
 }
+#: What the first module does to a text, unless its settings have a transformer_task.
+FIRST = {"Transformer": "feature-extraction", "MLMTransformer": "fill-mask"}
 #: Tokenizers without a limit are saved with a larger one, 10**30.
 UNLIMITED = 10**6
 
 
 @dataclass(frozen=True)
 class Module:
-    """A step of a sentence-transformers model, such as `Pooling`, and its config.json, if any."""
+    """A step of a sentence-transformers model, such as `Pooling`, its folder and config.json."""
 
     kind: str
+    path: str
     config: dict[str, Any]
 
 
@@ -47,7 +51,9 @@ def read_modules(source: Source) -> list[Module]:
     """
     listed = _read(source.folder / "modules.json", [])
     modules = [_module(source, entry) for entry in listed]
-    if modules and modules[0].kind != "Transformer":
+    if modules and modules[0].kind == "Router":
+        raise ExportError(ROUTED.format(source.name))
+    if modules and modules[0].kind not in FIRST:
         raise ExportError(
             f"{source.name} starts with the sentence-transformers module {modules[0].kind}, which "
             "cannot be exported; choose a model that starts with a Transformer"
@@ -70,13 +76,26 @@ def _module(source: Source, entry: Any) -> Module:
             "cannot be followed exactly; choose another model"
         )
     folder = str(entry.get("path") or "")
+    if not (source.folder / folder).resolve().is_relative_to(source.folder.resolve()):
+        raise ExportError(f"{path}: {folder} is outside of the model's folder; correct it")
     config = _read(source.folder / folder / "config.json", {}) if folder else {}
-    return Module(entry["type"].rpartition(".")[2], config)
+    return Module(entry["type"].rpartition(".")[2], folder, config)
 
 
-def check_transformer(source: Source, config: SetupConfig) -> None:
-    """Refuse a max_length above the folder's, and settings that would change texts or results."""
-    settings = _transformer_settings(source) if read_modules(source) else {}
+def check_transformer(source: Source, config: SetupConfig, task: str | None = None) -> None:
+    """Refuse a max_length above the folder's, and settings that would change texts or results.
+
+    `task` is the transformer_task that the folder must have, where only one will do.
+    """
+    modules = read_modules(source)
+    settings = _transformer_settings(source) if modules else {}
+    if modules and task is not None:
+        found = settings.pop("transformer_task", FIRST[modules[0].kind])
+        if found != task:
+            raise ExportError(
+                f"the first module of {source.name} does {found} (transformer_task); this mode "
+                f"needs {task}: choose another model"
+            )
     for key, value in settings.items():
         if value and key not in FOLLOWED and value not in USUAL.get(key, ()):
             raise ExportError(
@@ -128,7 +147,7 @@ def read_model_config(source: Source) -> dict[str, Any]:
 
 
 def read_prompts(source: Source) -> tuple[dict[str, str], str]:
-    """Return the prompts by name, and the default prompt or ""."""
+    """Return the prompts by name, and the name of the default one or ""."""
     settings = read_model_config(source)
     prompts = settings.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(v, str) for v in prompts.values()):
@@ -142,7 +161,7 @@ def read_prompts(source: Source) -> tuple[dict[str, str], str]:
             f"default_prompt_name of {source.name} is none of its prompts; correct its "
             "config_sentence_transformers.json"
         )
-    return {name: prompt for name, prompt in prompts.items() if prompt}, prompts.get(default, "")
+    return prompts, default or ""
 
 
 def _read(path: Path, default: Any) -> Any:

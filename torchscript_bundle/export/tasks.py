@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from torchscript_bundle.serving.artifact import PRECISIONS
+from torchscript_bundle.serving.artifact import PRECISIONS, AnswerForm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,7 @@ class Task:
         explained: whether its answers have scores that can be explained.
         unused_weights: prefixes of weights that a checkpoint may lack: answers do not need them.
         precisions: the values of `precision` that its workers can compute in.
+        answer_forms: the values of `answer_form`: the TorchServe example had four modes.
         reads_source: whether an encoder reads the text, so that the answer has its own positions.
     """
 
@@ -31,6 +32,7 @@ class Task:
     explained: bool = True
     unused_weights: tuple[str, ...] = ()
     precisions: tuple[str, ...] = (*PRECISIONS, "auto")
+    answer_forms: tuple[AnswerForm, ...] = ("hugging_face",)
     generates: bool = False
     reads_source: bool = False
 
@@ -39,6 +41,7 @@ class Task:
         return 2 * max_length if self.reads_source else max_length
 
 
+IN_EXAMPLE: tuple[AnswerForm, ...] = ("hugging_face", "torchserve_example")
 TEXT_GENERATION = Task(
     auto_class="AutoModelForCausalLM",
     artifacts_dir="Text_generation_artifacts",
@@ -50,6 +53,7 @@ TEXT_GENERATION = Task(
     settings=("max_batch_tokens", "default_max_new_tokens"),
     explained=False,
     precisions=("float32", "bfloat16"),
+    answer_forms=IN_EXAMPLE,
     generates=True,
 )
 TASKS = {
@@ -60,6 +64,7 @@ TASKS = {
             *("text_classification", "classification", "classifier", "sentiment"),
             *("sentiment_analysis", "intent_classification", "toxicity", "regression"),
         ),
+        answer_forms=IN_EXAMPLE,
     ),
     "fill_mask": Task(
         auto_class="AutoModelForMaskedLM",
@@ -73,11 +78,13 @@ TASKS = {
             *("ner", "named_entity_recognition", "entities", "entity_recognition", "pos"),
             *("pos_tagging", "tagging", "chunking"),
         ),
+        answer_forms=IN_EXAMPLE,
     ),
     "question_answering": Task(
         auto_class="AutoModelForQuestionAnswering",
         artifacts_dir="QA_artifacts",
         other_names=("qa", "squad", "extractive_qa", "extractive_question_answering"),
+        answer_forms=IN_EXAMPLE,
     ),
     "zero_shot_classification": Task(
         auto_class="AutoModelForSequenceClassification",
@@ -91,9 +98,18 @@ TASKS = {
             *("embedding", "embeddings", "embed", "sentence_embeddings", "text_embedding"),
             *("text_embeddings", "sentence_similarity", "sentence_transformers"),
         ),
-        settings=("pooling", "normalize_embeddings"),
+        settings=("pooling", "normalize_embeddings", "truncate_dim", "default_prompt_name"),
         explained=False,
         unused_weights=("pooler.",),
+    ),
+    "sparse_embedding": Task(
+        auto_class="AutoModelForMaskedLM",
+        artifacts_dir="Sparse_embedding_artifacts",
+        other_names=(
+            *("splade", "sparse", "sparse_embeddings", "embed_sparse", "sparse_encoder"),
+            *("sparse_encoding", "sparse_retrieval", "neural_sparse"),
+        ),
+        explained=False,
     ),
     "reranking": Task(
         auto_class="AutoModelForSequenceClassification",
@@ -106,6 +122,7 @@ TASKS = {
         auto_class="AutoModelForSeq2SeqLM",
         artifacts_dir="Text2text_generation_artifacts",
         older_artifacts_dir=None,
+        answer_forms=("hugging_face",),
         other_names=(
             *("text2text", "summarization", "summarisation", "summary", "translation", "translate"),
             *("seq2seq", "seq2seq_lm", "sequence_to_sequence", "paraphrasing"),

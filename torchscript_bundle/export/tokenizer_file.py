@@ -66,6 +66,14 @@ def cleans_up_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
     return bool(tokenizer.clean_up_tokenization_spaces) and (forced or not byte_pairs)
 
 
+def cleaned_up_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether decoding dropped them in transformers 4: unless the tokenizer's file says no.
+
+    Source: PreTrainedTokenizerBase.__init__ up to 4.44, where it was the default for all.
+    """
+    return bool(tokenizer.init_kwargs.get("clean_up_tokenization_spaces", True))
+
+
 def check_decoding(tokenizer: PreTrainedTokenizerBase, samples: Sequence[str]) -> None:
     """Compare decoding from tokenizer.json alone with transformers'; ExportError if it differs.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torchscript_bundle.server.archives import Demands
 from torchscript_bundle.server.client import DIRECT, Answer
 from torchscript_bundle.server.launching import BASE_PROPERTIES, LOG_CONFIG, ROOT
 from torchscript_bundle.server.state import NotRunningError, Ports, ServerError
@@ -13,6 +14,7 @@ __all__ = [
     "LOG_CONFIG",
     "ROOT",
     "Answer",
+    "Demands",
     "NotRunningError",
     "Ports",
     "Server",

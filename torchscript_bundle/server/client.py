@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket as sockets
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torchscript_bundle.server.advice import command
 from torchscript_bundle.server.state import KEYS, SETTINGS, ServerError, State, load_state
 
 #: Keys must never go to a proxy of the environment: the server is on this machine.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+#: The host in addresses of a server that takes requests on a unix socket.
+SOCKET = "socket"
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,9 @@ class Client:
     @property
     def address(self) -> str:
         """URL of the predictions endpoint."""
-        return f"http://127.0.0.1:{self.state.ports.inference}/predictions/{self.model}"
+        state = self.state
+        host = f"127.0.0.1:{state.ports.inference}" if state.socket is None else SOCKET
+        return f"http://{host}/predictions/{state.model}"
 
     def properties(self) -> dict[str, str]:
         """Return the settings that TorchServe was started with; the last line of a key counts."""
@@ -62,9 +70,11 @@ class Client:
         try:
             return str(json.loads(path.read_text())[kind]["key"])
         except FileNotFoundError as error:
-            raise ServerError(f"{path} is not there: nothing is served; `make serve`") from error
+            raise ServerError(
+                f"{path} is not there: nothing is served; {command('serve')}"
+            ) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise ServerError(f"{path} is damaged; `make serve` makes new keys") from error
+            raise ServerError(f"{path} is damaged; {command('serve')} makes new keys") from error
 
     def predict(
         self,
@@ -100,7 +110,7 @@ class Client:
         all_headers = {**self._authorization(key), **(headers or {})}
         request = urllib.request.Request(url, body, all_headers, method=method)
         try:
-            with DIRECT.open(request, timeout=timeout) as response:
+            with self._opener(request).open(request, timeout=timeout) as response:
                 return Answer(
                     response.status, response.headers.get("content-type", ""), response.read()
                 )
@@ -109,7 +119,40 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             raise ServerError(f"{url} does not answer ({error})") from error
 
+    def _opener(self, request: urllib.request.Request) -> urllib.request.OpenerDirector:
+        socket = self.state.socket if request.host == SOCKET else None
+        if socket is None:
+            return DIRECT
+        return urllib.request.build_opener(urllib.request.ProxyHandler({}), _UnixHandler(socket))
+
     def _authorization(self, key: str) -> dict[str, str]:
         if self.properties().get("disable_token_authorization") == "true":
             return {}
         return {"Authorization": f"Bearer {self.token(key)}"}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """An HTTP connection over a unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__(SOCKET, timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = sockets.socket(sockets.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class _UnixHandler(urllib.request.HTTPHandler):
+    """Opens URLs over a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        def connect(_: str, /, *, timeout: float = 60, **__: Any) -> _UnixConnection:
+            return _UnixConnection(self._path, timeout)
+
+        return self.do_open(connect, request)

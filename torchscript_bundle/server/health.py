@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchscript_bundle.server import processes
-from torchscript_bundle.server.archives import content_type
+from torchscript_bundle.server.advice import command
+from torchscript_bundle.server.archives import ArchiveError, content_type, read_unpacked_samples
 from torchscript_bundle.server.state import NotRunningError, ServerError, answers
 from torchscript_bundle.server.supervisor import Server
-from torchscript_bundle.serving.artifact import SAMPLES_FILE
 
-RESTART = "`make serve` starts it anew"
+RESTART = f"{command('serve')} starts it anew"
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,11 @@ def _ask(server: Server, model: dict[str, Any], seconds: float) -> float:
     """Send a sample; return the seconds until its answer."""
     store = server.state.store
     try:
-        sample = str(json.loads((store / SAMPLES_FILE).read_text(encoding="utf-8"))[0])
-    except (OSError, ValueError, LookupError) as error:
+        sample = read_unpacked_samples(store)[0]
+    except ArchiveError as error:
         raise ServerError(
-            f"{store} is not there any more, so a worker that dies cannot start again; {RESTART}"
+            f"{store} is not whole any more ({error}), so that a worker that dies cannot start "
+            f"again; {RESTART}"
         ) from error
     if model.get("continuousBatching") and content_type(sample).startswith("text/plain"):
         # Without a limit the model would generate as much as it can.

@@ -11,19 +11,29 @@ import os
 import shutil
 import subprocess
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torchscript_bundle.disk import check_writable, writing
-from torchscript_bundle.server.archives import ArchiveError, read_batching, unpack, unpacked_size
+from torchscript_bundle.disk import check_room, check_writable, writing
+from torchscript_bundle.server.advice import command
+from torchscript_bundle.server.archives import (
+    Archive,
+    ArchivedBatching,
+    ArchiveError,
+    Demands,
+    open_archive,
+    read_batching,
+    read_unpacked_samples,
+)
 from torchscript_bundle.server.logs import Logs
-from torchscript_bundle.server.machine import count_gpus, java_home, plan_workers, usable_cores
-from torchscript_bundle.server.state import SETTINGS, Ports, ServerError, State, save_state
+from torchscript_bundle.server.machine import count_gpus, java_home, plan_workers
+from torchscript_bundle.server.state import SETTINGS, STORE, Ports, ServerError, State, save_state
 from torchscript_bundle.server.torchserve_fix import mend
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE_PROPERTIES = ROOT / "deploy" / "config.properties"
-LOG_CONFIG = ROOT / "deploy" / "log4j2.xml"
+#: The files of deploy/, linked here so that an installed package has them too.
+BASE_PROPERTIES = Path(__file__).with_name("torchserve.properties")
+LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 SET_TMPDIR = "set TMPDIR to another folder"
 
 
@@ -39,48 +49,80 @@ def make_temporary() -> Path:
         return Path(tempfile.mkdtemp(prefix="ts-", dir=place))
 
 
-def plan(archive: Path, ports: Ports, workers: int | None, python: str, temp: Path) -> State:
-    """Unpack an archive into `temp`, and plan the rest; touch nothing else.
+@dataclass(frozen=True)
+class Asked:
+    """The options of a start; `socket` None stands for the inference port."""
 
-    TorchServe would unpack it too, in three times as long. ServerError: a start cannot succeed.
+    ports: Ports
+    workers: int | None
+    cores: int
+    socket: Path | None
+    python: str
+    demands: Demands
+
+
+def plan(archive: Path, asked: Asked, temp: Path) -> State:
+    """Check an archive, unpack it into `temp`, and plan the rest; touch nothing else.
+
+    TorchServe would unpack it in three times as long, and check less. ServerError: a start cannot
+    succeed.
     """
-    cores = usable_cores()
+    store = temp / STORE / archive.stem
     try:
-        batching = read_batching(archive)
-        workers, threads = plan_workers(workers, count_gpus(), cores, batching.optimize_for)
-        state = State(
+        with (
+            open_archive(archive, asked.demands) as opened,
+            writing(temp.parent, SET_TMPDIR, ServerError, needed=opened.size),
+        ):
+            _unpack(opened, store, temp)
+        batching = _read_batching(archive, store)
+        workers, threads = plan_workers(
+            asked.workers, count_gpus(), asked.cores, batching.optimize_for
+        )
+        return State(
             model=archive.stem,
-            ports=ports,
+            ports=asked.ports,
+            socket=asked.socket,
             temp=temp,
-            python=python,
-            java_home=java_home(python),
+            python=asked.python,
+            java_home=java_home(asked.python),
             workers=workers,
             threads=threads,
-            cores=cores,
+            cores=asked.cores,
             **asdict(batching),
         )
-        with writing(temp.parent, SET_TMPDIR, ServerError, needed=unpacked_size(archive)):
-            _unpack(archive, state)
     except (ArchiveError, LookupError) as error:
         raise ServerError(str(error)) from error
-    return state
 
 
-def _unpack(archive: Path, state: State) -> None:
+def _unpack(opened: Archive, store: Path, temp: Path) -> None:
     """Unpack where TorchServe will look, and make sure that room is left for what it writes."""
     try:
-        unpack(archive, state.store)
-        check_writable(state.temp)
+        check_room(temp, opened.size)
+        opened.unpack(store)
+        check_writable(temp)
     except OSError:
-        shutil.rmtree(state.temp, ignore_errors=True)
+        shutil.rmtree(temp, ignore_errors=True)
         raise
+
+
+def _read_batching(archive: Path, store: Path) -> ArchivedBatching:
+    """Return the batching of an unpacked archive, which has samples to try it with as well."""
+    try:
+        read_unpacked_samples(store)
+        return read_batching(store)
+    except ArchiveError as error:
+        raise ArchiveError(
+            f"{archive} cannot be tried: {error}; remove it, and {command('archive')}"
+        ) from error
 
 
 def write_properties(path: Path, state: State) -> None:
     """Write the base settings, then ours: in a properties file the last line of a key counts."""
     ports = state.ports
     ours = {
-        "inference_address": f"http://127.0.0.1:{ports.inference}",
+        "inference_address": (
+            f"unix:{state.socket}" if state.socket else f"http://127.0.0.1:{ports.inference}"
+        ),
         "management_address": f"http://127.0.0.1:{ports.management}",
         "metrics_address": f"http://127.0.0.1:{ports.metrics}",
         "grpc_inference_port": str(ports.grpc_inference),

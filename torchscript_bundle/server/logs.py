@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 ERROR_LINES = 20
@@ -40,13 +41,21 @@ def worker_error(log: str) -> str:
 
     The message ends where TorchServe's next worker begins to log, or after `ERROR_LINES`.
     """
-    lines = [line.split(" - ", 1)[-1] for line in log.splitlines()]
+    lines = [said for line in log.splitlines() for said in _said(line)]
     start = max(at for at, line in enumerate(lines) if TRACEBACK in line)
     trace = lines[start + 1 :]
     ends = [at for at, line in enumerate(trace) if line and not line.startswith(" ")]
     message = trace[ends[0] :] if ends else trace
     restarts = [at for at, line in enumerate(message) if line.startswith("s_name_part0=")]
     return "\n".join(message[: min(restarts, default=len(message))][:ERROR_LINES]).rstrip()
+
+
+def _said(line: str) -> list[str]:
+    """Return what a worker said in a line of either form (docs/observing.md)."""
+    try:
+        return str(json.loads(line)["message"]).splitlines()
+    except (ValueError, TypeError, KeyError):
+        return [line.split(" - ", 1)[-1]]
 
 
 def tail(text: str, lines: int = 15) -> str:

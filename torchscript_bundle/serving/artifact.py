@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from torchscript_bundle.serving.errors import ArtifactError
 
@@ -40,7 +40,11 @@ REQUESTS_PER_ROW = 8
 #: Further requests for such a worker to refuse.
 REFUSED_AT_ONCE = 100
 #: Keys that older artifacts of this format lack -> their values there.
-ADDED: dict[str, object] = {"pairs": None}
+ADDED: dict[str, object] = {"pairs": None, "answer_form": "hugging_face"}
+
+#: What answers to the native protocol look like: those of Hugging Face's tasks, or the bytes that
+#: TorchServe's Hugging Face example sent.
+AnswerForm = Literal["hugging_face", "torchserve_example"]
 
 REMAKE = "make the artifact again with download_Transformer_models.py"
 
@@ -94,10 +98,41 @@ class Padding:
 
 @dataclass(frozen=True)
 class Output:
-    """A member of `forward`'s tuple: `[batch, ...]`, or `[batch, length, ...]` if `per_token`."""
+    """A member of `forward`'s tuple: `[batch, ...]`, or `[batch, length, ...]` if `per_token`.
+
+    With `special`, a role of `Bundle.special_ids`, it is `[tokens, ...]`: an entry for each such
+    token of the batch, row by row.
+    """
 
     name: str
     per_token: bool = False
+    special: str | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer at which attributions start, by the methods that take a module apart there.
+
+    Attributes:
+        embed: returns the layer's outputs, float `[batch, length, dim]`.
+        forward: returns the module's outputs for those and `Bundle.inputs`.
+        embeds_ids: whether `embed` takes the ids alone, instead of all inputs.
+    """
+
+    embed: str
+    forward: str
+    embeds_ids: bool
+
+    def run(self, module: Any, inputs: tuple[Any, ...], ids: int) -> Any:
+        """Return the layer's outputs for tensors of which `ids` is the index of `input_ids`."""
+        arguments = (inputs[ids],) if self.embeds_ids else inputs
+        return getattr(module, self.embed)(*arguments)
+
+
+#: The embeddings of tokens alone.
+TOKEN_LAYER = Layer("embed", "forward_embeddings", embeds_ids=True)
+#: All that a model embeds (tokens, positions, types, their norm): where TorchServe's example began.
+EXAMPLE_LAYER = Layer("example_embed", "example_forward", embeds_ids=False)
 
 
 @dataclass(frozen=True)
@@ -117,9 +152,10 @@ class Bundle:
         dynamic_length: any length from `min_length` to `max_length` was exact.
         reads_padding: padding changes the answer in spite of the mask; rows of such a module are
             never padded, so its length is dynamic.
-        explanations: the module also has `embed(input_ids)`, float `[batch, length, dim]`, and
-            `forward_embeddings(embeddings, input_ids, attention_mask, ...)`, with gradients.
+        explanations: the module also has the methods of `TOKEN_LAYER`, with gradients; in the
+            answer form of TorchServe's example those of `EXAMPLE_LAYER` as well.
         pairs: rows of two texts were verified; None in an artifact older than this key.
+        answer_form: of requests in the native protocol; others always get Hugging Face's.
         precision: of a worker that can compute in it; saved weights are always float32.
         truncation_side: which end of a text that is too long is cut.
         special_ids: ids of the tokenizer's special tokens by role.
@@ -151,6 +187,7 @@ class Bundle:
     versions: dict[str, str]
     source: dict[str, str | None]
     pairs: bool | None = None
+    answer_form: AnswerForm = "hugging_face"
     sha256: dict[str, str] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     verification: dict[str, Any] = field(default_factory=dict)
@@ -181,6 +218,11 @@ class Bundle:
             raise ArtifactError(
                 f"{path}: save_mode {raw['save_mode']!r} is not served; known are "
                 f"{', '.join(MODEL_FILES)}; {REMAKE}"
+            )
+        if raw["answer_form"] not in get_args(AnswerForm):
+            raise ArtifactError(
+                f"{path}: answer_form {raw['answer_form']!r} is not served; known are "
+                f"{', '.join(get_args(AnswerForm))}; {REMAKE}"
             )
         readers: dict[str, Callable[[Any], object]] = {
             "padding": lambda value: Padding(**value),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,27 +21,42 @@ from torchscript_bundle.serving.api.guards import (
     no_explanations,
     refusal,
 )
-from torchscript_bundle.serving.api.http import (
-    HttpRequest,
-    HttpResponse,
-    answers_response,
-    json_response,
+from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse, json_response
+from torchscript_bundle.serving.api.protocols import (
+    adapt_error,
+    find_protocol,
+    first_keys,
+    needs_body,
 )
-from torchscript_bundle.serving.api.protocols import first_keys, read_call
-from torchscript_bundle.serving.api.protocols.call import Call
+from torchscript_bundle.serving.api.protocols.call import Call, Lookup, RequestFields, Served
 from torchscript_bundle.serving.artifact import Bundle, ServingOptions
 from torchscript_bundle.serving.describe.describe_call import describe_bundle
 from torchscript_bundle.serving.engine.padding import PADDINGS, Outputs, Tokens
 from torchscript_bundle.serving.engine.precisions import Running
 from torchscript_bundle.serving.engine.runtime import Runtime
 from torchscript_bundle.serving.errors import RequestError
-from torchscript_bundle.serving.modes import load_forward_mode
-from torchscript_bundle.serving.modes.base import Computed, Query
+from torchscript_bundle.serving.modes import load_forward_mode, load_native_forward_mode
+from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Query
+from torchscript_bundle.serving.observing.caller import Caller
+from torchscript_bundle.serving.observing.steps import computing, step
 from torchscript_bundle.serving.text.pairs import check_pairs, takes_pairs
 from torchscript_bundle.serving.text.tokenizer import Row, TextEncoder
 
 if TYPE_CHECKING:
     from torchscript_bundle.serving.explanations.explainer import Explainer, Explanation, Wanted
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A mode in one answer form, with its tokenizer; `explainer` None explains nothing."""
+
+    mode: ForwardMode
+    encoder: TextEncoder
+    explainer: Explainer | None
+
+    def fields(self, *, explain: bool) -> RequestFields:
+        """Return the fields of its requests."""
+        return self.explainer.form if explain and self.explainer is not None else self.mode
 
 
 @dataclass(frozen=True)
@@ -50,10 +66,12 @@ class Tokenized:
     `wanted` is the explanation to make; None for a prediction.
     """
 
+    by: Answering
     call: Call
     queries: list[Query]
     rows: list[list[list[Row]]]
     wanted: Wanted | None
+    caller: Caller
 
     @property
     def flat(self) -> list[Row]:
@@ -67,36 +85,50 @@ class Service:
     def __init__(self, folder: Path, device: torch.device, model_name: str = "") -> None:
         bundle = Bundle.load(folder)
         bundle.check_files(folder)
-        options = ServingOptions.load(folder)
+        self._options = options = ServingOptions.load(folder)
         self._bundle = PADDINGS[options.padding](bundle)
         self._folder = folder
         self._model_name = model_name
         self._max_texts = options.max_client_batch
-        self._mode = load_forward_mode(self._bundle)
-        self._encoder = TextEncoder(
-            folder,
-            self._bundle,
-            truncate=options.on_too_long == "truncate",
-            truncation=self._mode.truncation,
-            max_windows=self._max_texts,
-        )
-        self._mode.set_tokenizer(self._encoder.tokenizer)
-        select = self._mode.select_outputs
+        mode = load_forward_mode(self._bundle)
+        native = load_native_forward_mode(self._bundle, mode)
+        encoder = self._load_encoder(mode, options)
+        alike = (native.truncation, native.typed) == (mode.truncation, mode.typed)
+        native_encoder = encoder if alike else self._load_encoder(native, options)
+        mode.set_tokenizer(encoder.tokenizer)
+        native.set_tokenizer(native_encoder.tokenizer)
+        select = mode.select_outputs
         self._runtime = Runtime(folder, self._bundle, device, options.batch_size, select)
         on_cpu = device.type == "cpu"
-        self._pairs = takes_pairs(self._bundle, self._encoder, self._runtime, on_cpu=on_cpu)
-        word = self._encoder.encode("a")[0]
+        self._pairs = takes_pairs(self._bundle, encoder, self._runtime, on_cpu=on_cpu)
+        word = encoder.encode(mode.usual_text)[0]
         self._runtime.prepare(word, pack_weights=options.packed_weights)
-        self._explainer: Explainer | None = None
-        if self._bundle.explanations:
-            # Its libraries are imported only where an artifact needs them.
-            from torchscript_bundle.serving.explanations.explainer import make_explainer
-
-            runtime = self._runtime
-            self._explainer = make_explainer(self._mode, runtime, self._bundle, options, word)
+        explainers = self._make_explainers((mode, native), options, word)
+        self._own = Answering(mode, encoder, explainers[0])
+        self._native = Answering(native, native_encoder, explainers[1])
         self._admission = Admission(
             options.max_call_seconds, options.batch_size, options.response_timeout / 2
         )
+
+    def _load_encoder(self, mode: ForwardMode, options: ServingOptions) -> TextEncoder:
+        return TextEncoder(
+            self._folder,
+            self._bundle,
+            truncate=options.on_too_long == "truncate",
+            truncation=mode.truncation,
+            max_windows=self._max_texts,
+            typed=mode.typed,
+        )
+
+    def _make_explainers(
+        self, modes: Sequence[ForwardMode], options: ServingOptions, word: Row
+    ) -> Sequence[Explainer | None]:
+        if not self._bundle.explanations:
+            return [None for _ in modes]
+        # Its libraries are imported only where an artifact needs them.
+        from torchscript_bundle.serving.explanations.explainer import make_explainers
+
+        return make_explainers(modes, self._runtime, self._bundle, options, word)
 
     @property
     def running(self) -> Running:
@@ -132,13 +164,21 @@ class Service:
             at: refusal(error) for at, error in admitted.refused.items()
         }
         for group in admitted.groups:
-            found = self._predict_apart([ready[at] for at in group], admitted.deadline)
-            outputs.update(zip(group, found, strict=True))
+            # Others may have been computed before these.
+            late = {at: guard(ready[at].caller.check_deadline) for at in group}
+            outputs |= {at: refused for at, refused in late.items() if refused is not None}
+            wanted = [at for at in group if at not in outputs]
+            found = self._predict_apart([ready[at] for at in wanted], admitted.deadline)
+            outputs.update(zip(wanted, found, strict=True))
         self._admission.close(room)
-        return [
+        responses = [
             self._respond(request, item, outputs[at]) if isinstance(item, Tokenized) else item
             for at, request in enumerate(requests)
             for item in [decoded[at]]
+        ]
+        return [
+            adapt_error(each, request.path) if isinstance(each, HttpResponse) else each
+            for request, each in zip(requests, responses, strict=True)
         ]
 
     def _read(
@@ -150,8 +190,11 @@ class Service:
             with room.reading(request.size):
                 return self._decode(request)
 
-        order = sorted(range(len(requests)), key=lambda at: requests[at].size)
-        return {at: guard(read, requests[at]) for at in order}
+        found: dict[int, Tokenized | HttpResponse] = {}
+        for at in sorted(range(len(requests)), key=lambda at: requests[at].size):
+            with step("tokenize", [requests[at].caller]):
+                found[at] = guard(read, requests[at])
+        return found
 
     def share_weights(self, folder: Path) -> None:
         """Hold packed weights in memory once for all workers with this folder."""
@@ -165,17 +208,23 @@ class Service:
     def _decode(self, request: HttpRequest) -> Tokenized | HttpResponse:
         if request.purpose == "describe":
             return json_response(200, self.describe())
-        explainer = self._explainer if request.purpose == "explain" else None
-        if request.purpose == "explain" and explainer is None:
+        request.caller.check_deadline()
+        explain = request.purpose == "explain"
+        if explain and self._own.explainer is None:
             raise no_explanations()
-        form = explainer.form if explainer else self._mode
-        payload = decode_body(request, first_keys(form))
-        call = read_call(payload, form, self._model_name, request.client)
+        forms = [each.fields(explain=explain) for each in (self._own, self._native)]
+        keys = frozenset().union(*map(first_keys, forms))
+        payload = decode_body(request, keys) if needs_body(request.path) else None
+        protocol = find_protocol(payload, forms[0].offers, request.client, request.path)
+        by = self._native if protocol.has_answer_form else self._own
+        call = protocol.read(payload, by.fields(explain=explain), self._model_name)
+        if isinstance(call, Lookup):
+            return bounded(json_response(200, call.answer(self._served)))
         check_items(call, self._max_texts)
-        wanted = explainer.decode(call) if explainer else None
-        tokenized = Tokenized(call, [], [], wanted)
+        wanted = by.explainer.decode(call) if explain and by.explainer else None
+        tokenized = Tokenized(by, call, [], [], wanted, request.caller)
         for at, item in enumerate(wanted.items if wanted else call.items):
-            query, rows = self._decode_item(item, call, wanted, at)
+            query, rows = self._decode_item(item, tokenized, at)
             tokenized.queries.append(query)
             tokenized.rows.append(rows)
             # Check item by item: the rows of a far too large request would fill the memory.
@@ -188,19 +237,28 @@ class Service:
         return tokenized
 
     def _decode_item(
-        self, item: object, call: Call, wanted: Wanted | None, at: int
+        self, item: object, tokenized: Tokenized, at: int
     ) -> tuple[Query, list[list[Row]]]:
+        by, call, wanted = tokenized.by, tokenized.call, tokenized.wanted
         with naming_item(at, call):
-            query = self._mode.decode(item, call.parameters)
-            if wanted is not None and self._explainer is not None:
-                self._explainer.check_target(query, wanted, at)
+            query = by.mode.decode(item, call.parameters)
+            if wanted is not None and by.explainer is not None:
+                by.explainer.check_target(query, wanted, at)
             check_count(len(query.texts), self._max_texts)
             check_pairs(query.texts, taken=self._pairs)
             count = len(call.items) * len(query.texts)
-            rows = [self._encoder.encode(text, query.stride, count) for text in query.texts]
+            rows = [
+                [replace(row, unpooled=query.unpooled) for row in windows]
+                for windows in (
+                    by.encoder.encode(text, query.stride, count, query.cut_side)
+                    for text in query.texts
+                )
+            ]
             for row in (row for windows in rows for row in windows):
                 self._check_row(row)
-            self._mode.check(query, rows)
+            by.mode.check(query, rows)
+        if wanted is None:
+            rows = [[by.mode.complete(row) for row in windows] for windows in rows]
         return query, rows
 
     def _check_row(self, row: Row) -> None:
@@ -223,11 +281,19 @@ class Service:
         self, ready: Sequence[Tokenized], deadline: float
     ) -> Sequence[list[Outputs] | HttpResponse]:
         """Run requests together; where that fails, run each alone to isolate the failure."""
-        together = guard(self._predict, ready, deadline)
+        if not ready:
+            return []
+        together = self._predict_safely(ready, deadline)
         if not isinstance(together, HttpResponse):
             return together
-        alone = [guard(self._predict, [item], deadline) for item in ready]
+        alone = [self._predict_safely([item], deadline) for item in ready]
         return [each if isinstance(each, HttpResponse) else each[0] for each in alone]
+
+    def _predict_safely(
+        self, ready: Sequence[Tokenized], deadline: float
+    ) -> list[list[Outputs] | HttpResponse] | HttpResponse:
+        with computing([(item.caller, item.flat) for item in ready]):
+            return guard(self._predict, ready, deadline)
 
     def _predict(
         self, ready: Sequence[Tokenized], deadline: float
@@ -252,18 +318,26 @@ class Service:
             [[Computed(row, next(left)) for row in windows] for windows in texts]
             for texts in item.rows
         ]
-        if item.wanted is None or self._explainer is None:
-            return guard(self._encode, request, item, computed)
-        return guard(self._explainer.begin, item.call, item.queries, computed, item.wanted)
+        with step("encode", [item.caller]):
+            if item.wanted is None or item.by.explainer is None:
+                return guard(self._encode, request, item, computed)
+            return guard(item.by.explainer.begin, item.call, item.queries, computed, item.wanted)
 
     def _encode(
         self, request: HttpRequest, item: Tokenized, computed: Sequence[Sequence[list[Computed]]]
     ) -> HttpResponse:
         answers = [
-            self._mode.encode(query, texts)
+            item.by.mode.encode(query, texts)
             for query, texts in zip(item.queries, computed, strict=True)
         ]
-        return bounded(answers_response(request, answers, self._mode.plain_text, item.call.reply))
+        reply = partial(item.call.respond, tokens=sum(map(len, item.flat)))
+        return bounded(item.by.mode.respond(request, answers, reply))
+
+    @property
+    def _served(self) -> Served:
+        own = self._own
+        facts = (self._bundle, self._options, own.mode.offers, self.running.precision)
+        return Served(*facts, own.encoder)
 
     def describe(self) -> dict[str, Any]:
         """Return the answer to a describe call."""

@@ -109,6 +109,7 @@ def test_says_wrong_values_and_contradictions_at_once(tmp_path: Path) -> None:
         "save_mode": "pretrained",
         "packed_weights": False,
         "max_batch_tokens": 100,
+        "answer_form": "torchserve_example",
     }
     with refused(
         "handler: must hold an object",
@@ -118,9 +119,12 @@ def test_says_wrong_values_and_contradictions_at_once(tmp_path: Path) -> None:
         '"int8" needs save_mode "torchscript"',
         '"int8" needs packed_weights true',
         "captum_explanation: answers of feature_extraction",
+        "answer_form: the TorchServe example never answered feature_extraction, only "
+        "sequence_classification, token_classification, question_answering, text_generation; "
+        "remove the key",
     ) as refusal:
         read(tmp_path, **wrong)
-    assert len(refusal.lines) == 7
+    assert len(refusal.lines) == 8
 
 
 def test_says_nothing_of_contradictions_with_a_value_that_is_wrong(tmp_path: Path) -> None:
@@ -139,7 +143,7 @@ def test_lists_known_keys_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b'{"mode": "x",}', ["not JSON", "line 1, column 14"]),
+        (b'{"mode": x}', ["not JSON", "line 1, column 10"]),
         (b"", ["not JSON", "line 1, column 1"]),
         (b'["mode"]', ["must hold a JSON object"]),
         (b"null", ["must hold a JSON object"]),

@@ -27,6 +27,7 @@ from torchscript_bundle.export.tasks import TASKS
         ("zero-shot", "zero_shot_classification"),
         ("cross-encoder", "reranking"),
         ("masked_lm", "fill_mask"),
+        ("SPLADE", "sparse_embedding"),
         ("qa", "question_answering"),
         ("sequenceclassification", "sequence_classification"),
         ("text_genaration", "text_generation"),

@@ -19,9 +19,9 @@ from tests.hub import Hub
 from torchscript_bundle.export import hub as hub_module
 from torchscript_bundle.export.config import load_config
 from torchscript_bundle.export.exporter import export
+from torchscript_bundle.export.kinds import load_source
 from torchscript_bundle.export.modes.feature_extraction import FeatureExtraction
-from torchscript_bundle.export.pooling import POOLINGS, wrap_pooled
-from torchscript_bundle.export.source import load_source
+from torchscript_bundle.export.pooling import POOLINGS, SentenceHead, wrap_pooled
 
 MODE = "feature_extraction"
 POOLING = "1_Pooling/config.json"
@@ -115,18 +115,19 @@ MODULES = [
     {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
     {"path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
 ]
-DENSE = {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+LSTM = {"path": "2_LSTM", "type": "sentence_transformers.models.LSTM"}
+OUTSIDE = {"path": "../2_Dense", "type": "sentence_transformers.models.Dense"}
 OWN = {"path": "", "type": "custom_st.Transformer"}
 
 
 @pytest.mark.parametrize(
     ("modules", "words"),
     [
-        ([*MODULES[:2], DENSE], ["Dense", "choose a model without others"]),
-        ([*MODULES[:2], DENSE, MODULES[2]], ["Dense"]),
+        ([*MODULES[:2], LSTM], ["LSTM", "choose a model without others"]),
+        ([*MODULES[:2], LSTM, MODULES[2]], ["LSTM"]),
         (MODULES[:1], ["exported are"]),
         ([MODULES[0], MODULES[2], MODULES[1]], ["exported are"]),
-        ([*MODULES, MODULES[2]], ["exported are"]),
+        ([*MODULES[:2], OUTSIDE], ["../2_Dense", "outside of the model's folder"]),
         (MODULES[1:], ["starts with the sentence-transformers module Pooling"]),
         ([OWN, *MODULES[1:]], ["code of its own", "custom_st.Transformer"]),
         ([{**MODULES[0], "path": "0_T"}, *MODULES[1:]], ["0_T", "save the model again"]),
@@ -146,7 +147,8 @@ def test_modules_that_cannot_be_followed_are_refused(
 @pytest.mark.parametrize(
     ("file", "value", "words"),
     [
-        (SETTINGS, {"truncate_dim": 16}, ["truncate_dim"]),
+        (SETTINGS, {"truncate_dim": 33}, ["truncate_dim is 33", "have 32 numbers"]),
+        (SETTINGS, {"truncate_dim": "8"}, ["truncate_dim is '8'"]),
         (SETTINGS, {"prompts": {"query": 5}}, ["prompts"]),
         (SETTINGS, {"prompts": {}, "default_prompt_name": "query"}, ["default_prompt_name"]),
         (SETTINGS, [], ["must be an object"]),
@@ -154,7 +156,7 @@ def test_modules_that_cannot_be_followed_are_refused(
         (OF_TRANSFORMER, {"model_args": {"dtype": "bfloat16"}}, ["model_args"]),
         (OF_TRANSFORMER, {"transformer_task": "fill-mask"}, ["transformer_task"]),
         (OF_TRANSFORMER, {"modality_config": {"message": {}, "text": {}}}, ["as chats"]),
-        ("2_Normalize/config.json", {"module_input_name": "token_embeddings"}, ["normalises"]),
+        ("2_Normalize/config.json", {"module_input_name": "token_embeddings"}, ["Normalize of"]),
     ],
 )
 def test_settings_that_cannot_be_followed_are_refused(
@@ -176,18 +178,6 @@ def test_lower_case_of_the_folder_needs_a_tokenizer_that_does_it(
         options(tmp_path, model)
 
 
-def test_prompts_that_are_left_out_of_the_pooling_are_not_served(
-    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    write(model / POOLING, {"pooling_mode": "mean", "include_prompt": False})
-    write(model / SETTINGS, {"prompts": {"query": "q: "}})
-    assert options(tmp_path, model)["prompts"] == {}
-    assert "are not served" in caplog.text
-    write(model / SETTINGS, {"prompts": {"query": "q: "}, "default_prompt_name": "query"})
-    with refused("include_prompt"):
-        options(tmp_path, model)
-
-
 def test_texts_cut_earlier_than_by_sentence_transformers_are_told(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -206,9 +196,8 @@ def test_pooler_is_not_needed_and_not_kept(
     for name in ("bert_embedding", "roberta_embedding"):
         source = load_source(config_for(tmp_path, checkpoint(name), mode=MODE))
         assert source.model.pooler is not None
-        wrapped = wrap_pooled(
-            source.model, ["input_ids", "attention_mask"], "mean", normalize=False
-        )
+        inputs = ["input_ids", "attention_mask"]
+        wrapped = wrap_pooled(source.model, inputs, SentenceHead("mean", []))
         assert not any("pooler" in key for key in wrapped.state_dict())
         assert source.model.pooler is not None
 
@@ -227,7 +216,8 @@ def test_encoder_decoder_is_refused(checkpoint: Callable[[str], Path], tmp_path:
 
 
 def test_settings_of_the_mode_are_refused_for_others(tmp_path: Path) -> None:
-    for key, value in (("pooling", "mean"), ("normalize_embeddings", False)):
+    settings = {"pooling": "mean", "normalize_embeddings": False, "truncate_dim": 8}
+    for key, value in {**settings, "default_prompt_name": "query"}.items():
         with refused(f"{key} is for the mode feature_extraction"):
             load_config(write_config(tmp_path, model_name="org/name", **{key: value}))
     with refused("pooling: Input should be 'mean', 'cls' or 'last'"):
@@ -247,7 +237,7 @@ def test_poolings_look_at_real_tokens_alone(left: bool) -> None:
 
 def test_bundle_says_how(artifact: Callable[[str], Path]) -> None:
     bundle = json.loads((artifact("llama_embedding") / "bundle.json").read_text())
-    assert bundle["outputs"] == [{"name": "embedding", "per_token": False}]
+    assert bundle["outputs"] == [{"name": "embedding", "per_token": False, "special": None}]
     assert bundle["padding"]["side"] == "left"
     assert (bundle["mode_options"]["pooling"], bundle["labels"]) == ("last", [])
 

@@ -12,8 +12,12 @@ import torchscript_bundle
 from torchscript_bundle.export.modes import MODES
 
 PACKAGE = Path(torchscript_bundle.__file__).parent
-#: The two registries, and the facts that a config is checked by without loading any model.
-REGISTRIES = {"export/modes/__init__.py", "serving/modes/__init__.py", "export/tasks.py"}
+#: The two registries, the facts that a config is checked by without loading any model, and a kind
+#: of model that is an encoder with a classifier.
+REGISTRIES = {
+    *("export/modes/__init__.py", "serving/modes/__init__.py", "export/tasks.py"),
+    "export/kinds/setfit_folder.py",
+}
 
 
 @cache

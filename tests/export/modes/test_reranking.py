@@ -12,8 +12,8 @@ import pytest
 
 from tests.export.helpers import config_for, copy, edit_json, refused
 from torchscript_bundle.export.exporter import export
+from torchscript_bundle.export.kinds import load_source
 from torchscript_bundle.export.modes.reranking import Reranking
-from torchscript_bundle.export.source import load_source
 
 MODE = "reranking"
 IDENTITY = "torch.nn.modules.linear.Identity"

@@ -24,8 +24,8 @@ from torchscript_bundle.export.config import load_config
 from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.exporter import export
 from torchscript_bundle.export.generation import read_facts
+from torchscript_bundle.export.kinds import load_source
 from torchscript_bundle.export.proof_table import print_proof
-from torchscript_bundle.export.source import load_source
 from torchscript_bundle.export.tasks import TASKS
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.serving.api.sampling import make_settings, sampling_fields

@@ -178,6 +178,7 @@ EACH: list[tuple[str, str, Any]] = [
         {"question": "How long?", "context": "It lasts two days. " * 9},
     ),
     ("bert_embedding", "feature_extraction", "It works."),
+    ("bert_sparse", "sparse_embedding", "It works."),
     ("bert_reranker", "reranking", {"query": "soup", "passages": ["It works.", "a film", "days"]}),
     ("bert_nli", "zero_shot_classification", {"text": "It works.", "candidate_labels": "a, b"}),
 ]

@@ -97,6 +97,13 @@ def test_vectors() -> None:
     assert found.changes == pytest.approx((1 - 1 / math.hypot(1, 0.5),), abs=1e-6)
 
 
+def test_sparse_vectors_may_have_no_terms() -> None:
+    some, none = item(([0, 1, 0],)), item(([0, 0, 0],))
+    assert kept(compare("sparse_embedding", some, item(([0.1, 1, 0],)))) == (1, 1)
+    assert kept(compare("sparse_embedding", none, none)) == (1, 1)
+    assert compare("sparse_embedding", some, none) == Comparison(1, 0, (1.0,))
+
+
 def test_answers_in_the_best_window_and_never_of_special_tokens() -> None:
     def spans(start: int, end: int, size: int = 6, sure: float = 6.0) -> tuple[Any, ...]:
         starts, ends = [9.0] + [0.0] * (size - 1), [0.0] * (size - 1) + [9.0]

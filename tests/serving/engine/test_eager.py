@@ -34,6 +34,7 @@ LONG = " ".join(tiny.CORPUS * 3)
 NAMES = [
     *("bert", "bart", "convbert", "one_label", "unigram_ner", "roberta_mlm", "bert_qa", "left_qa"),
     *("bert_embedding", "roberta_embedding", "llama_embedding", "unigram_reranker", "left_nli"),
+    *("bert_sparse", "roberta_sparse"),
 ]
 #: What each mode is asked; a checkpoint's own mask goes into `[MASK]`.
 REQUESTS: dict[str, list[object]] = {
@@ -52,6 +53,7 @@ REQUESTS: dict[str, list[object]] = {
     ],
     "fill_mask": ["It [MASK] as described.", ["[MASK] bad at all", "two [MASK] days, [MASK]"]],
     "feature_extraction": ["It works.", [*tiny.CORPUS, "x", LONG]],
+    "sparse_embedding": ["It works.", [*tiny.CORPUS, "x", LONG]],
     "reranking": [{"query": "soup", "passages": [*tiny.CORPUS, "x", LONG]}],
     "zero_shot_classification": [
         {"inputs": text, "parameters": {"candidate_labels": ["food", "film", "phones"]}}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from torchscript_bundle.serving.engine.pace import START, Estimate, Pace
+from torchscript_bundle.serving.engine.pace import START, Pace
 
 
 def test_the_first_pass_is_believed_and_others_scale_with_their_tokens() -> None:
@@ -23,7 +23,16 @@ def test_a_machine_that_slows_down_is_noticed_and_its_best_pace_remembered() -> 
     for _ in range(30):
         pace.saw(1000, 0.5)
     assert pace.seconds([1000]) == pytest.approx(0.5, rel=0.05)
-    assert pace.estimate([1000]) == Estimate(pace.seconds([1000]), pace.seconds([1000]))
+    assert pace.estimate([1000]).least_seconds == pytest.approx(0.5)
+
+
+def test_one_small_pass_corrects_what_a_busy_start_has_shown() -> None:
+    pace = Pace()
+    pace.saw(16, 0.08)
+    before = pace.estimate([2000]).least_seconds
+    pace.saw(16, 0.002)
+    assert pace.estimate([2000]).least_seconds == pytest.approx(before / 40)
+    assert pace.seconds([2000]) > 0.9 * before
 
 
 def test_a_small_pass_that_was_interrupted_hardly_counts() -> None:

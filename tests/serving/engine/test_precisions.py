@@ -154,7 +154,9 @@ def test_worker_that_cannot_runs_in_float32_and_says_so(
                 raise weights.UnavailableError("this CPU has no bfloat16 instructions")
             super().__init__(dtype)
 
-    monkeypatch.setattr("torchscript_bundle.serving.engine.onednn.packing.PackedWeights", Old)
+    monkeypatch.setattr(
+        "torchscript_bundle.serving.engine.onednn.rewrite.linear_fusion.PackedWeights", Old
+    )
     exact = scores(Service(artifact("bert"), CPU), TEXTS)
     folder = change(artifact("bert"), tmp_path, bundle={"precision": precision})
     caplog.clear()

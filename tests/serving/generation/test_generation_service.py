@@ -310,6 +310,23 @@ def test_forced_tokens_are_those_of_transformers(tmp_path: Any) -> None:
         assert tokens[0] == 17
 
 
+def test_a_model_that_writes_tells_about_itself_and_refuses_what_others_do(
+    service: Callable[[str], GenerationService], written: Writers
+) -> None:
+    def said(path: str, value: object) -> tuple[int, Any]:
+        [response] = answer_all(service("gpt2"), post(value, path=path))
+        return response.status, json.loads(response.body)
+
+    status, [tokens] = said("tokenize", {"inputs": TEXTS[0]})
+    assert [each["id"] for each in tokens] == written("gpt2").tokenizer(TEXTS[0])["input_ids"]
+    [info] = answer_all(service("gpt2"), HttpRequest({"body": b""}, {}, path="info"))
+    assert json.loads(info.body)["model_type"] == {"text_generation": {}}
+    assert said("embed", {"inputs": "a"})[1].keys() == {"error", "error_type"}
+    assert said("v1/rerank", {})[1].keys() == {"message"}
+    status, answer = said("v1/embeddings", {"input": "a"})
+    assert (status, answer["error"]["code"]) == (404, "model_not_found")
+
+
 def test_the_document_is_openapi_and_shows_the_parameters(
     service: Callable[[str], GenerationService],
 ) -> None:

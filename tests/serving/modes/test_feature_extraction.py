@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from demo.train import ENCODER_PACKAGE, encoder_folder
+from demo.start import ENCODER_PACKAGE, encoder_folder
 from tests.export.helpers import config_for
 from tests.serving.helpers import ask, change, post, read
 from torchscript_bundle.export.exporter import export
@@ -93,6 +93,37 @@ def test_vectors_can_be_normalised_on_demand(service: Named, oracle: Callable[[s
     assert not equal(ours, vectors(service("roberta_embedding"), TEXTS))
 
 
+@pytest.mark.parametrize("name", ["bert_embedding", "roberta_embedding"])
+@pytest.mark.parametrize("dimensions", [1, 7, 32])
+def test_shortened_vectors_equal_those_of_sentence_transformers(
+    service: Named, oracle: Callable[[str], Any], name: str, dimensions: int
+) -> None:
+    """Normalised again where the model normalises, or the request does."""
+    own = name == "bert_embedding"
+    for normalize in {own, True}:
+        payload = {"inputs": TEXTS[:20], "dimensions": dimensions, "normalize": normalize}
+        theirs = oracle(name).encode(
+            TEXTS[:20], truncate_dim=dimensions, normalize_embeddings=normalize
+        )
+        assert equal(vectors(service(name), payload), theirs)
+
+
+@pytest.mark.parametrize("name", ["bert_embedding", "roberta_embedding"])
+def test_either_end_of_a_text_can_be_cut(
+    service: Named, oracle: Callable[[str], Any], checkpoint: Callable[[str], Path], name: str
+) -> None:
+    words = " ".join(WORDS * 9)
+    left = sentence_transformers.SentenceTransformer(str(checkpoint(name)), device="cpu")
+    left.max_seq_length = 64
+    left.tokenizer.truncation_side = "left"
+    payload = {"inputs": [words, "short"], "truncation_direction": "left"}
+    assert equal(vectors(service(name), payload), left.encode([words, "short"]))
+    payload["truncation_direction"] = "right"
+    ours, theirs = vectors(service(name), payload), oracle(name).encode([words, "short"])
+    assert equal(ours, theirs)
+    assert not equal(ours, left.encode([words, "short"]))
+
+
 def test_real_weights_equal_those_of_sentence_transformers(tmp_path: Path) -> None:
     pytest.importorskip(ENCODER_PACKAGE)
     folder = encoder_folder()
@@ -146,9 +177,12 @@ def test_a_long_text_is_cut_unless_that_is_forbidden(service: Named) -> None:
         ("roberta_embedding", {"text": "a", "normalize": None}, "normalize must be true or false"),
         ("roberta_embedding", {"text": "a", "truncate": "yes"}, "truncate must be true or false"),
         ("bert_embedding", {"text": "a", "prompt_name": "query"}, "has no prompt_name"),
-        ("roberta_embedding", {"text": "a", "prompt_name": "document"}, "must be one of query"),
+        ("roberta_embedding", {"text": "a", "prompt_name": "passage"}, "must be one of query"),
         ("roberta_embedding", {"text": "a", "prompt_name": ["query"]}, "must be one of query"),
         ("bert_embedding", {"text": "a", "pooling": "cls"}, "not known"),
+        ("bert_embedding", {"text": "a", "dimensions": 0}, "whole number of at least 1"),
+        ("bert_embedding", {"text": "a", "dimensions": 33}, "a whole number from 1 to 32"),
+        ("bert_embedding", {"text": "a", "dimensions": None}, "whole number of at least 1"),
         ("bert_embedding", {"text": ""}, "empty"),
         ("bert_embedding", [5], "item 0 of the list: the text is a number"),
         ("bert_embedding", [{"txt": "a"}], "not known"),
@@ -158,6 +192,18 @@ def test_a_long_text_is_cut_unless_that_is_forbidden(service: Named) -> None:
 def test_wrong_requests_are_refused(service: Named, name: str, payload: object, says: str) -> None:
     status, answer = ask(service(name), payload)
     assert (status, says in answer["error"]) == (422, True), answer
+
+
+def test_too_many_dimensions_are_refused_before_the_pass(service: Named) -> None:
+    embedder = service("roberta_embedding")
+    before = embedder.tokens
+    for dimensions in (33, 10**9):
+        status, answer = ask(embedder, {"text": "a", "dimensions": dimensions})
+        assert (status, answer["error"]) == (
+            422,
+            "dimensions must be a whole number from 1 to 32",
+        )
+    assert embedder.tokens == before
 
 
 @pytest.mark.parametrize("fact", ["normalized", "prompts", "default_prompt"])

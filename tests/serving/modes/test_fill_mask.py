@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -9,9 +10,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoTokenizer, pipeline
+from transformers import AutoTokenizer, BertForMaskedLM, pipeline
 
-from tests.serving.helpers import ask, change, post, read
+from tests import tiny
+from tests.serving.helpers import CPU, ask, change, post, read
+from torchscript_bundle.export.wrappers import wrap_model
+from torchscript_bundle.jit.compilation import trace
+from torchscript_bundle.jit.tracing import record_tracer_warnings
+from torchscript_bundle.serving.artifact import MODULE_FILE, Output
 from torchscript_bundle.serving.modes.fill_mask import clean_up
 from torchscript_bundle.serving.service import Service
 
@@ -115,14 +121,38 @@ def test_requests_with_other_parameters_share_a_batch(service: Named) -> None:
     assert {entry["token_str"] for entry in instances["predictions"][0]} == {"the", "was"}
 
 
-def test_only_logits_of_masks_are_kept(service: Named) -> None:
-    mode: Any = service("bert_mlm")._mode
-    [row] = service("bert_mlm")._encoder.encode("a [MASK] b [MASK]")
-    logits = torch.randn(len(row), 300)
-    [kept] = mode.select_outputs(row, (logits,))
-    positions = [at for at, token in enumerate(row.encoding.tokens) if token == "[MASK]"]
-    assert torch.equal(kept, logits[positions])
-    assert kept.untyped_storage().nbytes() == 2 * 300 * 4
+def test_only_logits_of_masks_are_computed(artifact: Callable[[str], Path]) -> None:
+    module = torch.jit.load(str(artifact("bert_mlm") / MODULE_FILE))
+    ids = torch.tensor([[2, 4, 9, 4, 3], [2, 9, 9, 4, 3], [2, 4, 3, 4, 0]])
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    [logits] = module(ids, mask, torch.zeros_like(ids))
+    assert logits.shape == (4, tiny.VOCABULARY)  # padding is no mask, whatever it is spelled by
+    [last] = module(ids[2:, :3], mask[2:, :3], torch.zeros(1, 3, dtype=torch.int64))
+    torch.testing.assert_close(logits[3:], last, rtol=1e-5, atol=1e-5)
+
+
+def test_older_archives_whose_modules_give_all_logits_are_served(
+    service: Named,
+    artifact: Callable[[str], Path],
+    checkpoint: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    model = BertForMaskedLM.from_pretrained(checkpoint("bert_mlm")).eval()
+    inputs = ("input_ids", "attention_mask", "token_type_ids")
+    example = tuple(torch.ones(2, 9, dtype=torch.int64) for _ in inputs)
+    with record_tracer_warnings():
+        module = trace(wrap_model(model, inputs).eval(), example)
+    outputs = (Output("logits", per_token=True),)
+    older = change(
+        artifact("bert_mlm"), tmp_path / "older", bundle={"outputs": outputs}, module=module
+    )
+    facts = json.loads((older / "bundle.json").read_text())
+    del facts["outputs"][0]["special"]
+    (older / "bundle.json").write_text(json.dumps(facts))
+    status, expected = ask(service("bert_mlm"), masked("bert_mlm"))
+    found_status, found = ask(Service(older, CPU), masked("bert_mlm"))
+    assert (found_status, status) == (200, 200)
+    assert found == [near(answer) for answer in expected]
 
 
 def test_plain_text_is_the_best_token_of_each_mask(service: Named) -> None:

@@ -71,6 +71,30 @@ def test_answers_equal_those_of_transformers(
             assert entry == {**other, **cut, "score": pytest.approx(other["score"], abs=1e-5)}
 
 
+@pytest.mark.parametrize("name", ["bert", "multi_label", "regression"])
+def test_raw_scores_are_the_logits(service: Named, oracle: Callable[[str], Any], name: str) -> None:
+    _, answers = ask(service(name), {"inputs": TEXTS[:4], "top_k": None, "raw_scores": True})
+    for text, answer in zip(TEXTS, answers, strict=False):
+        expected = oracle(name)(text, top_k=None, function_to_apply="none")
+        assert [entry["label"] for entry in answer] == [entry["label"] for entry in expected]
+        scores = [entry["score"] for entry in expected]
+        assert [entry["score"] for entry in answer] == pytest.approx(scores, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["bert", "bert_cut_left"])
+def test_either_end_of_a_text_is_cut_or_none(service: Named, name: str) -> None:
+    words = TEXTS[-1] + TEXTS[1]
+    own = "left" if name == "bert_cut_left" else "right"
+    answers = {
+        side: ask(service(name), {"text": words, "truncation_direction": side})[1]
+        for side in ("right", "left")
+    }
+    assert answers["right"] != answers["left"]
+    assert answers[own] == ask(service(name), words)[1]
+    status, answer = ask(service(name), {"text": words, "truncate": False})
+    assert (status, "truncate is false" in answer["error"]) == (413, True)
+
+
 @pytest.mark.parametrize(
     "name", ["bert", "bert_cut_left", "distilbert", "roberta", "fixed_length", "bart", "convbert"]
 )
@@ -193,7 +217,7 @@ def test_top_k_out_of_the_range_of_a_float_is_refused(service: Named) -> None:
         ({"text": "\ud800"}, "surrogate"),
         (
             {"text": "a", "secret": 1},
-            '"text", "text_pair", "inputs", "data", "top_k", "parameters"',
+            '"data", "top_k", "raw_scores", "truncate", "truncation_direction", "parameters"',
         ),
         ({"text": "a", "Top_K": 1}, "not known"),
         ({"text": "a", "parameters": {"secret": 1}}, '"parameters.top_k"'),

@@ -56,11 +56,11 @@ def _done(packed: Packed) -> Packed:
 
 
 def _float32(path: Path, examples: Examples) -> Callable[..., Any]:
-    return _done(pack(_load(path), examples))
+    return _done(pack(_load(path), {"forward": examples}))
 
 
 def _bfloat16(path: Path, examples: Examples) -> Callable[..., Any]:
-    return _done(pack(_load(path), examples, torch.bfloat16))
+    return _done(pack(_load(path), {"forward": examples}, torch.bfloat16))
 
 
 def _int8(path: Path, examples: Examples) -> Callable[..., Any]:
@@ -70,14 +70,14 @@ def _int8(path: Path, examples: Examples) -> Callable[..., Any]:
 
 def _merged(path: Path, examples: Examples) -> Callable[..., Any]:
     """The batch merged with another one, before it."""
-    packed = _done(pack(_load(path), examples, counts=(2,)))
+    packed = _done(pack(_load(path), {"forward": examples}, counts=(2,)))
     if not packed.joined:
         raise Unable("its batches cannot be merged")
     return lambda *arguments: packed.joined[2](*examples[0], *arguments)[1]
 
 
 def _shared(path: Path, examples: Examples) -> Callable[..., Any]:
-    packed = _done(pack(_load(path), examples))
+    packed = _done(pack(_load(path), {"forward": examples}))
     folder = path.with_suffix("")
     folder.mkdir(exist_ok=True)
     share_weights(packed.methods.values(), folder)

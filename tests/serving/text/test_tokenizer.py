@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from tokenizers import Tokenizer
@@ -49,6 +49,24 @@ def test_rows_are_those_of_transformers(artifact: Folder, checkpoint: Folder, na
         expected = tokenizer(text, truncation=True, max_length=64, return_token_type_ids=True)
         assert row.input_ids == expected["input_ids"]
         assert row.type_ids == expected["token_type_ids"]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_request_may_choose_the_side_that_is_cut(
+    artifact: Folder, checkpoint: Folder, side: Literal["left", "right"]
+) -> None:
+    """The next text is cut as ever."""
+    own = AutoTokenizer.from_pretrained(checkpoint("bert"))
+    other = AutoTokenizer.from_pretrained(checkpoint("bert"), truncation_side=side)
+    texts = encoder(artifact("bert"))
+    for text in [*TEXTS, *PAIRS]:
+        sent = (text,) if isinstance(text, str) else text
+        for tokenizer, wanted in ((other, side), (own, None)):
+            [row] = texts.encode(text, side=wanted)
+            expected = tokenizer(*sent, truncation=True, max_length=64)["input_ids"]
+            assert row.input_ids == expected
+        whole = own(sent[0])["input_ids"]
+        assert texts.encode_uncut(sent[0], special_tokens=True).ids == whole
 
 
 @pytest.mark.parametrize("name", ["bert", "bert_cut_left", "roberta"])

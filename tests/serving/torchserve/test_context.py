@@ -102,6 +102,21 @@ def test_response_is_set_on_its_own_request_in_ascii(status: int) -> None:
     assert REASONS[status].isascii() and REASONS[status].isprintable()
 
 
+def test_a_trace_comes_back_and_an_id_is_torchserves_to_send() -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    sent = frame(
+        ("body", "", b"a"),
+        headers={"Host": "x", "TraceParent": trace, "X-Request-ID": "7"},
+        request_id="own",
+    )
+    [row, _], context = receive("", sent, frame(("body", "", b"b"), request_id="other"))
+    request = read_request(row, context, 0)
+    assert request.caller.ids == {"request_id": "7", "traceparent": trace}
+    write_response(request, HttpResponse(200, "x/y", b""), context, 0)
+    assert context.get_response_headers(0) == {"content-type": "x/y", "traceparent": trace}
+    assert read_one(frame(("body", "", b"b"), request_id="own")).caller.ids == {"request_id": "own"}
+
+
 @pytest.mark.parametrize("client", ["grpc", "open_inference_grpc"])
 def test_answer_over_grpc_is_the_last_of_its_stream(client: Client) -> None:
     _, context = receive("", frame(("data", "", b"a")))

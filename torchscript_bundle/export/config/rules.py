@@ -27,12 +27,22 @@ def contradictions(config: SetupConfig) -> Iterator[Contradiction]:
     yield from _settings_of_other_modes(config)
     yield from _what_cannot_be_generated(config)
     yield from _precision_that_workers_lack(config)
+    if config.answer_form not in config.task.answer_forms:
+        yield Contradiction(
+            ("mode", "answer_form"),
+            f"answer_form: the TorchServe example never answered {config.mode}, only "
+            f"{', '.join(_modes_with(config.answer_form))}; remove the key",
+        )
     if config.captum_explanation and not config.task.explained:
         yield Contradiction(
             ("mode", "captum_explanation"),
             f"captum_explanation: answers of {config.mode} have no score to explain; set it to "
             "false",
         )
+
+
+def _modes_with(answer_form: str) -> list[str]:
+    return [name for name, task in TASKS.items() if answer_form in task.answer_forms]
 
 
 def _settings_of_other_modes(config: SetupConfig) -> Iterator[Contradiction]:

@@ -24,7 +24,7 @@ from pydantic_core import core_schema
 
 from torchscript_bundle.export.config.spelling import meant_mode
 from torchscript_bundle.export.tasks import TASKS, Task
-from torchscript_bundle.serving.artifact import FLOAT32, PRECISIONS
+from torchscript_bundle.serving.artifact import FLOAT32, PRECISIONS, AnswerForm
 
 #: TorchServe asks for its API key wherever a path contains `/token`, so a model of such a name
 #: could not be described or scaled with the management key.
@@ -51,6 +51,12 @@ BATCHING = {
 def hub_spelling(mode: Any) -> Any:
     """Accept `sequence classification`, as the TorchServe example once wrote, and hyphens."""
     return re.sub("[ -]", "_", mode) if isinstance(mode, str) else mode
+
+
+def safe_name(name: str) -> str:
+    """Return a name that a served model can have, as near as possible; empty if nothing is left."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:100].lstrip("_.-")
+    return f"model_{name}" if name.startswith(RESERVED) else name
 
 
 def _known_mode(mode: str) -> str:
@@ -102,6 +108,10 @@ class SetupConfig(BaseModel):
     with `./`, `../`, `~` or `/`."""
     revision: str | None = None
     """Branch, tag or commit of a Hub model."""
+    adapter_name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
+    """Adapter (PEFT, such as LoRA) to merge, where model_name holds several in folders."""
+    base_model: str | None = Field(None, min_length=1)
+    """Hub model or folder that an adapter is merged into; null takes what the adapter names."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Only for authors you trust."""
     use_safetensors: bool = True
@@ -123,19 +133,29 @@ class SetupConfig(BaseModel):
     always one."""
     on_too_long: Literal["truncate", "error"] = "truncate"
     """Answer to a text over max_length: from its first tokens, with `"truncated": true`, or 413."""
+    answer_form: AnswerForm = "hugging_face"
+    """Answers at /predictions and /explanations: those of Hugging Face's tasks, or byte for byte
+    those of the TorchServe example, for clients that were written for it."""
     pooling: Literal["mean", "cls", "last"] | None = None
     """Feature extraction: which tokens make the vector; null takes what a sentence-transformers
     folder says, else mean."""
     normalize_embeddings: bool | None = None
     """Feature extraction: give vectors the length 1; null takes what a sentence-transformers folder
     says, else false."""
+    truncate_dim: Int | None = Field(None, ge=1)
+    """Feature extraction: keep the first numbers of each vector, for models trained for it
+    (Matryoshka); null takes what a sentence-transformers folder says, else all."""
+    default_prompt_name: str | None = None
+    """Feature extraction: the model's prompt for requests without prompt_name, "" for none; null
+    takes what a sentence-transformers folder says."""
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     """Where the model is traced and verified: cpu, cuda or cuda:<number>."""
     artifacts_dir: str | None = None
     """Folder with index_to_name.json and sample requests; null takes the mode's own, beside this
     file."""
     archive_name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
-    """Name of the archive and of the served model; null takes the last part of model_name."""
+    """Name of the archive and of the served model; null takes adapter_name, else the last part of
+    model_name."""
     optimize_for: Literal["latency", "throughput"] = "latency"
     """Goal by which workers, threads and null in batch_size and max_batch_delay are planned: a
     request soon answered, or many."""
@@ -230,6 +250,11 @@ class SetupConfig(BaseModel):
         looks_like_path = self.model_name.startswith(("./", "../", "/", "~"))
         return path if looks_like_path or path.is_dir() else None
 
+    def for_base(self, name: str, revision: str | None) -> SetupConfig:
+        """Return the same config of the model that an adapter is merged into."""
+        changes = {"model_name": name, "revision": revision, "adapter_name": None}
+        return self.model_copy(update={**changes, "base_model": None})
+
     @property
     def artifacts(self) -> Path:
         """The folder with labels and samples; it need not exist."""
@@ -258,9 +283,7 @@ class SetupConfig(BaseModel):
         """Name of the archive and of the model in TorchServe's URLs."""
         if self.archive_name:
             return self.archive_name
-        last = Path(self.model_name).name
-        name = re.sub(r"[^A-Za-z0-9_.-]", "_", last).lstrip("_.-") or self.mode
-        return f"model_{name}" if name.startswith(RESERVED) else name
+        return safe_name(self.adapter_name or Path(self.model_name).name) or self.mode
 
     @property
     def lengths(self) -> tuple[int, ...]:

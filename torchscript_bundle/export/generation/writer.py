@@ -15,8 +15,16 @@ from torchscript_bundle.export.generation.maker import GeneratorProof, make_gene
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
 from torchscript_bundle.export.source import Source
-from torchscript_bundle.export.tokenizer_file import check_decoding, cleans_up_spaces
-from torchscript_bundle.serving.modes.mode_options import GenerationOptions
+from torchscript_bundle.export.tokenizer_file import (
+    check_decoding,
+    cleaned_up_spaces,
+    cleans_up_spaces,
+)
+from torchscript_bundle.serving.modes.mode_options import (
+    ExampleSpelling,
+    GenerationOptions,
+    ModeOptions,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +64,9 @@ class Writer(ExportMode):
             clean_up_spaces=cleans_up_spaces(tokenizer),
             default_max_new_tokens=min(config.default_max_new_tokens, config.max_length - 1),
         )
+
+    def example_options(self, source: Source, config: SetupConfig) -> ModeOptions:
+        return ExampleSpelling(cleaned_up_spaces(source.tokenizer))
 
     def prove(self, model: Any, config: SetupConfig, options: Mapping[str, Any]) -> GeneratorProof:
         facts = self._facts(model, config, options["pad_id"])

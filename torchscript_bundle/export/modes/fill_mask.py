@@ -1,13 +1,16 @@
-"""Fill mask: logits over the vocabulary for each token of a text."""
+"""Fill mask: logits over the vocabulary for each mask of a text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from torchscript_bundle.export.config import SetupConfig
 from torchscript_bundle.export.errors import ExportError
-from torchscript_bundle.export.modes.base import ExportMode
+from torchscript_bundle.export.masked_logits import wrap_masked
+from torchscript_bundle.export.modes.base import ExportMode, Given
 from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
 from torchscript_bundle.export.source import Source
 from torchscript_bundle.export.tokenizer_file import DECODING, check_methods, cleans_up_spaces
@@ -16,7 +19,16 @@ from torchscript_bundle.serving.modes.mode_options import FillMaskOptions
 
 
 class FillMask(ExportMode):
-    outputs = (Output("logits", per_token=True),)
+    outputs = (Output("logits", special="mask"),)
+    model_outputs = (Output("logits", per_token=True),)
+
+    def wrap(self, model: torch.nn.Module, given: Given) -> torch.nn.Module:
+        mask_id = FillMaskOptions.read(given.options).mask_token_id
+        return wrap_masked(model, given.inputs, mask_id, before_output_layer=True)
+
+    def reference(self, model: torch.nn.Module, given: Given) -> torch.nn.Module:
+        mask_id = FillMaskOptions.read(given.options).mask_token_id
+        return wrap_masked(model, given.inputs, mask_id, before_output_layer=False)
 
     def options(self, source: Source, config: SetupConfig) -> FillMaskOptions:
         tokenizer = source.tokenizer

@@ -14,8 +14,9 @@ from torchscript_bundle.export.errors import ExportError
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import Comparison, Item, RowOutputs
 from torchscript_bundle.export.source import Source
+from torchscript_bundle.export.tokenizer_file import check_methods
 from torchscript_bundle.serving.artifact import Output
-from torchscript_bundle.serving.modes.mode_options import QuestionAnsweringOptions
+from torchscript_bundle.serving.modes.mode_options import ModeOptions, QuestionAnsweringOptions
 
 #: Most tokens of an answer in `compare`: the default of requests.
 LONGEST_ANSWER = 15
@@ -26,6 +27,7 @@ LEAST_ROOM = 8
 class QuestionAnswering(ExportMode):
     outputs = (Output("start_logits", per_token=True), Output("end_logits", per_token=True))
     pairs = "always"
+    traced_dimensions = 2
 
     def options(self, source: Source, config: SetupConfig) -> QuestionAnsweringOptions:
         backend = _plain(source.tokenizer)
@@ -40,6 +42,11 @@ class QuestionAnswering(ExportMode):
         # A tokenizer that takes a text for one word cannot round answers to words.
         words = set(backend.encode("a a", add_special_tokens=False).word_ids) - {None}
         return QuestionAnsweringOptions(null if null in pair.ids else None, len(words) > 1)
+
+    def example_options(self, source: Source, config: SetupConfig) -> ModeOptions:
+        # Answers are spelled by tokenizer.json alone.
+        check_methods(source.tokenizer, ("convert_ids_to_tokens", "convert_tokens_to_string"))
+        return ModeOptions()
 
     def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
         """Compare the best span and its score: window, first and last token."""

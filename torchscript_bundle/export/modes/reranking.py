@@ -46,7 +46,8 @@ class Reranking(ExportMode):
                 "reranker is exported as a Transformer alone: choose another model"
             )
         check_transformer(source, config)
-        if kinds and read_prompts(source)[1]:
+        prompts, default = read_prompts(source) if kinds else ({}, "")
+        if prompts.get(default):
             raise ExportError(
                 f"{source.name} puts a prompt before each query (default_prompt_name), which is "
                 "not done here; choose another model"

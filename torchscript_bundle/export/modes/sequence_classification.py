@@ -22,6 +22,7 @@ MULTI: ProblemType = "multi_label_classification"
 
 class SequenceClassification(ExportMode):
     pairs = "offered"
+    traced_dimensions = 2
 
     def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
         return resolve_labels(model_config, num_labels, artifacts)

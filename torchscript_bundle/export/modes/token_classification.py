@@ -13,13 +13,18 @@ from torchscript_bundle.export.labels import resolve_labels
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.quality.decisions import Comparison, Item, compare_choices
 from torchscript_bundle.export.source import Source
-from torchscript_bundle.export.tokenizer_file import check_methods
+from torchscript_bundle.export.tokenizer_file import (
+    check_decoding,
+    check_methods,
+    cleaned_up_spaces,
+)
 from torchscript_bundle.serving.artifact import Output
-from torchscript_bundle.serving.modes.mode_options import ModeOptions
+from torchscript_bundle.serving.modes.mode_options import ExampleSpelling, ModeOptions
 
 
 class TokenClassification(ExportMode):
     outputs = (Output("logits", per_token=True),)
+    traced_dimensions = 3
 
     def labels(self, model_config: Any, num_labels: int | None, artifacts: Path) -> tuple[str, ...]:
         return resolve_labels(model_config, num_labels, artifacts)
@@ -28,6 +33,10 @@ class TokenClassification(ExportMode):
         # Entities are spelled by tokenizer.json alone.
         check_methods(source.tokenizer, ("convert_ids_to_tokens", "convert_tokens_to_string"))
         return ModeOptions()
+
+    def example_options(self, source: Source, config: SetupConfig) -> ModeOptions:
+        check_decoding(source.tokenizer, config.samples)
+        return ExampleSpelling(cleaned_up_spaces(source.tokenizer))
 
     def compare(self, expected: Item, actual: Item, options: Mapping[str, Any]) -> Comparison:
         """Compare the label of each token of the text."""

@@ -16,14 +16,18 @@ import torch
 from torchscript_bundle.disk import lack_of_room
 from torchscript_bundle.export.claims import Claim
 from torchscript_bundle.export.errors import ExportError, one_line
-from torchscript_bundle.export.explanation import embedded, gradients_needed
+from torchscript_bundle.export.explanation import embedded, explained_layers, gradients_needed
 from torchscript_bundle.export.gradients import compare_gradients, gradients
 from torchscript_bundle.export.hints import check_servable
+from torchscript_bundle.export.kinds.transformers_folder import (
+    auto_class_for,
+    missing_weights,
+    read_model,
+)
 from torchscript_bundle.export.modes.base import ExportMode
 from torchscript_bundle.export.oracle import covered, padding_effect, rows_apart, run_grid
 from torchscript_bundle.export.proof import PADDING_TOLERANCE, Proof, compare_all
-from torchscript_bundle.export.save_modes.save_mode import Job, prove_pairs
-from torchscript_bundle.export.source import missing_weights, read_model
+from torchscript_bundle.export.save_modes.save_mode import Job, SaveMode, prove_pairs
 from torchscript_bundle.export.wrappers import wrap_model
 from torchscript_bundle.jit.verify import Case, Report
 from torchscript_bundle.serving.artifact import PRETRAINED_FOLDER, Output
@@ -32,7 +36,7 @@ TOGETHER = Claim(dynamic_batch=True, dynamic_length=True)
 ALONE = Claim(dynamic_batch=False, dynamic_length=True)
 
 
-class Pretrained:
+class Pretrained(SaveMode):
     """Saves the model as transformers does."""
 
     proving = "run the model, rows together and alone"
@@ -42,7 +46,7 @@ class Pretrained:
 
     def options(self, job: Job) -> dict[str, Any]:
         return {
-            "auto_class": job.config.task.auto_class,
+            "auto_class": auto_class_for(job.config.task, type(job.source.model).__name__),
             "trust_remote_code": job.config.trust_remote_code,
         }
 
@@ -71,9 +75,10 @@ class Pretrained:
         if not job.config.captum_explanation:
             return proof
         with gradients_needed():
-            return replace(
-                proof, gradients=gradients(embedded(eager, len(job.inputs)), proof.cases)
-            )
+            apart_at = explained_layers(job.config.answer_form)
+            model = embedded(eager, len(job.inputs))
+            tried = [gradients(model, proof.cases, layer) for layer in apart_at]
+            return replace(proof, gradients=tried[0])
 
     def save(self, job: Job, proof: Proof, folder: Path) -> Proof:
         place, model = folder / PRETRAINED_FOLDER, job.source.model

@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from torchscript_bundle.export.explanation import explainable
-from torchscript_bundle.export.modes.base import ExportMode
+from torchscript_bundle.export.explanation import explainable, explained_layers
+from torchscript_bundle.export.modes.base import ExportMode, Given
 from torchscript_bundle.export.proof import Proof, compare_all, prove, save_and_compare
-from torchscript_bundle.export.save_modes.save_mode import Job, prove_pairs
+from torchscript_bundle.export.save_modes.save_mode import Job, SaveMode, prove_pairs
 from torchscript_bundle.jit.verify import Case
 from torchscript_bundle.serving.artifact import MODULE_FILE, Output
 
 
-class TorchScript:
+class TorchScript(SaveMode):
     """Traces the model, so that a worker runs it with torch alone."""
 
     proving = "trace and compare with the eager model"
@@ -33,17 +33,20 @@ class TorchScript:
         if job.config.task.generates:
             return mode.prove(model, job.config, job.mode_options)
         make_inputs = job.make_inputs()
-        wrap = partial(mode.wrap, inputs=job.inputs, options=job.mode_options)
-        proof = prove(model, wrap, make_inputs, job.config.lengths)
+        given = Given(job.inputs, job.mode_options, job.head)
+        wrap = partial(mode.wrap, given=given)
+        reference = partial(mode.reference, given=given)
+        proof = prove(model, wrap, make_inputs, job.config.lengths, reference)
 
         def objection(cases: Sequence[Case]) -> str | None:
             broken = compare_all(proof.module, cases, "compare pairs").broken
             return None if broken is None else str(broken)
 
-        paired = prove_pairs(job, proof, wrap(model).eval(), objection)
+        paired = prove_pairs(job, proof, reference(model).eval(), objection)
         if not job.config.captum_explanation:
             return paired
-        return explainable(paired, model, wrap, make_inputs)
+        layers = explained_layers(job.config.answer_form)
+        return explainable(paired, model, wrap, make_inputs, layers)
 
     def save(self, job: Job, proof: Proof, folder: Path) -> Proof:
         return save_and_compare(proof, folder / MODULE_FILE, torch.device(job.config.device))

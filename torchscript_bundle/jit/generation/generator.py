@@ -118,17 +118,17 @@ class Generator(torch.nn.Module):
 
     @torch.jit.export
     def select_rows(self, cache: list[Tensor], rows: Tensor) -> list[Tensor]:
-        """See `cache.select_rows`."""
+        """Return the cache of `rows`, int64 `[n]`, in that order; the given one is used up."""
         return caches.select_rows(cache, rows, self.growing)
 
     @torch.jit.export
     def merge(self, first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
-        """See `cache.merge`."""
+        """Return one cache with the rows of both; the given ones are used up."""
         return caches.merge(first, second, self.growing)
 
     @torch.jit.export
     def rows_left(self, finished: Tensor) -> Tensor:
-        """See `cache.rows_left`."""
+        """Return the unfinished rows, int64 `[n]`, in an order that `select_rows` does fast."""
         return caches.rows_left(finished)
 
     @torch.jit.export
@@ -154,7 +154,7 @@ class Generator(torch.nn.Module):
         repetition_penalty: Tensor,
         draws: Tensor,
     ) -> Tensor:
-        """See `sampler.Sampler`."""
+        """Return each row's next token, drawn or the most likely one; shapes as in `Sampler`."""
         tokens: Tensor = self.sampler(
             logits, seen, do_sample, temperature, top_k, top_p, repetition_penalty, draws
         )

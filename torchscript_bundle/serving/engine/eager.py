@@ -50,7 +50,30 @@ class EagerModel:
         self, embeddings: torch.Tensor, *tensors: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
         """Return the outputs of embedded texts, with their ids and masks."""
-        handle = self._embeddings().register_forward_hook(lambda *_: embeddings)
+        return self._given(self._embeddings(), embeddings, tensors)
+
+    def example_embed(self, *tensors: torch.Tensor) -> torch.Tensor:
+        """Return what the model embeds of texts, float `[batch, length, dim]`."""
+        outputs: list[torch.Tensor] = []
+        layer = example_layer(self._model)
+        handle = layer.register_forward_hook(lambda *call: outputs.append(call[-1]))
+        try:
+            self(*tensors)
+        finally:
+            handle.remove()
+        [embedded] = outputs
+        return embedded
+
+    def example_forward(
+        self, embeddings: torch.Tensor, *tensors: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the outputs of what `example_embed` returns, with the ids and masks."""
+        return self._given(example_layer(self._model), embeddings, tensors)
+
+    def _given(
+        self, layer: torch.nn.Module, outputs: torch.Tensor, tensors: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        handle = layer.register_forward_hook(lambda *_: outputs)
         try:
             return self(*tensors)
         finally:
@@ -59,6 +82,17 @@ class EagerModel:
     def _embeddings(self) -> Any:
         model: Any = self._model
         return model.get_input_embeddings()
+
+
+def example_layer(model: Any) -> torch.nn.Module:
+    """Return the layer at which TorchServe's example attributed: all that a model embeds.
+
+    A model without it has the embeddings of its tokens alone.
+    """
+    base = getattr(model, model.base_model_prefix, model)
+    layer = getattr(base, "embeddings", None)
+    tokens: torch.nn.Module = model.get_input_embeddings()
+    return layer if isinstance(layer, torch.nn.Module) else tokens
 
 
 def load(folder: Path, bundle: Bundle, device: torch.device) -> EagerModel:

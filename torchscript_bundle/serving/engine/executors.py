@@ -14,6 +14,7 @@ from torchscript_bundle.serving.engine.onednn import Method, Packed
 from torchscript_bundle.serving.engine.onednn.shared_weights import share_weights
 from torchscript_bundle.serving.engine.padding import Collator, Outputs, Tokens
 from torchscript_bundle.serving.engine.torchscript import WARM_UP_CALLS, Forward
+from torchscript_bundle.serving.observing.steps import forward
 from torchscript_bundle.serving.text.tokenizer import Row
 
 #: The rows of each of the batches that are merged into one pass.
@@ -70,8 +71,11 @@ class ModuleExecutor(Executor):
         for batches in passes:
             inputs = [self._collator.collate(rows) for rows in batches]
             computed = sum(each[0].numel() for each in inputs)
-            self.tokens += Tokens(computed, sum(len(row) for rows in batches for row in rows))
-            for rows, outputs in zip(batches, self._call(inputs), strict=True):
+            real = sum(len(row) - row.padding for rows in batches for row in rows)
+            self.tokens += Tokens(computed, real)
+            with forward(batches):
+                found = self._call(inputs)
+            for rows, outputs in zip(batches, found, strict=True):
                 results += self._collator.separate(outputs, rows)
         return results
 

@@ -18,7 +18,7 @@ TIMES, ENOUGH_SECONDS = 5, 0.5
 
 @dataclass(frozen=True)
 class Estimate:
-    """The seconds of rows at the present pace, and at the best so far: on an idle machine."""
+    """The seconds of rows at the present pace, and at that of the fastest pass so far."""
 
     seconds: float
     least_seconds: float
@@ -53,10 +53,13 @@ class Pace:
 
     def saw(self, tokens: int, seconds: float) -> None:
         """Learn from a pass over this number of tokens, padding included."""
+        token_seconds = seconds / (START + tokens)
         is_first = self._best == float("inf")
         renewed = 1.0 if is_first else RENEWED * min(1.0, tokens / FULL_WEIGHT)
-        self._token_seconds.add(seconds / (START + tokens), renewed, keep=1 - renewed)
-        self._best = min(self._best, self._token_seconds.value)
+        self._token_seconds.add(token_seconds, renewed, keep=1 - renewed)
+        # A single pass shows it, even a small one: a server that started on a busy machine would
+        # else refuse large requests until many passes had corrected the mean.
+        self._best = min(self._best, token_seconds)
 
     def seconds(self, lengths: Iterable[int]) -> float:
         """Return the seconds of a pass over rows of these padded lengths, at the present pace."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import torch
 
-from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.artifact import Bundle, Output
 from torchscript_bundle.serving.text.tokenizer import Row
 
 #: A batch's outputs or one row's, in the order of `Bundle.outputs`.
@@ -56,10 +57,21 @@ def pad_batch(
     padding = bundle.padding
     columns = {
         "input_ids": [pad(row.input_ids, size, padding.token_id, padding.side) for row in rows],
-        "attention_mask": [pad([1] * len(row), size, 0, padding.side) for row in rows],
+        "attention_mask": [pad(_mask(row, padding.side), size, 0, padding.side) for row in rows],
+        "pooling_mask": [pad(_pooled(row), size, 0, padding.side) for row in rows],
         "token_type_ids": [pad(row.type_ids, size, padding.type_id, padding.side) for row in rows],
     }
     return tuple(torch.tensor(columns[name], dtype=torch.int64) for name in bundle.inputs)
+
+
+def _mask(row: Row, side: str) -> list[int]:
+    return pad([1] * (len(row) - row.padding), len(row), 0, side)
+
+
+def _pooled(row: Row) -> list[int]:
+    """Return 1 for each token that a pooling takes: `[length]`."""
+    left_out = min(row.unpooled, len(row))
+    return [0] * left_out + [1] * (len(row) - left_out)
 
 
 def pad(values: Sequence[int], length: int, fill: int, side: str) -> list[int]:
@@ -82,11 +94,21 @@ class Collator:
 
     def separate(self, outputs: Outputs, rows: Sequence[Row]) -> list[Outputs]:
         """Return the narrowed outputs of a batch's first rows, without padding."""
-        return [self._row(outputs, at, row) for at, row in enumerate(rows)]
-
-    def _row(self, outputs: Outputs, at: int, row: Row) -> Outputs:
-        left = self.bundle.padding.side == "left"
-        real = slice(-len(row), None) if left else slice(len(row))
         pairs = zip(self.bundle.outputs, outputs, strict=True)
-        own = tuple(each[at][real] if spec.per_token else each[at] for spec, each in pairs)
-        return self.narrow(row, own)
+        by_output = [self._rows(spec, output, rows) for spec, output in pairs]
+        by_row = zip(*by_output, strict=True)
+        return [self.narrow(row, own) for row, own in zip(rows, by_row, strict=True)]
+
+    def _rows(self, spec: Output, output: torch.Tensor, rows: Sequence[Row]) -> list[torch.Tensor]:
+        """Return one output of each row."""
+        if spec.special is not None:
+            token = self.bundle.special_ids[spec.special]
+            ends = list(accumulate((row.input_ids.count(token) for row in rows), initial=0))
+            return [output[start:end] for start, end in pairwise(ends)]
+        if not spec.per_token:
+            return [output[at] for at in range(len(rows))]
+        left = self.bundle.padding.side == "left"
+        return [
+            output[at][-len(row) :] if left else output[at][: len(row)]
+            for at, row in enumerate(rows)
+        ]

@@ -67,7 +67,8 @@ class LoadedModule:
 
 def _pack(loaded: LoadedModule, precision: str) -> ModuleExecutor:
     dtype = getattr(torch, precision)
-    packed = pack(loaded.module, loaded.examples, dtype, loaded.merge_counts)
+    examples = {"forward": loaded.examples}
+    packed = pack(loaded.module, examples, dtype, loaded.merge_counts)
     return _packed(loaded, packed, precision)
 
 

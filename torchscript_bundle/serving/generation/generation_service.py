@@ -23,10 +23,16 @@ from torchscript_bundle.serving.api.guards import (
     no_explanations,
 )
 from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse, json_response
+from torchscript_bundle.serving.api.openai.error_form import in_openai_shape
 from torchscript_bundle.serving.api.openai.messages import MESSAGES, read_messages
 from torchscript_bundle.serving.api.openai.requests import CompletionParser
-from torchscript_bundle.serving.api.protocols import first_keys, read_call
-from torchscript_bundle.serving.api.protocols.call import Call
+from torchscript_bundle.serving.api.protocols import (
+    adapt_error,
+    find_protocol,
+    first_keys,
+    needs_body,
+)
+from torchscript_bundle.serving.api.protocols.call import Call, Lookup, Served
 from torchscript_bundle.serving.api.sampling import Settings, usable_defaults
 from torchscript_bundle.serving.artifact import CONFIG_FILE, FLOAT32, REMAKE, Bundle, ServingOptions
 from torchscript_bundle.serving.artifact import read_json_object as read_json
@@ -37,15 +43,17 @@ from torchscript_bundle.serving.errors import ArtifactError, RequestError
 from torchscript_bundle.serving.generation.answer import Answer, PromptReader
 from torchscript_bundle.serving.generation.estimates import GenerationPace
 from torchscript_bundle.serving.generation.hugging_face_stream import HuggingFaceStream
-from torchscript_bundle.serving.generation.openai_stream import OpenAIStream, in_openai_shape
+from torchscript_bundle.serving.generation.openai_stream import OpenAIStream
 from torchscript_bundle.serving.generation.packed_generator import pack_generator
 from torchscript_bundle.serving.generation.request_queue import Limits
 from torchscript_bundle.serving.generation.response_stream import ResponseStream
 from torchscript_bundle.serving.generation.running_batch import pad_prompts
 from torchscript_bundle.serving.generation.scheduler import Scheduler
-from torchscript_bundle.serving.modes import load_generation_mode
+from torchscript_bundle.serving.modes import load_generation_mode, load_native_generation_mode
 from torchscript_bundle.serving.modes.base import Query
 from torchscript_bundle.serving.modes.mode_options import GenerationOptions
+from torchscript_bundle.serving.modes.text_generation import TextGeneration
+from torchscript_bundle.serving.observing.steps import step
 from torchscript_bundle.serving.text.tokenizer import TextEncoder
 
 if TYPE_CHECKING:
@@ -77,9 +85,11 @@ class GenerationService:
         self._folder = folder
         self._model_name = model_name
         self._mode = load_generation_mode(self._bundle)
-        tokenizer = TextEncoder(folder, self._bundle, truncate=False).tokenizer
+        self._native = load_native_generation_mode(self._bundle, self._mode)
+        self._encoder = TextEncoder(folder, self._bundle, truncate=False)
+        self._native.set_tokenizer(self._encoder.tokenizer)
         options = self._mode.options
-        self._prompts = PromptReader(self._bundle, options, tokenizer)
+        self._prompts = PromptReader(self._bundle, options, self._encoder.tokenizer)
         self._template = _load_template(options)
         defaults = usable_defaults(options.defaults)
         self._completions = CompletionParser(self._bundle.max_length - 1, defaults, model_name)
@@ -143,12 +153,15 @@ class GenerationService:
     def open(self, request: HttpRequest) -> ResponseStream | HttpResponse:
         """Queue a request; a bad one is answered at once."""
         path = request.path.removeprefix("v1/")
-        if path in COMPLETIONS and request.purpose == "predict":
-            opened = guard(self._open_completion, request, COMPLETIONS[path])
-            return in_openai_shape(opened) if isinstance(opened, HttpResponse) else opened
-        return guard(self._open, request)
+        with step("tokenize", [request.caller]):
+            if path in COMPLETIONS and request.purpose == "predict":
+                opened = guard(self._open_completion, request, COMPLETIONS[path])
+                return in_openai_shape(opened) if isinstance(opened, HttpResponse) else opened
+            opened = guard(self._open, request)
+            return adapt_error(opened, request.path) if isinstance(opened, HttpResponse) else opened
 
     def _open_completion(self, request: HttpRequest, chat: bool) -> ResponseStream:
+        request.caller.check_deadline()
         asked = self._completions.read(decode_body(request, ()), chat, request.client)
         prompts = [self._render(asked.messages)] if chat else asked.prompts
         check_count(len(prompts), self._options.max_client_batch)
@@ -175,21 +188,31 @@ class GenerationService:
             return json_response(200, self.describe())
         if request.purpose == "explain":
             raise no_explanations()
-        payload = decode_body(request, first_keys(self._mode) | {MESSAGES})
+        request.caller.check_deadline()
+        keys = first_keys(self._mode) | {MESSAGES}
+        payload = decode_body(request, keys) if needs_body(request.path) else None
         chat = False
-        if isinstance(payload, dict) and MESSAGES in payload:
+        if self._native.takes_messages and isinstance(payload, dict) and MESSAGES in payload:
             payload, chat = self._with_prompt(payload), True
-        call = read_call(payload, self._mode, self._model_name, request.client)
+        protocol = find_protocol(payload, self._mode.offers, request.client, request.path)
+        mode = self._native if protocol.has_answer_form else self._mode
+        call = protocol.read(payload, mode, self._model_name)
+        if isinstance(call, Lookup):
+            return bounded(json_response(200, call.answer(self._served)))
         check_items(call, self._options.max_client_batch)
-        begun = [self._start(item, call, at, chat) for at, item in enumerate(call.items)]
+        begun = [self._start(mode, item, call, at, chat) for at, item in enumerate(call.items)]
         queries, answers = [query for query, _ in begun], [answer for _, answer in begun]
         streamed = self._check_stream(queries, call, request)
-        return self._queue(
-            HuggingFaceStream(request, answers, streamed, self._mode, queries, call.reply)
-        )
+        return self._queue(HuggingFaceStream(request, answers, streamed, mode, queries, call.reply))
+
+    @property
+    def _served(self) -> Served:
+        facts = (self._bundle, self._options, self._mode.offers, self.running.precision)
+        return Served(*facts, self._encoder)
 
     def _queue(self, stream: ResponseStream) -> ResponseStream:
-        self._scheduler.add(stream.answers, streamed=stream.streamed)
+        caller = stream.request.caller
+        self._scheduler.add(stream.answers, streamed=stream.streamed, caller=caller)
         return stream
 
     def _with_prompt(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -201,9 +224,11 @@ class GenerationService:
         rest = {name: value for name, value in payload.items() if name != MESSAGES}
         return {TEXT.name: text, **rest}
 
-    def _start(self, item: object, call: Call, at: int, chat: bool) -> tuple[Query, Answer]:
+    def _start(
+        self, mode: TextGeneration, item: object, call: Call, at: int, chat: bool
+    ) -> tuple[Query, Answer]:
         with naming_item(at, call):
-            query = self._mode.decode(item, call.parameters)
+            query = mode.decode(item, call.parameters)
             [text] = query.texts
             assert isinstance(text, str)
             # A chat template writes the special tokens itself.
@@ -238,7 +263,8 @@ class GenerationService:
 
     def finish(self, stream: ResponseStream) -> HttpResponse:
         """Return the response to a request that is done and not streamed."""
-        return stream.adapt(guard(lambda: bounded(stream.response())))
+        with step("encode", [stream.request.caller]):
+            return stream.adapt(guard(lambda: bounded(stream.response())))
 
     def describe(self) -> dict[str, Any]:
         """Return the artifact's facts, its OpenAPI document and the present load."""

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from torchscript_bundle.serving.api.http import (
-    HttpRequest,
-    HttpResponse,
-    answers_response,
-)
+from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
 from torchscript_bundle.serving.generation.response_stream import ResponseStream, event
@@ -40,7 +36,7 @@ class HuggingFaceStream(ResponseStream):
     def _whole(self) -> HttpResponse:
         pairs = zip(self._queries, self.answers, strict=True)
         values = [self._mode.encode(query, answer) for query, answer in pairs]
-        return answers_response(self.request, values, self._mode.plain_text, self._reply)
+        return self._mode.respond(self.request, values, self._reply)
 
     def _error(self, error: RequestError) -> dict[str, Any]:
         return {"error": error.message, **({"error_type": "generation"} if self.streamed else {})}

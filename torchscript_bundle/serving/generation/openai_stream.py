@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse, json_response
+from torchscript_bundle.serving.api.openai.error_form import error_body, in_openai_shape
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.generation.answer import Answer
 from torchscript_bundle.serving.generation.response_stream import ResponseStream, event
@@ -98,24 +98,6 @@ class OpenAIStream(ResponseStream):
         read = sum(len(answer.prompt) for answer in self.answers)
         written = sum(len(answer.pieces) for answer in self.answers)
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-
-
-def error_body(status: int, message: str) -> dict[str, Any]:
-    """Return an error in the form of OpenAI's API."""
-    codes = {404: "model_not_found", 413: "context_length_exceeded"}
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return {"error": {"message": message, "type": kind, "param": None, "code": codes.get(status)}}
-
-
-def in_openai_shape(response: HttpResponse) -> HttpResponse:
-    """Give an error response the form of OpenAI's API; return others unchanged."""
-    if response.status < 400:
-        return response
-    said = json.loads(response.body)["error"]
-    if isinstance(said, dict):
-        return response
-    status = 400 if response.status == 422 else response.status
-    return json_response(status, error_body(response.status, said), response.headers)
 
 
 def _reason(answer: Answer) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from torchscript_bundle.serving.engine.comparison import TOLERANCES, difference
 from torchscript_bundle.serving.engine.memory import release_memory
-from torchscript_bundle.serving.engine.onednn import Arguments, pack_methods
+from torchscript_bundle.serving.engine.onednn import Arguments, pack
 from torchscript_bundle.serving.engine.torchscript import accept_deprecation
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def pack_generator(
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     whole = [_texts(module, prompt, rows, padded=False) for rows in (1, ROWS)]
-    packed = pack_methods(
+    packed = pack(
         module.core, {"prefill": whole, "step": [_next(module, *each) for each in whole]}, dtype
     )
     if packed.reason is not None:

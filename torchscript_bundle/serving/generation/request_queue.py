@@ -7,9 +7,10 @@ rows, a turn ends after a while, and requests that had a row go to the end of th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torchscript_bundle.serving.generation.answer import Answer
+from torchscript_bundle.serving.observing.caller import Caller
 
 #: Every open request has a turn within about this time, the reading of prompts aside (seconds).
 ROUND_SECONDS = 5.0
@@ -33,6 +34,7 @@ class QueuedRequest:
     answers: list[Answer]
     streamed: bool
     deadline: float
+    caller: Caller = field(default_factory=Caller)
 
 
 @dataclass(frozen=True)

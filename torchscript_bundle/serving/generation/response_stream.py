@@ -34,15 +34,15 @@ class ResponseStream(ABC):
     @property
     def done(self) -> bool:
         """Whether all answers are done, or one has failed."""
-        return self._failure is not None or all(answer.done for answer in self.answers)
+        return self.failure is not None or all(answer.done for answer in self.answers)
 
     @property
-    def _failure(self) -> RequestError | None:
+    def failure(self) -> RequestError | None:
         """The first answer's error; in a list, with the index of its text."""
         for at, answer in enumerate(self.answers):
             if (error := answer.error) is not None:
                 # A timeout is not the fault of one text.
-                alone = len(self.answers) == 1 or error.status == 503
+                alone = len(self.answers) == 1 or error.status in (503, 504)
                 where = "" if alone else f"item {at} of the list: "
                 return RequestError(
                     error.status, where + error.message, retry_after=error.retry_after
@@ -51,7 +51,7 @@ class ResponseStream(ABC):
 
     def response(self) -> HttpResponse:
         """Return the whole response, once it is done."""
-        if (error := self._failure) is not None:
+        if (error := self.failure) is not None:
             return json_response(error.status, self._error(error), retry_headers(error))
         return self._whole()
 
@@ -60,7 +60,7 @@ class ResponseStream(ABC):
         if self._closed:
             return b""
         self._closed = self.done
-        if (failure := self._failure) is not None:
+        if (failure := self.failure) is not None:
             return event(self._error(failure))
         try:
             made = b"".join(self._events())

@@ -22,6 +22,8 @@ from torchscript_bundle.serving.generation.request_queue import (
     RequestQueue,
 )
 from torchscript_bundle.serving.generation.running_batch import Prefilled, RunningBatch
+from torchscript_bundle.serving.observing.caller import Caller
+from torchscript_bundle.serving.observing.steps import step
 
 #: The part of a request's time that reading one of its prompts may take.
 LONGEST_READING = 0.5
@@ -41,7 +43,8 @@ class Counts:
 class Scheduler:
     """Decides which answers run, and runs a `Generator` (`jit/generation/README.md`) step by step.
 
-    A request may take `patience` seconds; a streamed one, until its first token.
+    A request may take `patience` seconds, or until the deadline in its own headers; a streamed one,
+    until its first token: what has begun to come is never cut short.
     """
 
     def __init__(
@@ -75,11 +78,14 @@ class Scheduler:
         """Return whether an otherwise empty batch can hold an answer."""
         return sum(self._places(answer)) <= self._limits.tokens
 
-    def add(self, answers: Sequence[Answer], *, streamed: bool = False) -> None:
+    def add(
+        self, answers: Sequence[Answer], *, streamed: bool = False, caller: Caller | None = None
+    ) -> None:
         """Queue a request; 413 if it alone takes too long, 503 if too much is queued before it."""
         self._check_time(answers, streamed=streamed)
         deadline = time.monotonic() + self._patience
-        self._queue.add(QueuedRequest(list(answers), streamed, deadline))
+        request = QueuedRequest(list(answers), streamed, deadline, caller or Caller())
+        self._queue.add(request)
 
     def drop(self, answer: Answer) -> None:
         """Forget an answer that nobody waits for; the next step frees its row."""
@@ -103,11 +109,12 @@ class Scheduler:
             self._writing_due += WRITING_SHARE * seconds
         running = [*self._batch.answers, *(each for read in joining for each in read.answers)]
         started = time.monotonic()
-        try:
-            self._batch.step(joining)
-        except Exception as error:
-            self._batch.clear()
-            _fail(running, error)
+        with step("forward", self._callers(running), rows=len(running)):
+            try:
+                self._batch.step(joining)
+            except Exception as error:
+                self._batch.clear()
+                _fail(running, error)
         seconds = time.monotonic() - started
         self.pace.add_step(len(running), seconds)
         self._writing_due = max(0.0, self._writing_due - seconds) if self._batch.answers else 0.0
@@ -144,15 +151,22 @@ class Scheduler:
         groups = _of_similar_lengths(answers)
         while groups:
             group = groups.pop(0)
-            try:
-                read.append(self._batch.read(group))
-                self.counts.prompts += len(group)
-            except Exception as error:
-                if len(group) == 1:
-                    _fail(group, error)
-                else:
-                    groups = [*([answer] for answer in group), *groups]
+            with step("forward", self._callers(group), rows=len(group)):
+                try:
+                    read.append(self._batch.read(group))
+                    self.counts.prompts += len(group)
+                except Exception as error:
+                    if len(group) == 1:
+                        _fail(group, error)
+                    else:
+                        groups = [*([answer] for answer in group), *groups]
         return read
+
+    def _callers(self, answers: Sequence[Answer]) -> list[Caller]:
+        """Return whose the answers of a pass are."""
+        among = frozenset(answers)
+        requests = self._queue.requests
+        return [each.caller for each in requests if not among.isdisjoint(each.answers)]
 
     def _check_time(self, answers: Sequence[Answer], *, streamed: bool) -> None:
         others = self._open
@@ -180,15 +194,25 @@ class Scheduler:
     def _end_late_requests(self) -> None:
         now = time.monotonic()
         for request in self._queue.requests:
-            begun = request.streamed and any(answer.pieces for answer in request.answers)
-            if now > request.deadline and not begun:
-                error = RequestError(
-                    503,
-                    f"this was not done in time; {self._has}; {LESS}, or {LATER}",
-                    retry_after=self.pace.wait(self._open, self._limits.rows),
-                )
+            if request.streamed and any(answer.pieces for answer in request.answers):
+                continue
+            if (error := self._late(request, now)) is not None:
                 for answer in request.answers:
                     answer.fail(error)
+
+    def _late(self, request: QueuedRequest, now: float) -> RequestError | None:
+        """Return the error of a request whose time is over."""
+        try:
+            request.caller.check_deadline()
+        except RequestError as error:
+            return error
+        if now <= request.deadline:
+            return None
+        return RequestError(
+            503,
+            f"this was not done in time; {self._has}; {LESS}, or {LATER}",
+            retry_after=self.pace.wait(self._open, self._limits.rows),
+        )
 
     @property
     def _has(self) -> str:

@@ -88,6 +88,8 @@ class FillMask(ForwardMode):
         self._padding_id = bundle.padding.token_id
         self._unknown_id = bundle.special_ids.get("unk")
         self._max_length = bundle.max_length
+        self._all_tokens = bundle.outputs[0].per_token
+        self.usual_text = f"a a a {self._mask}"
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
         text = fields.read_item(self.item_keys, item)["text"]
@@ -139,8 +141,8 @@ class FillMask(ForwardMode):
         return [at for at, token_id in enumerate(row.input_ids) if token_id == self._mask_id]
 
     def select_outputs(self, row: Row, outputs: Outputs) -> Outputs:
-        """Logits `[length, vocabulary]` -> those of the masks, `[masks, vocabulary]`."""
-        return (outputs[0][self._positions(row)],)
+        """Keep the logits of masks, `[masks, vocabulary]`; a traced module computes no others."""
+        return (outputs[0][self._positions(row)],) if self._all_tokens else outputs
 
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
         [[text]] = computed

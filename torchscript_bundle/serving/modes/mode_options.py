@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from types import UnionType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
@@ -12,6 +12,8 @@ from torchscript_bundle.serving.errors import ArtifactError
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Pooling = Literal["mean", "cls", "last"]
+SparsePooling = Literal["max", "sum"]
+SparseActivation = Literal["relu", "log1p_relu"]
 Activation = Literal["sigmoid", "identity"]
 
 
@@ -21,17 +23,22 @@ class ModeOptions:
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> Self:
-        """Read `Bundle.mode_options`; raise ArtifactError for a missing or wrong key."""
+        """Read `Bundle.mode_options`; raise ArtifactError for a missing or wrong key.
+
+        Keys with a default are younger than others: older artifacts lack them.
+        """
         place, hints = f"{BUNDLE_FILE}: mode_options", get_type_hints(cls)
-        missing = [name for name in hints if name not in stored]
+        younger = {each.name for each in fields(cls) if each.default_factory is not MISSING}
+        missing = [name for name in hints if name not in stored and name not in younger]
         if missing:
             raise ArtifactError(f"{place} lacks {', '.join(missing)}; {REMAKE}")
-        for name, hint in hints.items():
+        given = {name: hint for name, hint in hints.items() if name in stored}
+        for name, hint in given.items():
             if not _fits(stored[name], hint):
                 words = ", ".join(get_args(hint)) if get_origin(hint) is Literal else ""
                 wanted = f"known are {words}" if words else f"not {cls.__annotations__[name]}"
                 raise ArtifactError(f"{place}.{name} is {stored[name]!r}; {wanted}; {REMAKE}")
-        return cls(**{name: stored[name] for name in hints})
+        return cls(**{name: stored[name] for name in given})
 
 
 @dataclass(frozen=True)
@@ -68,10 +75,28 @@ class ZeroShotOptions(ModeOptions):
 
 @dataclass(frozen=True)
 class FeatureExtractionOptions(ModeOptions):
-    """How token vectors become a text's vector, and the named prompts to put before a text."""
+    """How token vectors become a text's vector, and the named prompts to put before a text.
+
+    `unpooled` has the leading tokens of each prompt, by its text, where pooling leaves them out.
+    """
 
     pooling: Pooling
     normalized: bool
+    prompts: dict[str, str]
+    default_prompt: str
+    unpooled: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SparseEmbeddingOptions(ModeOptions):
+    """How logits become a text's weights: names of sentence-transformers' SpladePooling.
+
+    `max_active_dims` is how many terms the model itself keeps of a text; None for all.
+    """
+
+    pooling: SparsePooling
+    activation: SparseActivation
+    max_active_dims: int | None
     prompts: dict[str, str]
     default_prompt: str
 
@@ -105,6 +130,13 @@ class GenerationOptions(ModeOptions):
     special_tokens: dict[str, Any]
     clean_up_spaces: bool
     default_max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class ExampleSpelling(ModeOptions):
+    """Whether decoding drops spaces before punctuation in the form of TorchServe's example."""
+
+    example_cleans_up_spaces: bool
 
 
 def _fits(value: object, hint: Any) -> bool:

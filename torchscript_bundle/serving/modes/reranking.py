@@ -17,8 +17,15 @@ from torchscript_bundle.serving.api.json_schema import COUNT, NUMBER, STRING, TR
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.errors import RequestError
 from torchscript_bundle.serving.explanations.target import Target
-from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
+from torchscript_bundle.serving.modes.base import (
+    CUT_FIELDS,
+    Computed,
+    CutParameters,
+    ForwardMode,
+    Query,
+)
 from torchscript_bundle.serving.modes.mode_options import RerankingOptions
+from torchscript_bundle.serving.text.tokenizer import Row
 
 #: Logits `[passages]` -> scores `[passages]` in the same order.
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -33,7 +40,7 @@ MOST_TOKENS = 2_000_000
 
 
 @dataclass(frozen=True)
-class RerankingParameters(Parameters):
+class RerankingParameters(CutParameters):
     top_n: int | None
     return_documents: bool
     raw_scores: bool
@@ -56,8 +63,14 @@ class Reranking(ForwardMode):
         fields.Whole(
             "top_n", "How many passages, the best first; without it all.", least=1, most=MOST
         ),
-        fields.Boolean("return_documents", "Repeat each passage as `text`.", default=False),
+        fields.Boolean(
+            "return_documents",
+            "Repeat each passage as `text`.",
+            default=False,
+            aliases=("return_text",),
+        ),
         fields.Boolean("raw_scores", "Logits, without the model's activation.", default=False),
+        *CUT_FIELDS,
     )
     answer_schema = array(
         record({"index": COUNT, "score": NUMBER}, {"text": STRING, "truncated": TRUE}), minItems=1
@@ -70,13 +83,18 @@ class Reranking(ForwardMode):
         options = RerankingOptions.read(bundle.mode_options)
         self._activation = ACTIVATIONS[options.activation]
         self._max_length = bundle.max_length
+        self.offers = {"ranking": {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}}
 
     def decode(self, item: object, parameters: Mapping[str, object]) -> Query:
         read = fields.read_item(self.item_keys, item)
         query, passages = read["query"], read["passages"]
         self._check_size(query, passages)
         wanted = RerankingParameters.read(self.parameters, parameters)
-        return Query([(query, passage) for passage in passages], wanted)
+        pairs = [(query, passage) for passage in passages]
+        return Query(pairs, wanted, cut_side=wanted.truncation_direction)
+
+    def check(self, query: Query, rows: Sequence[Sequence[Row]]) -> None:
+        self._check_uncut(query.parameters, rows, self._max_length)
 
     def _check_size(self, query: str, passages: Sequence[str]) -> None:
         """Refuse texts that take much memory to truncate; a token has at least one byte."""

@@ -24,9 +24,16 @@ from torchscript_bundle.serving.api.json_schema import (
 )
 from torchscript_bundle.serving.artifact import Bundle
 from torchscript_bundle.serving.explanations.target import Label, Target
-from torchscript_bundle.serving.modes.base import Computed, ForwardMode, Parameters, Query
+from torchscript_bundle.serving.modes.base import (
+    CUT_FIELDS,
+    Computed,
+    CutParameters,
+    ForwardMode,
+    Query,
+)
 from torchscript_bundle.serving.modes.mode_options import SequenceClassificationOptions
 from torchscript_bundle.serving.text.pairs import no_pairs
+from torchscript_bundle.serving.text.tokenizer import Row
 
 if TYPE_CHECKING:
     from torchscript_bundle.serving.api.protocols.call import Call
@@ -52,10 +59,11 @@ class NoSecondText(fields.Field):
 
 
 @dataclass(frozen=True)
-class ClassificationParameters(Parameters):
+class ClassificationParameters(CutParameters):
     """`top_k` None means the best label alone."""
 
     top_k: int | None
+    raw_scores: bool
 
 
 class SequenceClassification(ForwardMode):
@@ -63,6 +71,7 @@ class SequenceClassification(ForwardMode):
         options = SequenceClassificationOptions.read(bundle.mode_options)
         self._activation = ACTIVATIONS[options.problem_type]
         self._labels = bundle.labels
+        self._max_length = bundle.max_length
         second = "A second text that belongs to the first."
         pair = NoSecondText if bundle.pairs is False else fields.Text
         self.item_keys = fields.named(fields.TEXT, pair("text_pair", second), fields.UNREAD_TARGET)
@@ -71,8 +80,13 @@ class SequenceClassification(ForwardMode):
             Label("target", "The label whose score is explained.", labels=self._labels)
         )
         self.parameters = fields.named(
-            fields.Whole("top_k", top_k, least=1, null=len(bundle.labels))
+            fields.Whole("top_k", top_k, least=1, null=len(bundle.labels)),
+            fields.Boolean("raw_scores", "Logits, without the model's activation.", default=False),
+            *CUT_FIELDS,
         )
+        ids = {label: at for at, label in enumerate(bundle.labels)}
+        names = {str(at): label for at, label in enumerate(bundle.labels)}
+        self.offers = {"labels": {"id2label": names, "label2id": ids}}
         entry = record({"label": words(bundle.labels), "score": NUMBER}, {"truncated": TRUE})
         self.answer_schema = either(entry, array(entry, minItems=1))
 
@@ -80,18 +94,23 @@ class SequenceClassification(ForwardMode):
         wanted = ClassificationParameters.read(self.parameters, parameters)
         read = fields.read_item(self.item_keys, item)
         text, text_pair = read["text"], read["text_pair"]
-        return Query([text if text_pair is None else (text, text_pair)], wanted)
+        sent = text if text_pair is None else (text, text_pair)
+        return Query([sent], wanted, cut_side=wanted.truncation_direction)
+
+    def check(self, query: Query, rows: Sequence[Sequence[Row]]) -> None:
+        self._check_uncut(query.parameters, rows, self._max_length)
 
     def encode(self, query: Query, computed: Sequence[Sequence[Computed]]) -> Any:
         [[text]] = computed
-        top_k: int | None = query.parameters.top_k
-        scores = self._activation(text.outputs[0].float().cpu())
-        best = torch.sort(scores, descending=True, stable=True).indices.tolist()[: top_k or 1]
+        wanted: ClassificationParameters = query.parameters
+        logits = text.outputs[0].float().cpu()
+        scores = logits if wanted.raw_scores else self._activation(logits)
+        ranked = torch.sort(scores, descending=True, stable=True).indices.tolist()
         entries = [
             {"label": self._labels[at], "score": scores[at].item(), **self._cut_note(text.row)}
-            for at in best
+            for at in ranked[: wanted.top_k or 1]
         ]
-        return entries[0] if top_k is None else entries
+        return entries[0] if wanted.top_k is None else entries
 
     def targets(
         self, query: Query, computed: Sequence[Sequence[Computed]], wanted: Mapping[str, Any]

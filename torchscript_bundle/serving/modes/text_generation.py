@@ -15,6 +15,7 @@ from torchscript_bundle.serving.api.json_schema import (
     COUNT,
     NUMBER,
     STRING,
+    JsonSchema,
     array,
     either,
     record,
@@ -63,7 +64,10 @@ class GenerationParameters:
 
 
 class TextGeneration(Mode):
-    """Text generation, answered by `GenerationService`; `options` are the model's facts."""
+    """Text generation, answered by `GenerationService`; `options` are the model's facts.
+
+    `takes_messages`: a request may hold messages where the model has a chat template.
+    """
 
     item_keys = fields.named(
         replace(fields.TEXT, description="The text that the answer follows.", example="Once upon"),
@@ -72,7 +76,8 @@ class TextGeneration(Mode):
     answer_schema = array(
         record({"generated_text": STRING}, {"details": DETAILS}), minItems=1, maxItems=1
     )
-    event_schema = EVENT
+    event_schema: JsonSchema | None = EVENT
+    takes_messages = True
 
     def __init__(self, bundle: Bundle) -> None:
         self.options = GenerationOptions.read(bundle.mode_options)

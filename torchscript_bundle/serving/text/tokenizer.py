@@ -20,6 +20,8 @@ MOST_KEPT_TOGETHER = 2**18
 
 #: A text or a pair, such as a question and its context.
 TextInput = str | tuple[str, str]
+#: An end of a text.
+Side = Literal["left", "right"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Truncation:
 
 @dataclass(frozen=True)
 class Row:
-    """The tokens of one text or one window of it, special tokens included, without padding.
+    """The tokens of one text or one window of it, special tokens included.
 
     Attributes:
         input_ids: `[length]`.
@@ -43,6 +45,8 @@ class Row:
         truncated: the text was cut to `max_length` tokens.
         too_long: it has more than `max_length` tokens and was not cut.
         encoding: the tokenizer's facts of each token: offsets, words, which text it is from.
+        padding: how many of the tokens are padding whose outputs a mode needs; mostly none.
+        unpooled: leading tokens that a pooling leaves out: those of a prompt.
     """
 
     input_ids: list[int]
@@ -50,6 +54,8 @@ class Row:
     truncated: bool
     too_long: bool
     encoding: Encoding | None = field(default=None, compare=False)
+    padding: int = 0
+    unpooled: int = 0
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -67,7 +73,8 @@ class Row:
 class TextEncoder:
     """Tokenizes as the model's own tokenizer does; export proves the two equal.
 
-    Texts over `max_length` tokens are cut if `truncate`, else only marked.
+    Texts over `max_length` tokens are cut if `truncate`, else only marked. Without `typed`, the
+    second text of a pair has the token types of the first.
     """
 
     def __init__(
@@ -78,6 +85,7 @@ class TextEncoder:
         truncate: bool,
         truncation: Truncation = Truncation(),
         max_windows: int = 64,
+        typed: bool = True,
     ) -> None:
         path = folder / TOKENIZER_FILE
         try:
@@ -90,6 +98,7 @@ class TextEncoder:
         self._truncate = truncate or truncation.windows
         self._truncation = truncation
         self._max_windows = max_windows
+        self._typed = typed
         if self._truncate:
             self._enable_truncation(stride=0)
 
@@ -98,12 +107,33 @@ class TextEncoder:
         """The artifact's tokenizer, for modes that look up tokens."""
         return self._tokenizer
 
-    def encode(self, text: TextInput, stride: int = 0, share: int = 1) -> list[Row]:
+    def encode(
+        self, text: TextInput, stride: int = 0, share: int = 1, side: Side | None = None
+    ) -> list[Row]:
         """Return the row of a text or a pair, or one row for each of its windows.
 
         Windows overlap in `stride` tokens; `share` is the number of texts that share the request's
-        memory. A text gets a 413 if the uncut text of its pair leaves no room, or for its length.
+        memory. A text that is not taken in windows is cut at `side`, by default the model's own.
+        A text gets a 413 if the uncut text of its pair leaves no room, or for its length.
         """
+        if side is None or not self._truncate:
+            return self._encode(text, stride, share)
+        self._enable_truncation(stride=0, side=side)
+        try:
+            return self._encode(text, stride, share)
+        finally:
+            self._enable_truncation(stride=0)
+
+    def encode_uncut(self, text: str, *, special_tokens: bool) -> Encoding:
+        """Return all tokens of a text, however long."""
+        self._tokenizer.no_truncation()
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=special_tokens)
+        finally:
+            if self._truncate:
+                self._enable_truncation(stride=0)
+
+    def _encode(self, text: TextInput, stride: int, share: int) -> list[Row]:
         first, second = text if isinstance(text, tuple) else (text, None)
         if second is not None and self._truncate and self._truncation.strategy == "longest_first":
             self._check_pieces(first, second, share)
@@ -116,7 +146,7 @@ class TextEncoder:
         return [
             Row(
                 input_ids=window.ids,
-                type_ids=window.type_ids,
+                type_ids=window.type_ids if self._typed else [0] * len(window.ids),
                 truncated=len(windows) == 1 and bool(encoding.overflowing),
                 too_long=len(window.ids) > self._bundle.max_length,
                 encoding=window,
@@ -178,10 +208,10 @@ class TextEncoder:
                 f"shorter one, {self._max_windows} windows at a time",
             )
 
-    def _enable_truncation(self, stride: int) -> None:
+    def _enable_truncation(self, stride: int, side: Side | None = None) -> None:
         self._tokenizer.enable_truncation(
             self._bundle.max_length,
             stride=stride,
             strategy=self._truncation.strategy,
-            direction="right" if self._truncation.windows else self._bundle.truncation_side,
+            direction="right" if self._truncation.windows else side or self._bundle.truncation_side,
         )

@@ -10,6 +10,7 @@ from torchscript_bundle.serving.api.http import Client, HttpRequest, HttpRespons
 from torchscript_bundle.serving.api.protocols import open_inference
 from torchscript_bundle.serving.engine.padding import Tokens
 from torchscript_bundle.serving.errors import REASONS
+from torchscript_bundle.serving.observing.caller import TRACEPARENT, read_caller
 
 #: Metrics: tokens that forward passes computed, and how many of them were padding.
 COMPUTED_TOKENS, PADDING_TOKENS = "ComputedTokens", "PaddingTokens"
@@ -53,16 +54,21 @@ def read_request(row: dict[str, Any], context: Any, index: int) -> HttpRequest:
         _client(headers, content_types),
         headers.get(JSON_SIZE, ""),
         headers.get(PATH, "").strip("/"),
+        read_caller(headers, request_ids(context)[index]),
     )
 
 
 def write_response(request: HttpRequest, response: HttpResponse, context: Any, index: int) -> bytes:
     """Set status and headers of one response on the context and return its body."""
     context.set_response_status(response.status, REASONS[response.status], index)
-    context.set_response_content_type(index, response.content_type)
+    if response.content_type:
+        context.set_response_content_type(index, response.content_type)
     for name, value in response.headers.items():
         context.set_response_header(index, name, value)
     if request.client in ("http", "huggingface_hub"):
+        # TorchServe writes `x-request-id` itself, whatever is set here.
+        if request.caller.traceparent:
+            context.set_response_header(index, TRACEPARENT, request.caller.traceparent)
         return response.body
     if request.client == "refused_grpc":
         # The call is over: TorchServe ends the worker, for good, if it is answered.

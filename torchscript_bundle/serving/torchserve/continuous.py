@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse
+from torchscript_bundle.serving.observing.steps import GONE, answered, received
 from torchscript_bundle.serving.torchserve.context import (
     defer,
     read_request,
@@ -38,11 +39,13 @@ class Part:
     """A request's part of one call.
 
     `response` is whole, or the next part of a stream; `more` says whether another part follows, and
-    is None where the response is not streamed.
+    is None where the response is not streamed. `failed` is the status of the error that ends a
+    stream.
     """
 
     response: HttpResponse
     more: bool | None = None
+    failed: int | None = None
 
 
 class ContinuousWorker(ABC):
@@ -56,7 +59,7 @@ class ContinuousWorker(ABC):
         """Begin new requests, advance the open ones, and answer those that are done."""
         ids = request_ids(context)
         for gone in self._open.keys() - ids.values():
-            del self._open[gone]
+            answered(self._open.pop(gone).caller, GONE)
             self.forget(gone)
         new = {
             ids[at]: read_request(row, context, at)
@@ -65,6 +68,7 @@ class ContinuousWorker(ABC):
         }
         for request_id, request in new.items():
             self._watch_describe(request_id, request)
+        received(request.caller for request in new.values())
         self._open |= new
         parts = {each: Part(response) for each, response in self.begin(new, context).items()}
         if len(parts) == len(data) and all(each.client == "refused_grpc" for each in new.values()):
@@ -79,6 +83,8 @@ class ContinuousWorker(ABC):
                 continue
             more[at] = part.more
             request = self._open[ids[at]] if part.more else self._open.pop(ids[at])
+            if not part.more:
+                answered(request.caller, part.failed or part.response.status)
             bodies.append(write_response(request, part.response, context, at))
         set_streams(context, more)
         return bodies

@@ -10,6 +10,7 @@ from torchscript_bundle.serving.api.guards import guard
 from torchscript_bundle.serving.api.http import HttpRequest, HttpResponse
 from torchscript_bundle.serving.artifact import MOST_EXPLANATIONS
 from torchscript_bundle.serving.explanations.running import RunningExplanations
+from torchscript_bundle.serving.observing.log_lines import About
 from torchscript_bundle.serving.service import Service
 from torchscript_bundle.serving.torchserve.context import count_tokens
 from torchscript_bundle.serving.torchserve.continuous import ContinuousWorker, Part
@@ -40,9 +41,10 @@ class ExplanationWorker(ContinuousWorker):
         before = self._service.tokens
         begun = self._service.begin([*requests.values()])
         count_tokens(context, self._service.tokens - before)
-        for request_id, result in zip(requests, begun, strict=True):
+        for (request_id, request), result in zip(requests.items(), begun, strict=True):
             if not isinstance(result, HttpResponse):
-                refused = guard(self._turns.add, request_id, result)
+                with About([request.caller]):
+                    refused = guard(self._turns.add, request_id, result, request.caller)
                 if refused is None:
                     continue
                 result = refused

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torchscript_bundle.serving.api.http import EVENTS, HttpRequest, HttpResponse
+from torchscript_bundle.serving.api.http import (
+    AS_IT_COMES,
+    EVENTS,
+    HttpRequest,
+    HttpResponse,
+)
 from torchscript_bundle.serving.generation.generation_service import GenerationService
 from torchscript_bundle.serving.generation.response_stream import ResponseStream
 from torchscript_bundle.serving.torchserve.context import count
@@ -59,7 +64,8 @@ class GenerationWorker(ContinuousWorker):
         self._streaming.add(request_id)
         if not more:
             self.forget(request_id)
-        return Part(HttpResponse(200, EVENTS, events), more)
+        failed = stream.failure.status if stream.failure is not None else None
+        return Part(HttpResponse(200, EVENTS, events, AS_IT_COMES), more, failed)
 
     def forget(self, request_id: str) -> None:
         self._service.close(self._streams.pop(request_id))

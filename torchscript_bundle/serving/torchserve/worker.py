@@ -13,6 +13,8 @@ from torchscript_bundle.serving.engine.devices import make_current
 from torchscript_bundle.serving.engine.memory import limit_caches
 from torchscript_bundle.serving.generation.generation_service import GenerationService
 from torchscript_bundle.serving.modes import GENERATION_MODES
+from torchscript_bundle.serving.observing import spans
+from torchscript_bundle.serving.observing.steps import answered, received
 from torchscript_bundle.serving.service import Service
 from torchscript_bundle.serving.torchserve.context import (
     count_tokens,
@@ -35,9 +37,12 @@ class BatchWorker:
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Return the body for each row of data; set statuses and headers on the context."""
         requests = [read_request(row, context, at) for at, row in enumerate(data)]
+        received(request.caller for request in requests)
         before = self._service.tokens
-        pairs = zip(requests, self._service.answer(requests), strict=True)
+        pairs = [*zip(requests, self._service.answer(requests), strict=True)]
         count_tokens(context, self._service.tokens - before)
+        for request, response in pairs:
+            answered(request.caller, response.status)
         return [write_response(*pair, context, at) for at, pair in enumerate(pairs)]
 
 
@@ -45,6 +50,7 @@ def load_worker(
     folder: Path, device: torch.device, model_name: str
 ) -> BatchWorker | ContinuousWorker:
     """Load, check and warm up an unpacked archive; its mode decides the kind of worker."""
+    spans.start(model_name)
     limit_caches()
     make_current(device)
     bundle = Bundle.load(folder)

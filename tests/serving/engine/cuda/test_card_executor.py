@@ -210,6 +210,8 @@ def _raise() -> None:
     ("name", "inputs"),
     [
         ("bert", ["It works.", "Bad soup", "The film was long and the ending was a surprise."]),
+        ("bert_ner", ["It works.", "Bad soup"]),
+        ("bert_sparse", ["It works.", "Bad soup"]),
         ("bert_mlm", ["It [MASK] as [MASK].", "[MASK] soup"]),
     ],
 )
@@ -228,7 +230,7 @@ def test_answers_are_those_of_a_cpu_worker(
     on_card = Service(artifact(name), CPU)
     before = card.replays
     assert ask(on_card, {"inputs": inputs}) == (status, near(expected))
-    assert card.replays > before
+    assert (card.replays > before) is (name != "bert_mlm")
 
 
 def near(value: Any) -> Any:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.serving.helpers import BUNDLE, STATIC
-from torchscript_bundle.serving.artifact import Bundle
+from torchscript_bundle.serving.artifact import Bundle, Output
 from torchscript_bundle.serving.engine.costs import CostModel
 from torchscript_bundle.serving.engine.cuda.graph_buckets import (
     BucketCosts,
@@ -36,6 +36,7 @@ from torchscript_bundle.serving.engine.planner import plan_batches
         (replace(BUNDLE, max_length=10), (10,)),
         (STATIC, (16, 32, 64)),
         (replace(BUNDLE, reads_padding=True), ()),
+        (replace(BUNDLE, outputs=(Output("logits", special="mask"),)), ()),
     ],
 )
 def test_lengths(bundle: Bundle, lengths: tuple[int, ...]) -> None:

@@ -32,7 +32,7 @@ from torchscript_bundle.jit.compilation import trace
 Make = Callable[[], Any]
 
 #: Names of artifacts (`tests.conftest.CHECKPOINTS`) that take batches of any length.
-DYNAMIC = ["bert", "roberta", "distilbert", "gpt2", "bart", "bert_mlm", "roberta_embedding"]
+DYNAMIC = ["bert", "roberta", "distilbert", "gpt2", "bart", "bert_ner", "bert_sparse"]
 
 NARROW = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 300}
 #: Of models for int8: layers wide enough, and weights large enough that rounding shows.

@@ -22,7 +22,7 @@ from tests.serving.engine.onednn.helpers import (
 from torchscript_bundle.jit import tracing
 from torchscript_bundle.jit.compilation import trace
 from torchscript_bundle.serving.engine.memory import release_memory
-from torchscript_bundle.serving.engine.onednn import pack, pack_methods, packed_weights
+from torchscript_bundle.serving.engine.onednn import pack, packed_weights
 from torchscript_bundle.serving.engine.onednn.packed_weights import PackedWeights
 from torchscript_bundle.serving.engine.onednn.rewrite import linear_fusion
 
@@ -97,7 +97,7 @@ def test_methods_share_packed_weights(
         "step": [(floats(2, 32), cache)],
         "generate": [(floats(2, 5, 32), 3)],
     }
-    packed = pack_methods(module, examples, dtype)
+    packed = pack(module, examples, dtype)
     assert packed.reason is None
     assert len(made) == 2
     x = floats(4, 7, 32)
@@ -114,7 +114,7 @@ def test_methods_share_packed_weights(
 def assert_plain(
     module: torch.jit.ScriptModule, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    packed = pack(module, inputs())
+    packed = pack(module, {"forward": inputs()})
     assert packed.reason is not None
     assert reason in packed.reason
     assert [(each.levelno, reason in each.message) for each in caplog.records] == [
@@ -161,7 +161,7 @@ def test_module_without_linear_layers(tmp_path: Path, caplog: pytest.LogCaptureF
 
 def test_module_on_another_device(tmp_path: Path) -> None:
     load_layers(tmp_path)
-    packed = pack(load(tmp_path / "module.pt", "meta"), inputs())
+    packed = pack(load(tmp_path / "module.pt", "meta"), {"forward": inputs()})
     assert packed.reason == "it is not on the CPU"
 
 
@@ -169,7 +169,7 @@ def test_module_is_left_as_it_was(tmp_path: Path) -> None:
     module = load_layers(tmp_path)
     before = {name: (each.data_ptr(), each.clone()) for name, each in module.state_dict().items()}
     graph = str(module.graph)
-    packed = pack(module, inputs())
+    packed = pack(module, {"forward": inputs()})
     assert_packed_equals(packed, module, inputs())
     assert str(module.graph) == graph
     after = module.state_dict()
@@ -193,7 +193,7 @@ def test_dense_weights_go_with_the_module(tmp_path: Path) -> None:
     process = psutil.Process()
     before = process.memory_info().rss / 1e6
     module = load(tmp_path / "module.pt")
-    packed = pack(module, [(x,)])
+    packed = pack(module, {"forward": [(x,)]})
     assert packed.reason is None
     del module
     (tmp_path / "module.pt").unlink()

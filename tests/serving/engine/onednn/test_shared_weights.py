@@ -37,7 +37,7 @@ class Tower(torch.nn.Module):
 def make(dtype: torch.dtype = torch.float32) -> Packed:
     with accept_deprecation(), torch.no_grad():
         module = torch.jit.trace(Tower().eval(), EXAMPLES[0], check_trace=False)
-    packed = pack(module, EXAMPLES, dtype)
+    packed = pack(module, {"forward": EXAMPLES}, dtype)
     assert packed.reason is None
     return packed
 

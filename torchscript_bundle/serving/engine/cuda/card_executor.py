@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 
 import torch
 
@@ -29,6 +30,7 @@ from torchscript_bundle.serving.engine.padding import (
     padded_length,
 )
 from torchscript_bundle.serving.errors import ArtifactError
+from torchscript_bundle.serving.observing.steps import forward
 from torchscript_bundle.serving.text.tokenizer import Row
 
 logger = logging.getLogger(__name__)
@@ -91,10 +93,12 @@ class CardExecutor(Executor):
         """
         try:
             fetches: list[Fetch] = []
-            for [rows] in passes:
-                longest = max(map(len, rows))
-                fetches += run_in_halves(self._queue, rows, partial(self._lower_limit, longest))
-            self._card.wait()
+            # The card runs the passes without a stop in between: they are one span.
+            with forward(chain.from_iterable(passes)):
+                for [rows] in passes:
+                    longest = max(map(len, rows))
+                    fetches += run_in_halves(self._queue, rows, partial(self._lower_limit, longest))
+                self._card.wait()
             return [outputs for fetch in fetches for outputs in fetch.rows()]
         except RuntimeError as error:
             if self._card.alive():
@@ -110,7 +114,7 @@ class CardExecutor(Executor):
         graph = self._graphs.get(shape)
         outputs = graph(host) if graph else self._forward(*to_card(self._card, host))
         fetch = Fetch(self._card, self._collator.separate(outputs, rows))
-        self.tokens += Tokens(shape[0] * shape[1], sum(map(len, rows)))
+        self.tokens += Tokens(shape[0] * shape[1], sum(len(row) - row.padding for row in rows))
         return fetch
 
     def _lower_limit(self, longest: int, rows: int) -> None:

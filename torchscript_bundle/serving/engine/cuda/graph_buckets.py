@@ -21,12 +21,13 @@ FINE = 64
 
 
 def length_buckets(bundle: Bundle) -> tuple[int, ...]:
-    """Return the lengths of padded batches, ascending; none if padding changes answers.
+    """Return the lengths of padded batches, ascending; none where no graph is to be had.
 
-    These are the traced lengths of a static artifact; otherwise powers of two and the numbers
-    halfway between, so that at most a third of a row is padding.
+    That is where padding changes answers, and where an output has a row for each special token of a
+    batch: a graph's shapes are fixed. Otherwise these are the traced lengths of a static artifact,
+    or powers of two and the numbers halfway between, so that at most a third of a row is padding.
     """
-    if bundle.reads_padding:
+    if bundle.reads_padding or any(output.special for output in bundle.outputs):
         return ()
     if not bundle.dynamic_length:
         return bundle.traced_lengths

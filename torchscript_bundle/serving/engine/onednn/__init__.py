@@ -6,7 +6,6 @@ from torchscript_bundle.serving.engine.onednn.packing import (
     Packed,
     pack,
     pack_int8,
-    pack_methods,
 )
 
 __all__ = [
@@ -17,5 +16,4 @@ __all__ = [
     "calibrate",
     "pack",
     "pack_int8",
-    "pack_methods",
 ]

@@ -34,10 +34,12 @@ from torchscript_bundle.serving.engine.onednn.frozen_graphs import frozen_graphs
 from torchscript_bundle.serving.engine.onednn.int8.calibration import Calibration
 from torchscript_bundle.serving.engine.onednn.int8.quantised_linears import quantise_linears
 from torchscript_bundle.serving.engine.onednn.int8.quantised_weights import QuantisedWeights
-from torchscript_bundle.serving.engine.onednn.packed_weights import PackedWeights
 from torchscript_bundle.serving.engine.onednn.rewrite.bfloat16 import run_in_bfloat16
 from torchscript_bundle.serving.engine.onednn.rewrite.few_rows import repeat_few_rows
-from torchscript_bundle.serving.engine.onednn.rewrite.linear_fusion import pack_linears
+from torchscript_bundle.serving.engine.onednn.rewrite.linear_fusion import (
+    FloatLayers,
+    replace_linears,
+)
 from torchscript_bundle.serving.engine.onednn.rewrite.merged_batches import merge_batches
 from torchscript_bundle.serving.errors import last_line
 
@@ -92,16 +94,6 @@ class Packed:
 
 def pack(
     module: torch.jit.ScriptModule,
-    examples: Sequence[Arguments],
-    dtype: torch.dtype = torch.float32,
-    counts: Sequence[int] = (),
-) -> Packed:
-    """Pack `forward` by `pack_methods`."""
-    return pack_methods(module, {"forward": examples}, dtype, counts)
-
-
-def pack_methods(
-    module: torch.jit.ScriptModule,
     examples: Mapping[str, Sequence[Arguments]],
     dtype: torch.dtype = torch.float32,
     counts: Sequence[int] = (),
@@ -119,7 +111,7 @@ def pack_methods(
     """
 
     def rewrites() -> Sequence[Rewrite]:
-        return [partial(pack_linears, weights=PackedWeights(dtype)), *REWRITES[dtype]]
+        return [partial(replace_linears, layers=FloatLayers(dtype)), *REWRITES[dtype]]
 
     return _pack(module, examples, WeightKind(str(dtype), TOLERANCES[dtype], rewrites), counts)
 
@@ -130,7 +122,7 @@ def pack_int8(
     calibration: Calibration,
     counts: Sequence[int] = (),
 ) -> Packed:
-    """Pack the calibrated method into int8 by `pack_methods`.
+    """Pack the calibrated method into int8 by `pack`.
 
     Layers without a range, and those with few outputs, are packed in float32. Scales are fixed, so
     that outputs depend neither on other rows nor on padding.
@@ -138,7 +130,7 @@ def pack_int8(
 
     def rewrites() -> Sequence[Rewrite]:
         int8 = partial(quantise_linears, weights=QuantisedWeights(), calibration=calibration)
-        return [int8, partial(pack_linears, weights=PackedWeights(torch.float32))]
+        return [int8, partial(replace_linears, layers=FloatLayers(torch.float32))]
 
     with warnings.catch_warnings():
         # torch warns that quint8 will go. Then the module runs as saved, for lack of the operator.

@@ -42,7 +42,7 @@ class Layer(torch.nn.Module):
 def test_any_number_of_rows(after: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     inputs = vectors(*((rows, *shape) for rows in (1, 2, 3, 4, 5, 9)))
     module = reload_traced(Layer(after), inputs[1], tmp_path)
-    packed = pack(module, inputs[:2])
+    packed = pack(module, {"forward": inputs[:2]})
     assert_packed_equals(packed, module, inputs)
     assert packed_layers(packed) == [after]
     kinds = [node.kind() for node in all_nodes(function_of(packed).function.graph)]  # type: ignore[attr-defined]
@@ -64,4 +64,4 @@ class Shared(torch.nn.Module):
 def test_row_that_is_added_to_all_stays_one(tmp_path: Path) -> None:
     inputs = [(floats(rows, 32), floats(1, 32, seed=1)) for rows in (1, 3, 6)]
     module = reload_traced(Shared(), inputs[1], tmp_path)
-    assert_packed_equals(pack(module, inputs[:2]), module, inputs)
+    assert_packed_equals(pack(module, {"forward": inputs[:2]}), module, inputs)

@@ -42,7 +42,7 @@ class Block(torch.nn.Module):
 
 def pack_traced(module: torch.nn.Module, tmp_path: Path) -> Packed:
     loaded = reload_traced(module, checked()[1], tmp_path)
-    packed = pack(loaded, checked())
+    packed = pack(loaded, {"forward": checked()})
     assert_packed_equals(packed, loaded, checked())
     return packed
 
@@ -215,4 +215,4 @@ def test_loops_and_branches(dtype: torch.dtype, tolerance: float, tmp_path: Path
             return (x,)
 
     loaded = reload(Steps(), tmp_path / "module.pt")
-    assert_packed_equals(pack(loaded, checked(), dtype), loaded, checked(), tolerance)
+    assert_packed_equals(pack(loaded, {"forward": checked()}, dtype), loaded, checked(), tolerance)

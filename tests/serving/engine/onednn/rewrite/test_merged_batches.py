@@ -55,7 +55,7 @@ def test_batches_of_any_shape(artifact: Artifact, name: str) -> None:
     module, bundle = load(artifact(name) / MODULE_FILE), Bundle.load(artifact(name))
     inputs = len(bundle.inputs)
     rows = 3 if bundle.dynamic_batch else 1
-    packed = pack(module, [ids(1, 8, inputs), ids(rows, 12, inputs)], counts=COUNTS)
+    packed = pack(module, {"forward": [ids(1, 8, inputs), ids(rows, 12, inputs)]}, counts=COUNTS)
     shapes = SHAPES if bundle.dynamic_batch else SINGLE
     assert_merged_equals_apart(packed, inputs, 1e-5, shapes)
 
@@ -64,7 +64,7 @@ def test_batches_of_any_shape(artifact: Artifact, name: str) -> None:
 @pytest.mark.parametrize("make", [albert, llama, bert, gpt2])
 def test_bfloat16(make: Make, tmp_path: Path) -> None:
     module = load_model(make, tmp_path)
-    packed = pack(module, [ids(1, 8), ids(3, 12)], torch.bfloat16, COUNTS)
+    packed = pack(module, {"forward": [ids(1, 8), ids(3, 12)]}, torch.bfloat16, COUNTS)
     assert_merged_equals_apart(packed, 2, 2e-2)
 
 
@@ -139,7 +139,9 @@ def two_batches() -> list[tuple[torch.Tensor]]:
 def test_batches_that_could_not_be_told_apart_are_not_merged(
     module: type[Branch], reason: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    packed = pack(reload(module(), tmp_path / "module.pt"), two_batches(), counts=COUNTS)
+    packed = pack(
+        reload(module(), tmp_path / "module.pt"), {"forward": two_batches()}, counts=COUNTS
+    )
     assert packed.reason is None
     assert not packed.joined
     assert caplog.messages == [f"each batch is a pass of its own: {reason}"]
@@ -148,7 +150,7 @@ def test_batches_that_could_not_be_told_apart_are_not_merged(
 @pytest.mark.parametrize("module", [ByNumber, ByBatch])
 def test_what_is_a_batch_s_own_stays_so(module: type[Branch], tmp_path: Path) -> None:
     loaded = reload(module(), tmp_path / "module.pt")
-    packed = pack(loaded, two_batches(), counts=(2,))
+    packed = pack(loaded, {"forward": two_batches()}, counts=(2,))
     assert packed.reason is None
     batches = [(floats(2, 3, 8),), (floats(4, 7, 8, seed=1),)]
     with torch.inference_mode():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 
@@ -66,8 +68,7 @@ def quantise_linears(
     ranges = _ranges(edited.graph, calibration)
     if not ranges:
         raise UnavailableError(f"{edited.name} has no linear layer that is worth int8")
-    insert_layer = partial(_insert_layer, edited, weights, ranges)
-    replace_linears(edited, list(ranges), insert_layer, fuse_binaries=False)
+    replace_linears(edited, _Int8Layers(weights, ranges), list(ranges))
     torch._C._jit_pass_dce(edited.graph)
     _keep_uint8(edited.graph)
 
@@ -91,31 +92,34 @@ def _ranges(graph: ir.Graph, calibration: Calibration) -> dict[ir.Node, LayerRan
     return ranges
 
 
-def _insert_layer(
-    edited: EditedGraph,
-    weights: QuantisedWeights,
-    ranges: Mapping[ir.Node, LayerRange],
-    linears: Sequence[ir.Node],
-    fusion: Fusion,
-) -> ir.Value:
-    read = [ranges[node] for node in linears]
-    divisors = read[0].divisors
-    weight = weights.quantise([weight_of(node) for node in linears], divisors)
-    activations = Quantisation.of_range(
-        min(each.low for each in read if each.low is not None),
-        max(each.high for each in read if each.high is not None),
-    )
-    insert_before = partial(ir.insert, edited.graph, fusion.last)
-    constant = partial(ir.insert_constant, edited.graph, fusion.last)
-    scale, zero_point = constant(activations.scale), constant(activations.zero_point)
-    others = [constant(each) for each in (weight.scales, weight.zero_points, bias_of(linears))]
-    given = linears[0].inputsAt(0)
-    if divisors is not None:
-        given = insert_before(_MULTIPLY, given, constant(1 / torch.tensor(divisors)))
-    quantised = insert_before(_QUANTISE, given, scale, zero_point)
-    packed = edited.input_for(weight.packed)
-    template = _LAYER.format(function=fusion.function, algorithm=fusion.algorithm)
-    return insert_before(template, quantised, scale, zero_point, packed, *others)
+@dataclass(frozen=True)
+class _Int8Layers:
+    """oneDNN's int8 layers, with the calibrated range of each linear layer's input."""
+
+    weights: QuantisedWeights
+    ranges: Mapping[ir.Node, LayerRange]
+    fuses_binaries: ClassVar[bool] = False
+
+    def insert(self, edited: EditedGraph, linears: Sequence[ir.Node], fusion: Fusion) -> ir.Value:
+        """Insert one over a quantised weight of all the layers, and the quantising of its input."""
+        read = [self.ranges[node] for node in linears]
+        divisors = read[0].divisors
+        weight = self.weights.quantise([weight_of(node) for node in linears], divisors)
+        activations = Quantisation.of_range(
+            min(each.low for each in read if each.low is not None),
+            max(each.high for each in read if each.high is not None),
+        )
+        insert_before = partial(ir.insert, edited.graph, fusion.last)
+        constant = partial(ir.insert_constant, edited.graph, fusion.last)
+        scale, zero_point = constant(activations.scale), constant(activations.zero_point)
+        others = [constant(each) for each in (weight.scales, weight.zero_points, bias_of(linears))]
+        given = linears[0].inputsAt(0)
+        if divisors is not None:
+            given = insert_before(_MULTIPLY, given, constant(1 / torch.tensor(divisors)))
+        quantised = insert_before(_QUANTISE, given, scale, zero_point)
+        packed = edited.input_for(weight.packed)
+        template = _LAYER.format(function=fusion.function, algorithm=fusion.algorithm)
+        return insert_before(template, quantised, scale, zero_point, packed, *others)
 
 
 def _keep_uint8(graph: ir.Graph) -> None:

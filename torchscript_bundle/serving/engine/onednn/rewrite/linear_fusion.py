@@ -1,13 +1,13 @@
 """Replace each linear layer, with its next operator, by one operator over packed weights.
 
-`replace_linears` serves float and int8 weights alike; `pack_linears` inserts oneDNN's float layers.
+`replace_linears` serves float and int8 weights alike; `FloatLayers` are oneDNN's float ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import ClassVar, Protocol
 
 import torch
 
@@ -60,30 +60,55 @@ class Fusion:
     other: ir.Value | None = None
 
 
-#: Inserts one operator for layers that read the same input at `Fusion.last`, returns its output.
-InsertLayer = Callable[[Sequence[ir.Node], Fusion], ir.Value]
+class Layers(Protocol):
+    """Operators over packed weights that take the place of linear layers.
+
+    `fuses_binaries` says whether one also computes a sum or product with a tensor of its shape.
+    """
+
+    fuses_binaries: ClassVar[bool]
+
+    def insert(self, edited: EditedGraph, linears: Sequence[ir.Node], fusion: Fusion) -> ir.Value:
+        """Insert one for layers that read one input, at `fusion.last`; return its output."""
 
 
-def pack_linears(edited: EditedGraph, weights: PackedWeights) -> None:
-    """Replace every float linear layer by oneDNN's over packed weights."""
-    linears = packable_linears(edited.graph)
-    insert_layer = partial(_insert_layer, edited, weights)
-    replace_linears(edited, linears, insert_layer, fuse_binaries=edited.assume_same_shape)
+class FloatLayers:
+    """oneDNN's layers in float32 or bfloat16."""
+
+    fuses_binaries: ClassVar[bool] = True
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._weights = PackedWeights(dtype)
+
+    def insert(self, edited: EditedGraph, linears: Sequence[ir.Node], fusion: Fusion) -> ir.Value:
+        """Insert one over a packed weight of all the layers."""
+        graph, last = edited.graph, fusion.last
+        bias = bias_of(linears)
+        bias = bias if bias is None else bias.to(self._weights.dtype)
+        vector = ir.insert_constant(graph, last, bias)
+        weight = edited.input_for(self._weights.pack([weight_of(node) for node in linears]))
+        others = () if fusion.other is None else (fusion.other,)
+        template = (_BINARY if others else _UNARY).format(
+            function=fusion.function, algorithm=fusion.algorithm
+        )
+        return ir.insert(graph, last, template, linears[0].inputsAt(0), weight, vector, *others)
 
 
 def replace_linears(
-    edited: EditedGraph, linears: list[ir.Node], insert_layer: InsertLayer, *, fuse_binaries: bool
+    edited: EditedGraph, layers: Layers, linears: list[ir.Node] | None = None
 ) -> None:
-    """Replace linear layers and, with `fuse_binaries`, sums and products of equal shapes."""
+    """Replace linear layers, all by default, each with the operator after it where one may be."""
+    linears = packable_linears(edited.graph) if linears is None else linears
+    fuse_binaries = layers.fuses_binaries and edited.assume_same_shape
     alone = []
     for linear in linears:
         fusion = _fusion_after(linear, fuse_binaries=fuse_binaries)
         if fusion is None:
             alone.append(linear)
         else:
-            fusion.last.output().replaceAllUsesWith(insert_layer([linear], fusion))
+            fusion.last.output().replaceAllUsesWith(layers.insert(edited, [linear], fusion))
     for group in _reading_one_input(alone, join=edited.assume_same_shape):
-        _split(edited.graph, insert_layer(group, Fusion(group[0])), group)
+        _split(edited.graph, layers.insert(edited, group, Fusion(group[0])), group)
     edited.linears += len(linears)
 
 
@@ -121,21 +146,6 @@ def bias_of(linears: Sequence[ir.Node]) -> torch.Tensor | None:
     biases = [ir.constant_tensor(node.inputsAt(2)) for node in linears]
     vectors = [each for each in biases if each is not None]
     return concatenate(vectors) if vectors else None
-
-
-def _insert_layer(
-    edited: EditedGraph, weights: PackedWeights, linears: Sequence[ir.Node], fusion: Fusion
-) -> ir.Value:
-    graph, last = edited.graph, fusion.last
-    bias = bias_of(linears)
-    bias = bias if bias is None else bias.to(weights.dtype)
-    vector = ir.insert_constant(graph, last, bias)
-    weight = edited.input_for(weights.pack([weight_of(node) for node in linears]))
-    others = () if fusion.other is None else (fusion.other,)
-    template = (_BINARY if others else _UNARY).format(
-        function=fusion.function, algorithm=fusion.algorithm
-    )
-    return ir.insert(graph, last, template, linears[0].inputsAt(0), weight, vector, *others)
 
 
 def _split(graph: ir.Graph, joined: ir.Value, linears: list[ir.Node]) -> None:
