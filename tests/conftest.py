@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from functools import cache, partial
@@ -201,8 +202,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)  # before fixtures draw
 def pytest_runtest_setup() -> None:
-    """What a test draws does not depend on those before it, which are others in each run."""
+    """What a test draws and logs does not depend on those before it, which differ in each run."""
     torch.manual_seed(0)
+    # A command that a test ran in this process may have set it.
+    logging.getLogger("torchscript_bundle").setLevel(logging.NOTSET)
 
 
 #: Fixtures of servers that several files use.

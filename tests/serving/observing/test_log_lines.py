@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -21,17 +21,14 @@ Printed = Callable[[], list[str]]
 
 
 @pytest.fixture
-def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Handler]:
+def root(monkeypatch: pytest.MonkeyPatch) -> logging.Handler:
     """A process's logging as TorchServe sets it up, with this handler alone."""
     monkeypatch.delenv(log_lines.LOG_FORMAT, raising=False)
     monkeypatch.delenv(log_lines.LOG_LEVEL, raising=False)
     handler = logging.StreamHandler(io.StringIO())
     monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
     monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
-    package = logging.getLogger(log_lines.PACKAGE)
-    level = package.level
-    yield handler
-    package.setLevel(level)
+    return handler
 
 
 @pytest.fixture
