@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from torchscript_bundle.supervisor import lane as lanes
-from torchscript_bundle.supervisor.lane import Lane, RefusedError, Turn
+from torchscript_bundle.supervisor.lane import Backend, Lane, RefusedError, Turn
 
-OLD, NEW = object(), object()
+OLD, NEW = Backend(0, "a key"), Backend(1, "a key")
 
 
 def lane(capacity: int) -> Lane:

@@ -45,6 +45,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 def run_run(arguments: argparse.Namespace) -> None:
     """Serve until a signal; exit with the status that says how it ended."""
     # aiohttp and prometheus_client: no other command should wait for them.
+    from torchscript_bundle.serving.observing.log_lines import set_up
     from torchscript_bundle.supervisor.front import Address
     from torchscript_bundle.supervisor.models import Places
     from torchscript_bundle.supervisor.run import Settings, Supervisor
@@ -53,9 +54,8 @@ def run_run(arguments: argparse.Namespace) -> None:
         raise ServerError("--certificate and --certificate-key belong together")
     if arguments.watch and arguments.models is None:
         raise ServerError("--watch looks at the folder that --models names")
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    set_up(timed=True)
     address = Address(
         arguments.host,
         arguments.port,

@@ -2,10 +2,10 @@
 
 It speaks with clients: TLS, bounds on what they send and how slowly, whole bodies before anything
 else happens, answers kept for slow readers. Each request passes two of its servers. The outer one
-asks the gate for the key, then for a whole body, and passes it on. The inner one asks the gate for
-a turn and gives the request to a TorchServe; it waits for the answer even where the client has
-left, because TorchServe computes it anyway. Which TorchServe, the gate says in a header: so
-nothing here changes when models come and go.
+asks the dispatcher whether the key is right, then waits for a whole body, and passes it on. The
+inner one asks the dispatcher for a turn and gives the request to a TorchServe; it waits for the
+answer even where the client has left, because TorchServe computes it anyway. Which TorchServe, the
+dispatcher says in a header: so nothing here changes when models come and go.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ class Front:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def gate(self) -> Path:
-        """The socket on which nginx asks the gate."""
-        return self._folder / "gate"
+    def dispatcher(self) -> Path:
+        """The socket on which nginx asks the dispatcher."""
+        return self._folder / "dispatcher"
 
     @property
     def finished(self) -> Path:

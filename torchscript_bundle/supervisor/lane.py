@@ -12,7 +12,6 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
 
 #: Batches that each worker may have: one that it computes, one that waits for it.
 BATCHES = 2
@@ -38,12 +37,20 @@ class RefusedError(Exception):
         self.retry_after = None if retry_after is None else max(1, math.ceil(retry_after))
 
 
+@dataclass(frozen=True)
+class Backend:
+    """One TorchServe: its place in nginx's config, and the key that it takes."""
+
+    slot: int
+    key: str
+
+
 @dataclass
 class Turn:
     """A request of a lane: its deadline (`time.monotonic`), and who computes it."""
 
     deadline: float
-    backend: Any = None
+    backend: Backend | None = None
 
 
 class Lane:
@@ -57,7 +64,7 @@ class Lane:
         self.model = model
         self.capacity = 0
         #: What new turns are given to.
-        self.backend: Any = None
+        self.backend: Backend | None = None
         self.running: dict[str, Turn] = {}
         self._waiting: dict[str, tuple[Turn, asyncio.Future[None]]] = {}
         self._finished: deque[float] = deque()
@@ -72,7 +79,7 @@ class Lane:
         """How many requests wait."""
         return len(self._waiting)
 
-    def open(self, backend: Any, capacity: int) -> None:
+    def open(self, backend: Backend, capacity: int) -> None:
         """Give new turns to this backend."""
         self.backend, self.capacity = backend, capacity
         self._next()
@@ -81,7 +88,7 @@ class Lane:
         """Give no more turns; those that wait go on waiting."""
         self.backend = None
 
-    def running_on(self, backend: Any) -> int:
+    def running_on(self, backend: Backend) -> int:
         """Return how many requests a backend has."""
         return sum(turn.backend is backend for turn in self.running.values())
 

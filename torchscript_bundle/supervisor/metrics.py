@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
@@ -24,44 +25,30 @@ class Metrics:
 
     def __init__(self, lanes: Callable[[], Iterable[Lane]], ready: Callable[[str], bool]) -> None:
         self.registry = CollectorRegistry()
-        registry = self.registry
-        self.requests = Counter(
-            f"{PREFIX}requests",
-            "Requests that were answered",
-            ["model", "status"],
-            registry=registry,
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, buckets=SECONDS, registry=self.registry)
+        by_model = ["model"]
+        self.requests = counter(
+            f"{PREFIX}requests", "Requests that were answered", ["model", "status"]
         )
-        self.seconds = Histogram(
+        self.seconds = histogram(
             f"{PREFIX}request_seconds",
             "From a request's arrival to the end of its answer",
             ["model", "status"],
-            buckets=SECONDS,
-            registry=registry,
         )
-        self.queue = Histogram(
+        self.queue = histogram(
             f"{PREFIX}queue_seconds",
             "From a request's arrival to its turn at TorchServe",
-            ["model"],
-            buckets=SECONDS,
-            registry=registry,
+            by_model,
         )
-        self.refused = Counter(
-            f"{PREFIX}refused",
-            "Requests not given to TorchServe",
-            ["model", "reason"],
-            registry=registry,
+        self.refused = counter(
+            f"{PREFIX}refused", "Requests not given to TorchServe", ["model", "reason"]
         )
-        self.worker_restarts = Counter(
-            f"{PREFIX}worker_restarts",
-            "Workers that TorchServe replaced",
-            ["model"],
-            registry=registry,
+        self.worker_restarts = counter(
+            f"{PREFIX}worker_restarts", "Workers that TorchServe replaced", by_model
         )
-        self.torchserve_restarts = Counter(
-            f"{PREFIX}torchserve_restarts",
-            "TorchServes started again",
-            ["model"],
-            registry=registry,
+        self.torchserve_restarts = counter(
+            f"{PREFIX}torchserve_restarts", "TorchServes started again", by_model
         )
         self.registry.register(_State(lanes, ready, time.time()))
 

@@ -27,8 +27,7 @@ from torchscript_bundle.server.archives import (
 )
 from torchscript_bundle.server.machine import usable_cores
 from torchscript_bundle.supervisor.front import SLOTS, Front
-from torchscript_bundle.supervisor.front_gate import Backend
-from torchscript_bundle.supervisor.lane import BATCHES, Lane
+from torchscript_bundle.supervisor.lane import BATCHES, Backend, Lane
 from torchscript_bundle.supervisor.metrics import Metrics
 
 logger = logging.getLogger(__name__)

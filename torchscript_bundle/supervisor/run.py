@@ -20,7 +20,7 @@ from aiohttp import web
 
 from torchscript_bundle.server import ServerError
 from torchscript_bundle.supervisor.front import Address, Front
-from torchscript_bundle.supervisor.front_gate import Finished, Gate, Phase, read_finished, serve
+from torchscript_bundle.supervisor.dispatcher import Finished, Dispatcher, Phase, read_finished, serve
 from torchscript_bundle.supervisor.keys import open_keys
 from torchscript_bundle.supervisor.models import Models, Places
 from torchscript_bundle.supervisor.record import FILE, Record, clear, find
@@ -117,7 +117,7 @@ class Supervisor:
         models = self._models
         finished = Finished(models.lanes, models.metrics, models.look_at)
         await read_finished(self._front.finished, finished)
-        gate = Gate(
+        dispatcher = Dispatcher(
             self._keys,
             models.lanes,
             models.metrics,
@@ -128,7 +128,7 @@ class Supervisor:
         settings = self._settings
         try:
             return [
-                await serve(gate.app, socket=self._front.gate),
+                await serve(dispatcher.app, socket=self._front.dispatcher),
                 await serve(self._admin(), host=settings.admin_host, port=settings.admin_port),
             ]
         except OSError as error:

@@ -22,7 +22,7 @@ class Exporter:
     """One replica: a port that answers as /metrics of the admin port does."""
 
     def __init__(self, *, wait_seconds: float) -> None:
-        """Start it; each of its requests waits `wait_seconds` at the gate."""
+        """Start it; each of its requests waits `wait_seconds` at the dispatcher."""
         self._wait_seconds = wait_seconds
         lane = Lane(MODEL)
         self._metrics = Metrics(lambda: [lane], lambda _: True)

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -77,6 +78,20 @@ def test_a_line_of_json_has_the_ids_as_members(
     ]
     assert second["message"] == "é\u2028"
     assert third == {"level": "INFO", "logger": "root", "message": "ready"}
+
+
+def test_a_process_without_torchserve_says_when(
+    printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_lines.set_up(timed=True)
+    logging.info("ready")
+    monkeypatch.setenv(log_lines.LOG_FORMAT, "json")
+    log_lines.set_up(timed=True)
+    logging.info("ready")
+    text, line = printed()
+    now = datetime.now().astimezone()
+    assert text.startswith(f"{now:%Y-}") and text.endswith(" INFO ready")
+    assert now - datetime.fromisoformat(json.loads(line)["time"]) < timedelta(minutes=1)
 
 
 def test_answers_are_logged_at_debug_alone(

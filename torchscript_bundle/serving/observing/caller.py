@@ -15,7 +15,7 @@ REQUEST_ID, TRACEPARENT = "x-request-id", "traceparent"
 DEADLINE, STARTED = "x-request-deadline", "x-request-start"
 
 #: Ids are written to logs: short, ASCII, without spaces, so that none can hold a text or a line.
-_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 #: https://www.w3.org/TR/trace-context/#traceparent-header; ids of zeros alone are invalid.
 _TRACEPARENT = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
@@ -85,7 +85,7 @@ def read_caller(headers: Mapping[str, str], own_id: str) -> Caller:
     trace = headers.get(TRACEPARENT, "")
     now = time.time()
     return Caller(
-        request_id=sent if _ID.fullmatch(sent) else own_id if _ID.fullmatch(own_id) else "",
+        request_id=sent if ID.fullmatch(sent) else own_id if ID.fullmatch(own_id) else "",
         traceparent=trace if _TRACEPARENT.fullmatch(trace) else "",
         deadline=headers.get(DEADLINE, ""),
         arrived=_read_start(headers.get(STARTED, ""), now),

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any
 
 from torchscript_bundle.serving.observing.caller import Caller
@@ -64,12 +65,21 @@ class Lines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """Writes an object a line, in ASCII; one request's ids are members of it."""
+    """Writes an object a line, in ASCII; one request's ids are members of it.
+
+    `timed` lines say when, in the form that deploy/log4j2.xml gives to a worker's.
+    """
+
+    def __init__(self, *, timed: bool = False) -> None:
+        super().__init__()
+        self._timed = timed
 
     def format(self, record: logging.LogRecord) -> str:
         if (metric := _metric(record)) is not None:
             return metric
+        time = datetime.fromtimestamp(record.created).astimezone().isoformat("T", "milliseconds")
         line: dict[str, Any] = {
+            **({"time": time} if self._timed else {}),
             "level": record.levelname,
             "logger": record.name,
             "message": super().format(record),
@@ -82,9 +92,14 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def set_up() -> None:
-    """Give the process's lines the form and the level that the environment asks for."""
-    form = JsonLines() if os.environ.get(LOG_FORMAT) == "json" else Lines()
+def set_up(*, timed: bool = False) -> None:
+    """Give the process's lines the form and the level that the environment asks for.
+
+    `timed` is for a process whose lines no TorchServe stamps with the time.
+    """
+    text = "%(asctime)s %(levelname)s %(message)s" if timed else None
+    json_asked = os.environ.get(LOG_FORMAT) == "json"
+    form = JsonLines(timed=timed) if json_asked else Lines(text)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(form)
     level = os.environ.get(LOG_LEVEL, "").upper()

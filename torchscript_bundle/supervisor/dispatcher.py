@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from torchscript_bundle.serving.observing.caller import ID
 from torchscript_bundle.supervisor.keys import Keys
 from torchscript_bundle.supervisor.lane import Lane, RefusedError
 from torchscript_bundle.supervisor.metrics import UNKNOWN, Metrics
@@ -30,18 +31,8 @@ PATHS = re.compile(
     r"|v2/models/(?P<c>[^/:?]+)(?:/[^?]*)?)(?:\?.*)?",
     re.ASCII,
 )
-#: Ids of clients that go into headers and logs as they are.
-ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 #: The supervisor's own address for those with a management key.
 MANAGE = "/-/"
-
-
-@dataclass(frozen=True)
-class Backend:
-    """One TorchServe: its place in nginx's config, and the key that it takes."""
-
-    slot: int
-    key: str
 
 
 @dataclass
@@ -56,7 +47,7 @@ class Phase:
     refused: float = 0.0
 
 
-class Gate:
+class Dispatcher:
     """Answers nginx."""
 
     def __init__(
@@ -110,7 +101,8 @@ class Gate:
             self._metrics.answered(model, str(status), time.monotonic() - started)
             return _said(status, str(error), error.retry_after)
         self._metrics.queue.labels(model).observe(time.monotonic() - started)
-        backend: Backend = turn.backend
+        backend = turn.backend
+        assert backend is not None  # it has its turn
         deadline = time.time() + turn.deadline - time.monotonic()
         given = request.headers.get("X-Request-Id", "")
         headers = {
@@ -210,7 +202,7 @@ class Finished(asyncio.Protocol):
             self._finish(name, status, float(seconds))
 
     def _finish(self, name: str, status: str, seconds: float) -> None:
-        """End the turn of a request; one without a name never came to the gate."""
+        """End the turn of a request; one without a name never came to the dispatcher."""
         if name == "-":
             self._metrics.answered(UNKNOWN, status, seconds)
             return
@@ -231,4 +223,4 @@ async def read_finished(path: Path, reader: Finished) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: reader, pipe)
 
 
-__all__ = ["Backend", "Finished", "Gate", "Phase", "read_finished", "serve"]
+__all__ = ["Dispatcher", "Finished", "Phase", "read_finished", "serve"]
