@@ -1,4 +1,4 @@
-"""What each key opens: a server as deploy/config.properties starts it, asked with each of them.
+"""What each key opens: a server as server/config.properties starts it, asked with each of them.
 
 docs/operating.md has the table.
 """

@@ -308,7 +308,7 @@ def test_a_late_request_is_not_computed_beside_one_that_is(observed: Site) -> No
     assert status == 200
 
 
-#: Bounds for the test, in place of those of deploy/log4j2.xml.
+#: Bounds for the test, in place of those of server/log4j2.xml.
 SIZE, KEPT = 300, 2_000
 
 

@@ -11,7 +11,7 @@ FORM = (("Content-Type", b"application/x-www-form-urlencoded"),)
 MULTIPART = (("Content-Type", b"multipart/form-data; boundary=x"),)
 NO_KEY = "Token Authorization failed"
 NO_HTTP = "Invalid HTTP message"
-#: `max_request_size` of deploy/config.properties (bytes).
+#: `max_request_size` of server/config.properties (bytes).
 LARGEST = 1_048_576
 
 

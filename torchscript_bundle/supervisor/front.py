@@ -23,7 +23,7 @@ from torchscript_bundle.serving.api.http import MAX_RESPONSE_SIZE
 
 #: Places for TorchServes: two for a model that is being replaced.
 SLOTS = 64
-#: Of TorchServe: max_request_size in deploy/config.properties.
+#: Of TorchServe: max_request_size in server/config.properties.
 MAX_BODY = 1 << 20
 CONNECTIONS = 4096
 #: Where Debian has it, beside the usual places.

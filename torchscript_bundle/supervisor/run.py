@@ -19,8 +19,14 @@ import psutil
 from aiohttp import web
 
 from torchscript_bundle.server import ServerError
+from torchscript_bundle.supervisor.dispatcher import (
+    Dispatcher,
+    Finished,
+    Phase,
+    read_finished,
+    serve,
+)
 from torchscript_bundle.supervisor.front import Address, Front
-from torchscript_bundle.supervisor.dispatcher import Finished, Dispatcher, Phase, read_finished, serve
 from torchscript_bundle.supervisor.keys import open_keys
 from torchscript_bundle.supervisor.models import Models, Places
 from torchscript_bundle.supervisor.record import FILE, Record, clear, find

@@ -19,7 +19,7 @@ EVENTS = "text/event-stream; charset=utf-8"
 AS_IT_COMES = {"X-Accel-Buffering": "no"}
 
 #: TorchServe kills a worker whose response is longer (bytes); `max_response_size` in
-#: deploy/config.properties says the same number.
+#: server/config.properties says the same number.
 MAX_RESPONSE_SIZE = 6_553_500
 
 #: The clients with requests or answers of their own form. "http" is any other; "huggingface_hub" is

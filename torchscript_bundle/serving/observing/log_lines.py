@@ -1,7 +1,7 @@
 """The lines of a worker's log: for people, or JSON, with the ids of the requests they are about.
 
 TorchServe's Java process writes each line that a worker prints into its own log, as
-deploy/log4j2.xml says; it takes the members of a JSON line as they are.
+server/log4j2.xml says; it takes the members of a JSON line as they are.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Lines(logging.Formatter):
 class JsonLines(logging.Formatter):
     """Writes an object a line, in ASCII; one request's ids are members of it.
 
-    `timed` lines say when, in the form that deploy/log4j2.xml gives to a worker's.
+    `timed` lines say when, in the form that server/log4j2.xml gives to a worker's.
     """
 
     def __init__(self, *, timed: bool = False) -> None:
