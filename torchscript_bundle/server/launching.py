@@ -30,6 +30,7 @@ from torchscript_bundle.server.machine import count_gpus, java_home, plan_worker
 from torchscript_bundle.server.state import SETTINGS, STORE, Ports, ServerError, State, save_state
 from torchscript_bundle.server.torchserve_fix import mend
 
+ROOT = Path(__file__).resolve().parents[2]
 BASE_PROPERTIES = Path(__file__).with_name("config.properties")
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 SET_TMPDIR = "set TMPDIR to another folder"
