@@ -12,6 +12,9 @@ METRICS_PORT ?= 8082
 GRPC_INFERENCE_PORT ?= 7070
 GRPC_MANAGEMENT_PORT ?= 7071
 WORKERS ?=
+# Of `make serve`: other archives than the config's, and whether TorchServe runs without nginx.
+MODELS ?=
+ALONE ?=
 TEXT ?=
 OLD ?=
 TOKENIZER ?=
@@ -33,7 +36,7 @@ RUN := $(PY) -m torchscript_bundle
 ARTIFACT := Transformer_model
 # What `status` exits with where nothing is served; a server that hangs is told of, not restarted.
 NOT_RUNNING := 3
-START := $(RUN) start --config $(CONFIG) $(if $(WORKERS),--workers $(WORKERS)) \
+FLAGS := --config $(CONFIG) $(if $(WORKERS),--workers $(WORKERS)) \
 	--inference-port $(PORT) --management-port $(MANAGEMENT_PORT) --metrics-port $(METRICS_PORT) \
 	--grpc-inference-port $(GRPC_INFERENCE_PORT) --grpc-management-port $(GRPC_MANAGEMENT_PORT)
 
@@ -73,8 +76,8 @@ model: .build/model ## config -> traced, proven artifact in Transformer_model/
 
 archive: .build/archive ## artifact -> model_store/<name>.mar
 
-serve: archive ## start TorchServe with the archive; return when it has answered
-	@$(START) --restart
+serve: $(if $(MODELS),setup,archive) ## serve the archive (or MODELS="a.mar b.mar"); a server that runs takes it without a gap
+	@$(RUN) serve $(FLAGS) $(if $(ALONE),--alone) $(or $(MODELS),$$(cat .build/archive))
 
 predict: setup ## send TEXT="..." (default: the samples); start the server if need be
 	@said=$$($(RUN) status 2>&1); case $$? in \
@@ -101,7 +104,7 @@ proof: .build/model ## print what was compared when the model was exported
 	@$(RUN) proof --artifact $(ARTIFACT)
 
 demo: archive ## all of it: model, archive, server, three answers, stop
-	@$(START)
+	@$(RUN) start $(FLAGS)
 	@$(RUN) predict --config $(CONFIG); status=$$?; $(RUN) stop; exit $$status
 
 front: ## install nginx, which `torchscript-bundle run` puts before TorchServe (Debian, Ubuntu; as root)

@@ -62,6 +62,28 @@ def check_writable(folder: Path, mode: int = 0o777) -> None:
         file.flush()
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, at once; where that is on another disk, a copy."""
+    if target.exists() and _is_same(source, target):
+        return
+    fresh = target.with_name(f".{target.name}.new")
+    fresh.unlink(missing_ok=True)
+    try:
+        fresh.hardlink_to(source)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copy2(source, fresh)
+    fresh.replace(target)
+
+
+def _is_same(source: Path, target: Path) -> bool:
+    """Return whether two names are of one file, or of a file and its copy on another disk."""
+    one, other = source.stat(), target.stat()
+    copied = one.st_dev != other.st_dev and one.st_size == other.st_size
+    return os.path.samestat(one, other) or (copied and one.st_mtime_ns == other.st_mtime_ns)
+
+
 def check_room(folder: Path, needed: int) -> None:
     """Raise the OSError of a full disk where a folder has no room for so many bytes."""
     if shutil.disk_usage(folder).free < needed:

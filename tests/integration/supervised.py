@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,11 +17,11 @@ from typing import Any
 
 from tests.integration.helpers import READY_SECONDS, free_ports, wait_until
 from torchscript_bundle.server import Answer
-from torchscript_bundle.supervisor.front import PLACES
+from torchscript_bundle.supervisor.front import find_nginx
 
 KEY = "the-key-of-a-test-" + "x" * 20
 MANAGER = "the-key-of-a-manager-" + "x" * 20
-NO_NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:{PLACES}") is None
+NO_NGINX = find_nginx() is None
 WHY = "nginx is not installed; `make front` installs it"
 BEARER = {"Authorization": f"Bearer {KEY}"}
 
@@ -137,16 +135,16 @@ class Load:
     They go away where they are told that the server is about to end.
     """
 
-    def __init__(self, supervised: Supervised, clients: int, body: bytes) -> None:
+    def __init__(self, port: int, clients: int, body: bytes) -> None:
         self.statuses: Counter[int | str] = Counter()
         self.bodies: set[bytes] = set()
-        self._supervised, self._body = supervised, body
+        self._port, self._body = port, body
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._send_all) for _ in range(clients)]
 
     def _send_all(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._supervised.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         while not self._stop.is_set():
             status, body = self._send(connection)
             with self._lock:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests import tiny
-from tests.integration.helpers import wait_until
+from tests.integration.helpers import free_ports, wait_until
 from tests.integration.supervised import (
     BEARER,
     KEY,
@@ -29,6 +29,7 @@ from tests.integration.supervised import (
 )
 from torchscript_bundle.__main__ import main
 from torchscript_bundle.server.processes import is_worker
+from torchscript_bundle.supervisor.keys import VARIABLE
 from torchscript_bundle.supervisor.lane import BATCHES
 
 pytestmark = pytest.mark.skipif(NO_NGINX, reason=WHY)
@@ -204,7 +205,7 @@ def test_metrics_count_what_was_answered(supervised: Supervised) -> None:
 def test_a_new_archive_takes_over_and_a_damaged_one_does_not_without_a_lost_request(
     supervised: Supervised, store: Path, archives: dict[str, Path]
 ) -> None:
-    with Load(supervised, 8, TEXT) as load:
+    with Load(supervised.port, 8, TEXT) as load:
         load.wait_for(50)
         put(archives["second"], store)
         supervised.process.send_signal(signal.SIGHUP)
@@ -250,7 +251,7 @@ def test_models_come_and_go_beside_others(
 ) -> None:
     shutil.copy(archives["second"], store / "other.mar")
     headers = {"Authorization": f"Bearer {MANAGER}"}
-    with Load(supervised, 2, TEXT) as load:
+    with Load(supervised.port, 2, TEXT) as load:
         assert supervised.send("/-/reload", b"", headers).status == 200
         assert supervised.predict(TEXT, "other").status == 200
         (store / "other.mar").unlink()
@@ -274,7 +275,7 @@ def test_torchserve_starts_again_when_it_dies(supervised: Supervised) -> None:
 
 def test_a_signal_ends_it_once_everything_is_answered(store: Path, tmp_path: Path) -> None:
     arguments = ("--models", str(store), "--unready-seconds", "3")
-    with running(tmp_path, *arguments) as supervised, Load(supervised, 8, TEXT) as load:
+    with running(tmp_path, *arguments) as supervised, Load(supervised.port, 8, TEXT) as load:
         load.wait_for(50)
         supervised.process.send_signal(signal.SIGTERM)
         wait_until(lambda: supervised.admin("/ready").status == 503, "it stays ready")
@@ -295,6 +296,42 @@ def test_the_commands_know_it(supervised: Supervised, capsys: pytest.CaptureFixt
     assert f"serving at http://127.0.0.1:{supervised.port}" in capsys.readouterr().out
     assert main(["run", str(supervised.folder), *folders]) == 1
     assert "give another --run-dir" in capsys.readouterr().err
+
+
+def test_serve_gives_it_other_archives_in_the_background(
+    archives: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store, ports = tmp_path / "store", free_ports()
+    store.mkdir()
+    put(archives["first"], store)
+    folders = ["--run-dir", str(tmp_path / "run"), "--log-dir", str(tmp_path / "logs")]
+    flags = ["--inference-port", str(ports.inference), "--metrics-port", str(ports.metrics)]
+    serve = ["serve", *flags, *folders, str(store / "under_test.mar")]
+    keys = write_keys(tmp_path / "keys.json", inference=KEY, management=MANAGER)
+    monkeypatch.setenv(VARIABLE, keys.read_text())
+    try:
+        assert main(serve) == 0, capsys.readouterr()
+        assert f"http://127.0.0.1:{ports.inference}/predictions" in capsys.readouterr().out
+        with Load(ports.inference, 8, TEXT) as load:
+            load.wait_for(20)
+            put(archives["second"], store)
+            assert main(serve) == 0
+            wait_until(lambda: len(load.bodies) == 2, "the new archive never answered")
+            (store / "under_test.mar").unlink()
+            (store / "under_test.mar").write_bytes(b"no archive")
+            assert main(serve) == 1
+            assert "under_test" in capsys.readouterr().err
+            load.wait_for(20)
+        assert set(load.statuses) == {200}
+        assert main(["predict", *folders, "It works."]) == 0
+        assert '"label"' in capsys.readouterr().out
+        assert main([*serve, "--workers", "2"]) == 1
+        assert "runs with other flags" in capsys.readouterr().err
+    finally:
+        assert main(["stop", *folders]) == 0
 
 
 def test_what_a_killed_one_has_left_is_cleared_away(store: Path, tmp_path: Path) -> None:

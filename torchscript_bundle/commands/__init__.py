@@ -31,13 +31,13 @@ COMMANDS: dict[str, Command] = {
         building.run_sign,
     ),
     "serve": Command(
-        "start TorchServe with the config's archive, which is made first where it is missing or "
-        "of another config; stop a server that runs",
+        "serve archives in the background, by default the config's, which is made first where it "
+        "is missing or of another config; a server that runs takes them without a lost request",
         operating.add_serve_flags,
         operating.run_serve,
     ),
     "start": Command(
-        "start TorchServe with an archive that is there; return when it has answered",
+        "start TorchServe alone with an archive that is there; return when it has answered",
         operating.add_start_flags,
         operating.run_start,
     ),

@@ -17,11 +17,14 @@ from torchscript_bundle.commands.command import (
     at_least_one,
     read_demands,
 )
+from torchscript_bundle.commands.supervising import read_archives
 from torchscript_bundle.server import Ports, Server, ServerError
 from torchscript_bundle.server.advice import command
 from torchscript_bundle.server.archives import content_type, read_unpacked_samples
 from torchscript_bundle.server.health import check
-from torchscript_bundle.supervisor.record import find
+from torchscript_bundle.supervisor.background import Background
+from torchscript_bundle.supervisor.front import find_nginx
+from torchscript_bundle.supervisor.record import find, unpacked
 
 #: Characters of an answer that are printed.
 SHOWN = 400
@@ -37,19 +40,23 @@ def add_run_folder(parser: argparse.ArgumentParser) -> None:
 
 def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `serve`."""
+    what = "the archives (.mar); default: the one that the config names, in the model store"
+    parser.add_argument("archive", nargs="*", type=Path, metavar="FILE", help=what)
     add_artifact(parser)
+    what = "start TorchServe without nginx before it, with its gRPC and its management API"
+    parser.add_argument("--alone", action="store_true", help=what)
     _add_launch_flags(parser)
 
 
 def add_start_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `start`."""
+    what = "the archive (.mar); default: the one that the config names, in the model store"
+    parser.add_argument("archive", nargs="?", type=Path, metavar="FILE", help=what)
     parser.add_argument("--restart", action="store_true", help="stop a server that is running")
     _add_launch_flags(parser)
 
 
 def _add_launch_flags(parser: argparse.ArgumentParser) -> None:
-    what = "the archive (.mar); default: the one that the config names, in the model store"
-    parser.add_argument("archive", nargs="?", type=Path, metavar="FILE", help=what)
     add_config(parser)
     add_folders(parser, *FOLDERS)
     add_demands(parser)
@@ -68,11 +75,45 @@ def _add_timeout(parser: argparse.ArgumentParser, default: float, what: str) -> 
 
 
 def run_serve(arguments: argparse.Namespace) -> None:
-    """Start the server with an archive, which is made first if need be; end one that runs."""
-    archive = arguments.archive or make_archive(
-        arguments.config, arguments.artifact, arguments.model_store
-    )
-    _launch(arguments, archive, restart=True)
+    """Serve archives, by default the config's, which is made first if need be."""
+    own = (arguments.config, arguments.artifact, arguments.model_store)
+    archives = read_archives(arguments.archive or [make_archive(*own)])
+    alone = arguments.alone
+    if not alone and find_nginx() is None:
+        alone = True
+        print(
+            "nginx is not installed, so TorchServe is started alone: a restart, or an end, loses "
+            f"the requests that it has ({command('front')} installs nginx)"
+        )
+    if not alone:
+        _serve_behind_front(arguments, archives)
+    elif len(archives) == 1:
+        _launch(arguments, archives[0], restart=True)
+    else:
+        raise ServerError("TorchServe alone serves one archive; name one")
+
+
+def _serve_behind_front(arguments: argparse.Namespace, archives: list[Path]) -> None:
+    """Start a supervisor in the background, or let the one that runs serve the archives."""
+    server = _server(arguments)
+    demands = read_demands(arguments)
+    flags = [
+        *("--port", str(arguments.inference_port), "--admin-port", str(arguments.metrics_port)),
+        *("--unready-seconds", "0"),
+        *(("--workers", str(arguments.workers)) if arguments.workers else ()),
+        *(word for each in sorted(demands.sha256) for word in ("--sha256", each)),
+        *(("--signed-by", str(demands.signed_by.resolve())) if demands.signed_by else ()),
+    ]
+    background = Background(server.run_dir, server.log_dir, flags)
+    names = ", ".join(each.name for each in archives)
+    with server.starting():
+        if server.running:
+            server.stop()
+        _say(f"{'load' if find(server.run_dir) else 'start a server of'} {names}")
+        running = background.serve(archives, arguments.timeout, _say)
+    print(f"serving {', '.join(unpacked(server.run_dir))} at {running.url}/predictions/")
+    print(f"  probes and metrics at {running.admin}, logs in {server.log_dir}")
+    print(f"  {command('token')} prints the key that clients send")
 
 
 def run_start(arguments: argparse.Namespace) -> None:
@@ -115,15 +156,24 @@ def add_predict_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_predict(arguments: argparse.Namespace) -> None:
     """Send texts to the server, and print each with its answer."""
+    supervisor = find(arguments.run_dir)
     server = _server(arguments)
-    name = _name(arguments.config) if arguments.config else server.model
-    if server.model != name:
+    stores = unpacked(server.run_dir) if supervisor else {server.model: server.state.store}
+    served = ", ".join(sorted(stores))
+    if arguments.config is None and len(stores) > 1:
+        raise ServerError(f"{served} are served; name the config of one with --config")
+    name = _name(arguments.config) if arguments.config else next(iter(stores), "")
+    if name not in stores:
         raise ServerError(
-            f"{server.model} is served, {arguments.config} is of {name}; {command('serve')} with "
-            "that config first"
+            f"{served or 'nothing'} is served, {arguments.config} is of {name}; "
+            f"{command('serve')} with that config first"
         )
-    for text in arguments.text or read_unpacked_samples(server.state.store):
-        answer = server.predict(text.encode("utf-8"), content_type=content_type(text))
+    for text in arguments.text or read_unpacked_samples(stores[name]):
+        body, kind = text.encode("utf-8"), content_type(text)
+        if supervisor:
+            answer = supervisor.predict(name, body, content_type=kind)
+        else:
+            answer = server.predict(body, content_type=kind)
         print(json.dumps(text, ensure_ascii=False))
         print(f"  {_short(answer.body)}")
         if answer.status != 200:

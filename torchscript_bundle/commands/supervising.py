@@ -69,7 +69,7 @@ def run_run(arguments: argparse.Namespace) -> None:
         read_demands(arguments),
     )
     settings = Settings(
-        archives=lambda: _archives(arguments.archive, arguments.models),
+        archives=lambda: read_archives(arguments.archive, arguments.models),
         address=address,
         admin_host=arguments.admin_host,
         admin_port=arguments.admin_port,
@@ -79,18 +79,22 @@ def run_run(arguments: argparse.Namespace) -> None:
         watch=arguments.watch,
         unready_seconds=arguments.unready_seconds,
         drain_seconds=arguments.drain_seconds,
+        arguments=sys.argv[1:],
     )
     sys.exit(asyncio.run(Supervisor(settings).run()))
 
 
-def _archives(named: Iterable[Path], folder: Path | None) -> list[Path]:
-    """Return the archives to serve; ServerError if there is none, or two of a name."""
+def read_archives(named: Iterable[Path], folder: Path | None = None) -> list[Path]:
+    """Return the archives to serve; ServerError if one is missing, or two have one name."""
     found = [*named, *(sorted(folder.glob("*.mar")) if folder else [])]
     if not found:
         raise ServerError(
             f"no archive: name one, or a folder of them with --models; {command('archive')} makes "
             "one"
         )
+    for each in found:
+        if not each.is_file():
+            raise ServerError(f"{each} is not there; {command('archive')} makes it")
     names = [each.stem for each in found]
     if len(set(names)) < len(names):
         raise ServerError(f"two archives have one name: {', '.join(sorted(map(str, found)))}")

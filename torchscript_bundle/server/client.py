@@ -35,6 +35,22 @@ class Answer:
         return json.loads(self.body)
 
 
+def send(
+    request: urllib.request.Request,
+    timeout: float,
+    opener: urllib.request.OpenerDirector = DIRECT,
+) -> Answer:
+    """Send a request; return its answer, whatever its status. ServerError if nothing answers."""
+    try:
+        with opener.open(request, timeout=timeout) as response:
+            kind = response.headers.get("content-type", "")
+            return Answer(response.status, kind, response.read())
+    except urllib.error.HTTPError as error:
+        return Answer(error.code, error.headers.get("content-type", ""), error.read())
+    except (OSError, http.client.HTTPException) as error:
+        raise ServerError(f"{request.full_url} does not answer ({error})") from error
+
+
 class Client:
     """Talks to the TorchServe of a run directory."""
 
@@ -109,15 +125,7 @@ class Client:
         """Send a request with a key (`inference`, `management`); ServerError if nothing answers."""
         all_headers = {**self._authorization(key), **(headers or {})}
         request = urllib.request.Request(url, body, all_headers, method=method)
-        try:
-            with self._opener(request).open(request, timeout=timeout) as response:
-                return Answer(
-                    response.status, response.headers.get("content-type", ""), response.read()
-                )
-        except urllib.error.HTTPError as error:
-            return Answer(error.code, error.headers.get("content-type", ""), error.read())
-        except (OSError, http.client.HTTPException) as error:
-            raise ServerError(f"{url} does not answer ({error})") from error
+        return send(request, timeout, self._opener(request))
 
     def _opener(self, request: urllib.request.Request) -> urllib.request.OpenerDirector:
         socket = self.state.socket if request.host == SOCKET else None

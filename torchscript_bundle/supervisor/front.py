@@ -30,6 +30,11 @@ CONNECTIONS = 4096
 PLACES = "/usr/sbin:/usr/local/sbin:/usr/local/nginx/sbin"
 
 
+def find_nginx() -> str | None:
+    """Return the path of nginx; None if it is not installed."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:{PLACES}")
+
+
 @dataclass(frozen=True)
 class Address:
     """Where clients connect; with TLS if there is a certificate."""
@@ -78,7 +83,7 @@ class Front:
 
     def start(self) -> None:
         """Start nginx; ServerError if it is not installed or does not start."""
-        program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:{PLACES}")
+        program = find_nginx()
         if program is None:
             raise ServerError(
                 "nginx is not installed, which stands before TorchServe; install it "

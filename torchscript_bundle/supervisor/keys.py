@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import os
-import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ OWN_FILE = "keys.json"
 SCOPES = ("inference", "management")
 #: Shorter ones can be guessed.
 LEAST_LENGTH = 16
-NAME = re.compile(r"[\w-]{1,64}", re.ASCII)
 EXAMPLE = '[{"name": "team-a", "key": "...", "scope": "inference"}]'
 
 
@@ -81,12 +79,15 @@ class Keys:
 
 
 def open_keys(path: Path | None, run_dir: Path, *, required: bool) -> Keys:
-    """Return the keys of a file, else of the environment, else one that the run directory keeps."""
+    """Return the keys of a file, else of the environment, else own ones in the run directory."""
     if path is None and VARIABLE not in os.environ:
         path = run_dir / OWN_FILE
         if required and not path.exists():
             run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            made = [{"name": "default", "key": secrets.token_urlsafe(32), "scope": "inference"}]
+            made = [
+                {"name": name, "key": secrets.token_urlsafe(32), "scope": scope}
+                for name, scope in (("default", "inference"), ("operator", "management"))
+            ]
             with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
                 json.dump(made, file, indent=2)
     return Keys(path, required=required)

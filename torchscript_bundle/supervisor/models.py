@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
 import socket
 import time
 from collections import deque
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torchscript_bundle.disk import link_or_copy
 from torchscript_bundle.server import Ports, Server, ServerError
 from torchscript_bundle.server.archives import (
     NO_DEMANDS,
@@ -368,11 +368,7 @@ def _keep(archive: Path, folder: Path) -> Path:
     if archive == kept:
         return kept
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    kept.unlink(missing_ok=True)
-    try:
-        kept.hardlink_to(archive)
-    except OSError:  # on another disk
-        shutil.copyfile(archive, kept)
+    link_or_copy(archive, kept)
     return kept
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import time
@@ -15,8 +16,10 @@ from typing import Any
 
 import psutil
 
-from torchscript_bundle.server import DIRECT, Server
-from torchscript_bundle.server.state import ServerError
+from torchscript_bundle.server import DIRECT, Answer, Server
+from torchscript_bundle.server.client import send
+from torchscript_bundle.server.state import STATE, ServerError, load_state
+from torchscript_bundle.supervisor.keys import VARIABLE
 
 FILE = "run.json"
 
@@ -25,7 +28,8 @@ FILE = "run.json"
 class Record:
     """A supervisor: its process and when that began, its addresses, its file of keys.
 
-    `folder` has nginx's files; `end_seconds` are those that it takes to end at most.
+    `folder` has nginx's files; `end_seconds` are those that it takes to end at most; `arguments`
+    are those of its command line.
     """
 
     pid: int
@@ -35,6 +39,7 @@ class Record:
     keys: str | None
     folder: str
     end_seconds: float
+    arguments: list[str]
 
     @property
     def process(self) -> psutil.Process | None:
@@ -75,21 +80,56 @@ class Record:
         except OSError as error:
             raise ServerError(f"{self.admin} does not answer ({error})") from error
 
-    def token(self) -> str:
-        """Return the first key for clients."""
-        if self.keys is None:
-            raise ServerError("the keys of this server are not in a file")
-        listed = json.loads(Path(self.keys).read_text("utf-8"))
-        for entry in listed:
-            if entry["scope"] == "inference":
+    def has_started(self) -> bool:
+        """Return whether every model has answered a sample."""
+        return send(urllib.request.Request(f"{self.admin}/startup"), 10).status == 200
+
+    def reload(self, seconds: float) -> None:
+        """Let it serve what its archives are now; ServerError: what failed, and is as before."""
+        answer = self._send("/-/reload", "management", seconds)
+        if answer.status == 409:
+            raise ServerError("; ".join(answer.json()["failed"]))
+        if answer.status != 200:
+            raise ServerError(f"{self.url} refused to load archives: {answer.body!r}")
+
+    def predict(self, model: str, body: bytes, *, content_type: str, timeout: float = 60) -> Answer:
+        """POST a body to a model's predictions endpoint."""
+        path = f"/predictions/{model}"
+        return self._send(path, "inference", timeout, body, content_type)
+
+    def _send(
+        self,
+        path: str,
+        scope: str,
+        seconds: float,
+        body: bytes = b"",
+        content_type: str = "text/plain",
+    ) -> Answer:
+        headers = {"Authorization": f"Bearer {self.token(scope)}", "Content-Type": content_type}
+        request = urllib.request.Request(self.url + path, body, headers, method="POST")
+        return send(request, seconds)
+
+    def token(self, scope: str = "inference") -> str:
+        """Return the first key of a scope."""
+        text = Path(self.keys).read_text("utf-8") if self.keys else os.environ.get(VARIABLE)
+        if text is None:
+            raise ServerError(f"the keys of this server are neither in a file nor in {VARIABLE}")
+        for entry in json.loads(text):
+            if entry["scope"] == scope:
                 return str(entry["key"])
-        raise ServerError(f"{self.keys} has no key for inference")
+        raise ServerError(f"{self.keys} has no key for {scope}")
 
 
 def find(run_dir: Path) -> Record | None:
     """Return the supervisor that runs in a run directory, None if there is none."""
     record = _read(run_dir)
     return record if record is not None and record.process is not None else None
+
+
+def unpacked(run_dir: Path) -> dict[str, Path]:
+    """Return the folders of the unpacked archives that a supervisor serves, by model."""
+    states = [load_state(path.parent) for path in run_dir.glob(f"models/*/{STATE}")]
+    return {each.model: each.store for each in states}
 
 
 def clear(run_dir: Path) -> None:

@@ -11,7 +11,7 @@ import signal
 import tempfile
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class Settings:
     watch: bool
     unready_seconds: float
     drain_seconds: float
+    arguments: Sequence[str]
 
 
 class Supervisor:
@@ -116,6 +117,7 @@ class Supervisor:
             admin=Address(settings.admin_host, settings.admin_port).url,
             keys=str(self._keys.path) if self._keys.required and self._keys.path else None,
             folder=str(self._folder),
+            arguments=list(settings.arguments),
             end_seconds=settings.unready_seconds + settings.drain_seconds + END_SECONDS,
         )
 
