@@ -6,6 +6,8 @@ import json
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -313,8 +315,9 @@ def test_serve_gives_it_other_archives_in_the_background(
     keys = write_keys(tmp_path / "keys.json", inference=KEY, management=MANAGER)
     monkeypatch.setenv(VARIABLE, keys.read_text())
     try:
-        assert main(serve) == 0, capsys.readouterr()
-        assert f"http://127.0.0.1:{ports.inference}/predictions" in capsys.readouterr().out
+        command = [sys.executable, "-m", "torchscript_bundle", *serve]
+        started = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert f"http://127.0.0.1:{ports.inference}/predictions" in started.stdout, started.stderr
         with Load(ports.inference, 8, TEXT) as load:
             load.wait_for(20)
             put(archives["second"], store)
