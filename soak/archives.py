@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks.archives import COMPLETE, digest_code, is_made
 from benchmarks.say import say
 from benchmarks.texts import TOKENIZER
+from soak.servers import NotServed
 from torchscript_bundle.server import ROOT
 
 CACHE = Path(__file__).resolve().with_name(".cache")
@@ -59,6 +60,10 @@ def make(model: Model, edition: str) -> Path:
         "max_client_batch": MOST_TEXTS,
         **model.keys,
     }
+    if not TOKENIZER.is_file():
+        raise NotServed(
+            f"{TOKENIZER} is not there; `make {TOKENIZER.parent.relative_to(ROOT)}/model.safetensors` makes it"
+        )
     if not is_made(folder, wanted):
         shutil.rmtree(folder, ignore_errors=True)
         _save_checkpoint(model, EDITIONS.index(edition), folder / "checkpoint")

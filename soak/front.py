@@ -1,12 +1,12 @@
 """`python -m soak.front`: what the front of `run` adds to TorchServe alone, in one run.
 
-The same TorchServe is asked on its own port and through the front, in turns; the load is wrk's.
+One archive is served both ways, each by a TorchServe of its own, and asked in turns; the load is
+wrk's.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections import defaultdict
@@ -21,9 +21,8 @@ from benchmarks.load.wrk import Load, require_wrk, run_wrk
 from benchmarks.say import say
 from soak.archives import EDITIONS, VECTORS, make
 from soak.flags import main, serving
-from soak.servers import Address, Fleet, NotServed
+from soak.servers import Address
 from soak.texts import texts
-from torchscript_bundle.server.processes import MAIN_CLASS, words
 
 CONNECTIONS = (1, 16)
 #: The front may add so much at one connection (milliseconds).
@@ -44,18 +43,6 @@ class Way:
         return run_wrk(url, self.address.headers, file, connections, seconds)
 
 
-def inner(server: Fleet) -> Address:
-    """Return the address of the only TorchServe behind the front, and its own key."""
-    for process in server.processes():
-        command = words(process)
-        if MAIN_CLASS in command:
-            lines = Path(command[command.index("-f") + 1]).read_text().splitlines()
-            settings = dict(line.split("=", 1) for line in lines if "=" in line)
-            keys = json.loads((Path(process.cwd()) / "key_file.json").read_text())
-            return Address(settings["inference_address"], keys["inference"]["key"])
-    raise NotServed("no TorchServe is behind the front")
-
-
 async def front(arguments: argparse.Namespace) -> bool:
     """Measure both ways, and print the table."""
     require_wrk()
@@ -63,9 +50,9 @@ async def front(arguments: argparse.Namespace) -> bool:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write("\n".join(texts(256, WORDS)))
         file.flush()
-        async with serving("run", [make(VECTORS, EDITIONS[0])]) as server:
-            assert isinstance(server, Fleet)
-            ways = [Way("TorchServe alone", inner(server)), Way("run", server.address)]
+        archives = [make(VECTORS, EDITIONS[0])]
+        async with serving("start", archives) as alone, serving("run", archives) as fleet:
+            ways = [Way("TorchServe alone", alone.address), Way("run", fleet.address)]
             for way in ways:
                 way.load(Path(file.name), CONNECTIONS[-1], arguments.seconds)  # warms up
             for number in range(arguments.rounds):
@@ -86,7 +73,7 @@ def show(loads: dict[tuple[str, int], list[Load]]) -> tuple[Table, dict[int, flo
 
     What is added is the median over rounds of the difference within a round.
     """
-    table = Table(title="The same TorchServe, on its own port and through the front (medians)")
+    table = Table(title="One archive, by TorchServe alone and behind the front (medians)")
     table.add_column("connections", justify="right")
     table.add_column("way")
     for column in ("requests a second", "p50 ms", "p99 ms", "added p50 ms", "rate kept"):
