@@ -61,9 +61,7 @@ def make(model: Model, edition: str) -> Path:
         **model.keys,
     }
     if not TOKENIZER.is_file():
-        raise NotServed(
-            f"{TOKENIZER} is not there; `make {TOKENIZER.parent.relative_to(ROOT)}/model.safetensors` makes it"
-        )
+        raise NotServed(f"{TOKENIZER} is not there; `make demo/model/model.safetensors` makes it")
     if not is_made(folder, wanted):
         shutil.rmtree(folder, ignore_errors=True)
         _save_checkpoint(model, EDITIONS.index(edition), folder / "checkpoint")

@@ -33,6 +33,10 @@ from torchscript_bundle.server.torchserve_fix import mend
 ROOT = Path(__file__).resolve().parents[2]
 BASE_PROPERTIES = Path(__file__).with_name("config.properties")
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
+#: Turns that an OpenMP thread waits awake after its part, unless the environment says otherwise.
+#: libgomp's own 300,000 take longer than a small model's pass, from the cores that Java, nginx and
+#: the tokenizer need (docs/speed.md).
+SPINS = "20000"
 SET_TMPDIR = "set TMPDIR to another folder"
 
 
@@ -172,6 +176,7 @@ def _environment(state: State, log_dir: Path) -> dict[str, str]:
     # PYTHONPATH would come before the archive's own code.
     removed = ("PYTHONPATH", "TS_CONFIG_FILE")
     return {
+        "GOMP_SPINCOUNT": SPINS,
         **{name: value for name, value in os.environ.items() if name not in removed},
         "JAVA_HOME": str(state.java_home),
         "TEMP": str(state.temp),
