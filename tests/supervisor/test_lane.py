@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -144,14 +145,80 @@ def test_a_wait_over_the_clients_patience_is_refused_with_the_time_to_come_again
             now += 0.5
             one.finish(str(name))
             await asyncio.sleep(0)
-        assert one.expected_wait == pytest.approx((5 + 1) * 1.5 / 4)
+        assert one.throughput == pytest.approx(2)
+        assert one.expected_wait == pytest.approx((5 + 1 + 1) / 2)
         with pytest.raises(RefusedError, match="5 requests wait for reviews") as refused:
             await one.enter("hurried", 1.0)
-        assert (refused.value.reason, refused.value.retry_after) == ("overload", 2)
+        assert (refused.value.reason, refused.value.retry_after) == ("overload", 3)
         patient = (await begin(one, "patient", seconds=4))["patient"]
         assert one.waiting == 6
         for task in (*tasks.values(), patient):
             task.cancel()
+
+    run(steps)
+
+
+def test_none_gets_a_turn_beside_so_many_that_it_would_be_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def steps() -> None:
+        one = lane(10)
+        now = 1000.0
+        monkeypatch.setattr(lanes.time, "monotonic", lambda: now)
+        for name in map(str, range(9)):  # four a second, one after another
+            await one.enter(name, 10)
+            now += 0.25
+            one.finish(name)
+        tasks = await begin(one, *"abcd", seconds=0.8)
+        assert list(one.running) == ["a", "b", "c"]
+        assert tasks["d"].done() and "3 requests" not in str(tasks["d"].exception())
+        tasks |= await begin(one, "e", seconds=10)
+        assert list(one.running) == ["a", "b", "c", "e"]
+        now += 0.25
+        one.finish("a")
+        assert one.throughput == pytest.approx(4)
+
+    run(steps)
+
+
+def test_an_idle_server_tries_one_whatever_was_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def steps() -> None:
+        one = lane(4)
+        now = 1000.0
+        monkeypatch.setattr(lanes.time, "monotonic", lambda: now)
+        for name in "ab":
+            await one.enter(name, 10)
+            now += 5
+            one.finish(name)
+        await one.enter("hurried", 0.5)
+        with pytest.raises(RefusedError):
+            await one.enter("beside it", 0.5)
+
+    run(steps)
+
+
+def test_those_who_are_refused_are_told_when_all_of_them_could_be_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lanes, "HELD_SECONDS", 0.0)
+
+    async def steps() -> None:
+        one = lane(1)
+        now = 1000.0
+        monkeypatch.setattr(lanes.time, "monotonic", lambda: now)
+        for name in map(str, range(9)):  # ten a second
+            await one.enter(name, 10)
+            now += 0.1
+            one.finish(name)
+        await one.enter("running", 10)
+        told = []
+        for client in range(200):
+            now += 0.001
+            with pytest.raises(RefusedError) as refused:
+                await one.enter(f"client {client}", 0.1)
+            told.append(refused.value.retry_after)
+        assert told[0] == 1
+        assert told[-1] == math.ceil(200 / one.throughput)
 
     run(steps)
 

@@ -8,6 +8,7 @@ client that leaves gives up its place, and who would wait too long is told so at
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from collections import deque
@@ -17,8 +18,13 @@ from dataclasses import dataclass
 BATCHES = 2
 #: Most requests that wait for one model, each with an open connection.
 MOST_WAITING = 1000
-#: Seconds of completed requests that the rate is taken from.
-RATE_SECONDS = 5.0
+#: The throughput is that of the last requests: of so many busy seconds, but at least so many.
+RATE_SECONDS, LEAST_FINISHED = 5.0, 8
+#: More refusals a second than this are not given at once, but after so many seconds: clients that
+#: come again at once would take the cores from those that are served.
+MANY_REFUSALS, HELD_SECONDS = 50.0, 1.0
+#: The longest time to come again that a refusal tells (seconds).
+LONGEST_RETRY = 60.0
 #: Weight of the latest request in the share of those that gave up, and the share from which on the
 #: latest is served first.
 LATEST, MANY = 0.05, 0.2
@@ -53,11 +59,41 @@ class Turn:
     backend: Backend | None = None
 
 
+class _Refusals:
+    """How often requests are refused, and when they had better come again.
+
+    If each client comes again after the time that it was told, those who were refused within that
+    time are as many as there are clients: the time in which that many are served is the right one.
+    """
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque()
+        self._retry = 1.0
+
+    def add(self, throughput: float) -> float:
+        """Count a refusal; return the seconds after which it should come again."""
+        now = time.monotonic()
+        self._times.append(now)
+        while self._times[0] < now - self._retry:
+            self._times.popleft()
+        wanted = len(self._times) / throughput if throughput else 1.0
+        self._retry = min(max(1.0, wanted), LONGEST_RETRY)
+        return self._retry
+
+    @property
+    def rate(self) -> float:
+        """Refusals of the last second."""
+        last = self._times[-1] - 1.0
+        return sum(1 for _ in itertools.takewhile(last.__le__, reversed(self._times)))
+
+
 class Lane:
     """Gives turns to the requests of one model, `capacity` of them at a time.
 
     They come in the order of arrival. Where many clients give up waiting, the latest comes first:
-    whoever has waited for long is about to leave, and would be computed for nobody.
+    whoever has waited for long is about to leave, and would be computed for nobody. For the same
+    reason none gets a turn beside so many others that it would be late: by Little's law it is
+    answered after as many seconds as it has neighbours, itself included, over the throughput.
     """
 
     def __init__(self, model: str) -> None:
@@ -67,7 +103,10 @@ class Lane:
         self.backend: Backend | None = None
         self.running: dict[str, Turn] = {}
         self._waiting: dict[str, tuple[Turn, asyncio.Future[None]]] = {}
+        #: Busy seconds of the lane at each of the last finishes, the latest last.
         self._finished: deque[float] = deque()
+        self._busy_before, self._busy_since = 0.0, 0.0
+        self._refusals = _Refusals()
         #: Requests that finished without a turn, the latest last.
         self._over: dict[str, None] = {}
         self._gave_up = 0.0
@@ -97,15 +136,18 @@ class Lane:
         if name in self._over:
             raise RefusedError("gone", "its client has left")
         turn = Turn(time.monotonic() + seconds)
-        if self._free and not self._waiting:
+        if self._free and not self._waiting and self._fits(turn):
             return self._begin(name, turn)
         expected = self.expected_wait
         if self.waiting >= MOST_WAITING or expected > seconds:
+            retry = self._refusals.add(self.throughput)
+            if self._refusals.rate > MANY_REFUSALS:
+                await asyncio.sleep(min(HELD_SECONDS, seconds))
             raise RefusedError(
                 "overload",
                 f"{self.waiting} requests wait for {self.model}, which takes about "
                 f"{max(1, math.ceil(expected))} s; send this one again later",
-                expected - seconds if expected > seconds else expected,
+                max(retry, expected - seconds),
             )
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[name] = (turn, future)
@@ -126,14 +168,28 @@ class Lane:
 
     @property
     def expected_wait(self) -> float:
-        """Seconds that one more request would wait, as the last ones finished."""
-        now = time.monotonic()
-        while self._finished and self._finished[0] < now - RATE_SECONDS:
-            self._finished.popleft()
+        """Seconds until one more request would be answered, as the last ones were."""
+        throughput = self.throughput
+        return (self.waiting + len(self.running) + 1) / throughput if throughput else 0.0
+
+    @property
+    def throughput(self) -> float:
+        """Requests that finish a second while there are any, by the last ones; 0 if unknown."""
         if len(self._finished) < 2:
             return 0.0
-        rate = len(self._finished) / (now - self._finished[0])
-        return (self.waiting + 1) / rate
+        return (len(self._finished) - 1) / max(self._busy - self._finished[0], 1e-6)
+
+    @property
+    def _busy(self) -> float:
+        """Seconds for which this lane has had a request running."""
+        return self._busy_before + (time.monotonic() - self._busy_since if self.running else 0.0)
+
+    def _fits(self, turn: Turn) -> bool:
+        """Return whether a request would be answered in time beside those that run."""
+        beside = len(self.running)
+        if not beside or not (throughput := self.throughput):
+            return True
+        return time.monotonic() + (beside + 1) / throughput <= turn.deadline
 
     def finish(self, name: str) -> Turn | None:
         """End the turn of a request, or its wait; return its turn if it had one.
@@ -141,14 +197,17 @@ class Lane:
         On a busy machine a client may have left before its request is read here: what has finished
         gets no turn any more.
         """
-        turn = self.running.pop(name, None)
+        turn = self._end(name)
         if turn is None:
             self._over[name] = None
             if len(self._over) > MOST_OVER:
                 del self._over[next(iter(self._over))]
             return None
         self.moved = time.monotonic()
-        self._finished.append(self.moved)
+        self._finished.append(self._busy)
+        oldest = self._busy - RATE_SECONDS
+        while len(self._finished) > LEAST_FINISHED and self._finished[0] < oldest:
+            self._finished.popleft()
         self._next()
         return turn
 
@@ -159,7 +218,7 @@ class Lane:
             name for name, turn in self.running.items() if now > turn.deadline + FORGOTTEN_SECONDS
         ]
         for name in lost:
-            del self.running[name]
+            self._end(name)
         if lost:
             self._next()
         return len(lost)
@@ -170,15 +229,18 @@ class Lane:
 
     def _begin(self, name: str, turn: Turn) -> Turn:
         if not self.running:
-            self.moved = time.monotonic()
+            self.moved = self._busy_since = time.monotonic()
         turn.backend = self.backend
         self.running[name] = turn
         return turn
 
+    def _end(self, name: str) -> Turn | None:
+        """Take a request from those that run, if it is one of them."""
+        self._busy_before, self._busy_since = self._busy, time.monotonic()
+        return self.running.pop(name, None)
+
     def _next(self) -> None:
-        while self._waiting and self._free:
-            latest_first = self._gave_up > MANY
-            name = next(reversed(self._waiting) if latest_first else iter(self._waiting))
+        while self._free and (name := self._choose()) is not None:
             turn, future = self._waiting.pop(name)
             if future.done() or name in self._over:  # its client has just left
                 self._gave_up += LATEST * (1 - self._gave_up)
@@ -187,10 +249,16 @@ class Lane:
             self._begin(name, turn)
             future.set_result(None)
 
+    def _choose(self) -> str | None:
+        """Return whose turn it is; None if nobody waits who would be answered in time."""
+        latest_first = self._gave_up > MANY
+        order = reversed(self._waiting) if latest_first else iter(self._waiting)
+        return next((name for name in order if self._fits(self._waiting[name][0])), None)
+
     def _leave(self, name: str) -> None:
         """Take back a place in the queue, or a turn that came as its client left."""
         if self._waiting.pop(name, None) is not None:
             self._gave_up += LATEST * (1 - self._gave_up)
         else:
-            self.running.pop(name, None)
+            self._end(name)
             self._next()
