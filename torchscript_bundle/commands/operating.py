@@ -156,13 +156,14 @@ def add_predict_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_predict(arguments: argparse.Namespace) -> None:
     """Send texts to the server, and print each with its answer."""
+    name = _name(arguments.config) if arguments.config else ""
     supervisor = find(arguments.run_dir)
     server = _server(arguments)
     stores = unpacked(server.run_dir) if supervisor else {server.model: server.state.store}
     served = ", ".join(sorted(stores))
-    if arguments.config is None and len(stores) > 1:
+    if not name and len(stores) > 1:
         raise ServerError(f"{served} are served; name the config of one with --config")
-    name = _name(arguments.config) if arguments.config else next(iter(stores), "")
+    name = name or next(iter(stores), "")
     if name not in stores:
         raise ServerError(
             f"{served or 'nothing'} is served, {arguments.config} is of {name}; "
