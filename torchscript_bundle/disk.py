@@ -70,8 +70,6 @@ def link_or_copy(source: Path, target: Path) -> None:
     fresh.unlink(missing_ok=True)
     try:
         fresh.hardlink_to(source)
-    except FileNotFoundError:
-        raise
     except OSError:
         shutil.copy2(source, fresh)
     fresh.replace(target)

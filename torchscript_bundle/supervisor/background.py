@@ -34,7 +34,7 @@ class Background:
 
     @property
     def arguments(self) -> list[str]:
-        """What follows `torchscript-bundle` on its command line."""
+        """The arguments of `torchscript-bundle` that start it."""
         return [
             "run",
             *("--models", str(self.run_dir / ARCHIVES)),

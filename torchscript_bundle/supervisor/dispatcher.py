@@ -37,9 +37,12 @@ MANAGE = "/-/"
 
 @dataclass
 class Phase:
-    """What the whole server is doing: `closing` ends connections, `refusing` new requests too.
+    """The phase of the server's end.
 
-    `refused` is when a request was refused last (`time.monotonic`).
+    Attributes:
+        closing: connections end with the answer that is sent on them.
+        refusing: new requests are refused as well.
+        refused: when a request was refused last (`time.monotonic`).
     """
 
     closing: bool = False

@@ -8,7 +8,6 @@ client that leaves gives up its place, and who would wait too long is told so at
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import time
 from collections import deque
@@ -22,7 +21,7 @@ MOST_WAITING = 1000
 RATE_SECONDS, LEAST_FINISHED = 5.0, 8
 #: More refusals a second than this are not given at once, but after so many seconds: clients that
 #: come again at once would take the cores from those that are served.
-MANY_REFUSALS, HELD_SECONDS = 50.0, 1.0
+MANY_REFUSALS, HELD_SECONDS = 50, 1.0
 #: The longest time to come again that a refusal tells (seconds).
 LONGEST_RETRY = 60.0
 #: Weight of the latest request in the share of those that gave up, and the share from which on the
@@ -81,10 +80,10 @@ class _Refusals:
         return self._retry
 
     @property
-    def rate(self) -> float:
-        """Refusals of the last second."""
-        last = self._times[-1] - 1.0
-        return sum(1 for _ in itertools.takewhile(last.__le__, reversed(self._times)))
+    def are_many(self) -> bool:
+        """Whether there were more than `MANY_REFUSALS` in the last second."""
+        times = self._times
+        return len(times) > MANY_REFUSALS and times[-1 - MANY_REFUSALS] >= times[-1] - 1.0
 
 
 class Lane:
@@ -136,12 +135,12 @@ class Lane:
         if name in self._over:
             raise RefusedError("gone", "its client has left")
         turn = Turn(time.monotonic() + seconds)
-        if self._free and not self._waiting and self._fits(turn):
+        if self._free and not self._waiting and turn.deadline >= self._soonest:
             return self._begin(name, turn)
         expected = self.expected_wait
         if self.waiting >= MOST_WAITING or expected > seconds:
             retry = self._refusals.add(self.throughput)
-            if self._refusals.rate > MANY_REFUSALS:
+            if self._refusals.are_many:
                 await asyncio.sleep(min(HELD_SECONDS, seconds))
             raise RefusedError(
                 "overload",
@@ -184,12 +183,16 @@ class Lane:
         """Seconds for which this lane has had a request running."""
         return self._busy_before + (time.monotonic() - self._busy_since if self.running else 0.0)
 
-    def _fits(self, turn: Turn) -> bool:
-        """Return whether a request would be answered in time beside those that run."""
-        beside = len(self.running)
-        if not beside or not (throughput := self.throughput):
-            return True
-        return time.monotonic() + (beside + 1) / throughput <= turn.deadline
+    @property
+    def _soonest(self) -> float:
+        """When a request would be answered beside those that run, if its turn came now.
+
+        An idle server tries one whatever is expected, or its throughput would never be known.
+        """
+        throughput = self.throughput
+        if not self.running or not throughput:
+            return -math.inf
+        return time.monotonic() + (len(self.running) + 1) / throughput
 
     def finish(self, name: str) -> Turn | None:
         """End the turn of a request, or its wait; return its turn if it had one.
@@ -253,7 +256,8 @@ class Lane:
         """Return whose turn it is; None if nobody waits who would be answered in time."""
         latest_first = self._gave_up > MANY
         order = reversed(self._waiting) if latest_first else iter(self._waiting)
-        return next((name for name in order if self._fits(self._waiting[name][0])), None)
+        soonest = self._soonest
+        return next((name for name in order if self._waiting[name][0].deadline >= soonest), None)
 
     def _leave(self, name: str) -> None:
         """Take back a place in the queue, or a turn that came as its client left."""

@@ -71,7 +71,7 @@ class Metrics:
 
 
 class _State(Collector):
-    """What is so at the moment of a scrape."""
+    """The lengths of queues, and which models answer, at the moment of a scrape."""
 
     def __init__(
         self, lanes: Callable[[], Iterable[Lane]], ready: Callable[[str], bool], started: float

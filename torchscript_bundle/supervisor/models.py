@@ -365,8 +365,6 @@ class Models:
 def _keep(archive: Path, folder: Path) -> Path:
     """Keep an archive in a folder, as a second name of the file where that is possible."""
     kept = folder / archive.name
-    if archive == kept:
-        return kept
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     link_or_copy(archive, kept)
     return kept

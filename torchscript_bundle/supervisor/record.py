@@ -8,15 +8,13 @@ import os
 import shutil
 import signal
 import time
-import urllib.error
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from torchscript_bundle.server import DIRECT, Answer, Server
+from torchscript_bundle.server import Answer, Server
 from torchscript_bundle.server.client import send
 from torchscript_bundle.server.state import STATE, ServerError, load_state
 from torchscript_bundle.supervisor.keys import VARIABLE
@@ -71,14 +69,10 @@ class Record:
     def readiness(self, seconds: float) -> float:
         """Ask whether all models answer; return how long that took. ServerError: the reason."""
         started = time.perf_counter()
-        try:
-            with DIRECT.open(f"{self.admin}/ready", timeout=seconds):
-                return time.perf_counter() - started
-        except urllib.error.HTTPError as error:
-            said: dict[str, Any] = json.loads(error.read())
-            raise ServerError(f"it is not ready: {said['missing']}") from error
-        except OSError as error:
-            raise ServerError(f"{self.admin} does not answer ({error})") from error
+        answer = send(urllib.request.Request(f"{self.admin}/ready"), seconds)
+        if answer.status != 200:
+            raise ServerError(f"it is not ready: {answer.json()['missing']}")
+        return time.perf_counter() - started
 
     def has_started(self) -> bool:
         """Return whether every model has answered a sample."""
@@ -117,7 +111,7 @@ class Record:
         for entry in json.loads(text):
             if entry["scope"] == scope:
                 return str(entry["key"])
-        raise ServerError(f"{self.keys} has no key for {scope}")
+        raise ServerError(f"{self.keys or VARIABLE} has no key for {scope}")
 
 
 def find(run_dir: Path) -> Record | None:

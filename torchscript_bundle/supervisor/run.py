@@ -19,6 +19,7 @@ import psutil
 from aiohttp import web
 
 from torchscript_bundle.server import ServerError
+from torchscript_bundle.server.client import send
 from torchscript_bundle.supervisor.dispatcher import (
     Dispatcher,
     Finished,
@@ -275,8 +276,10 @@ class Supervisor:
             if model.served is None:
                 continue
             url = f"http://127.0.0.1:{model.served.server.state.ports.metrics}/metrics"
-            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:
-                texts[model.name] = answer.read().decode("utf-8", "replace")
+            with contextlib.suppress(ServerError):
+                answer = send(urllib.request.Request(url), 2)
+                if answer.status == 200:
+                    texts[model.name] = answer.body.decode("utf-8", "replace")
         return texts
 
 

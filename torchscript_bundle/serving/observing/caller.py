@@ -60,7 +60,7 @@ class Caller:
 
     @property
     def ids(self) -> dict[str, str]:
-        """What names the request in a line of the log."""
+        """The ids of the request, by their names in a line of the log."""
         named = {"request_id": self.request_id, TRACEPARENT: self.traceparent}
         return {name: value for name, value in named.items() if value}
 

@@ -71,7 +71,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Served:
-    """What a worker serves, for requests about it."""
+    """The model that a worker serves, for requests about it."""
 
     bundle: Bundle
     options: ServingOptions
